@@ -1,0 +1,147 @@
+//! Prepare, sign, seal: the three steps of everything that is signed.
+
+use jiff::Timestamp;
+
+use crate::{
+    keys::{BadSignature, Signature, SignatureScheme},
+    serial::Serial,
+    ssh,
+    token::IssuingKey,
+    x509,
+};
+
+/// To-be-signed bytes that passed their lints, and the key that is to sign them.
+///
+/// Only the formats of this crate make one. It is used up by [`seal`](Self::seal): one
+/// preparation gives one certificate.
+///
+/// ```compile_fail
+/// # fn twice(prepared: pki::seal::Prepared, a: pki::keys::Signature, b: pki::keys::Signature) {
+/// let first = prepared.seal(a);
+/// let second = prepared.seal(b); // error: use of moved value
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Prepared {
+    bytes: Vec<u8>,
+    envelope: Envelope,
+    key: IssuingKey,
+    scheme: SignatureScheme,
+    summary: Summary,
+}
+
+impl Prepared {
+    /// Only a format that built and linted the bytes may call this.
+    pub(crate) fn new(
+        key: IssuingKey,
+        scheme: SignatureScheme,
+        bytes: Vec<u8>,
+        envelope: Envelope,
+        summary: Summary,
+    ) -> Self {
+        Self { bytes, envelope, key, scheme, summary }
+    }
+
+    /// The key that is to sign.
+    pub fn key(&self) -> &IssuingKey {
+        &self.key
+    }
+
+    /// The scheme to sign with.
+    pub fn scheme(&self) -> SignatureScheme {
+        self.scheme
+    }
+
+    /// The to-be-signed bytes.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// What the certificate will say.
+    pub fn summary(&self) -> &Summary {
+        &self.summary
+    }
+
+    /// Verifies the signature under the issuer's key and assembles the certificate.
+    ///
+    /// # Errors
+    ///
+    /// The signature does not verify: the token lied, and nothing may leave.
+    pub fn seal(self, signature: Signature) -> Result<Sealed, BadSignature> {
+        self.key.key().public_key.verify(self.scheme, &self.bytes, &signature)?;
+        let bytes = match self.envelope {
+            Envelope::Asn1 => x509::assemble(&self.bytes, self.scheme, &signature),
+            Envelope::Ssh => ssh::assemble(&self.bytes, self.scheme, &signature),
+        };
+        Ok(Sealed { bytes, summary: self.summary })
+    }
+}
+
+/// A signed certificate whose signature was verified.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Sealed {
+    bytes: Vec<u8>,
+    summary: Summary,
+}
+
+impl Sealed {
+    /// The whole certificate: DER, or the SSH wire form (the blob that OpenSSH writes in base64).
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// What the certificate says.
+    pub fn summary(&self) -> &Summary {
+        &self.summary
+    }
+}
+
+/// What the ledger and the audit log say of a certificate.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Summary {
+    /// What kind of certificate it is.
+    pub kind: Kind,
+    /// Unique per issuing key.
+    pub serial: Serial,
+    /// For whom: the subject's distinguished name (RFC 4514), or the SSH key id.
+    pub subject: String,
+    /// The names in it: SAN entries (`DNS:…`, `URI:…`, `UPN:…`), or SSH principals.
+    pub names: Vec<String>,
+    /// SHA-256 of the certified key's SubjectPublicKeyInfo, hexadecimal.
+    pub key_fingerprint: String,
+    /// The first second of its validity.
+    pub not_before: Timestamp,
+    /// The last second of its validity.
+    pub not_after: Timestamp,
+}
+
+/// The kinds of certificates, by the name of their profile.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, serde::Deserialize, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// A subordinate CA.
+    Issuing,
+    /// A domain controller's Kerberos key distribution centre.
+    Kdc,
+    /// A self-signed CA.
+    Root,
+    /// A Windows smart-card logon.
+    SmartcardLogon,
+    /// An SSH host.
+    SshHost,
+    /// An SSH user.
+    SshUser,
+    /// A TLS client, named by a SPIFFE id.
+    TlsClient,
+    /// A TLS server.
+    TlsServer,
+}
+
+/// How the signature joins the to-be-signed bytes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Envelope {
+    /// `SIGNED{…}`: SEQUENCE of the bytes, AlgorithmIdentifier, BIT STRING (RFC 5280 section 4.1).
+    Asn1,
+    /// The bytes, then the signature as an SSH string (PROTOCOL.certkeys).
+    Ssh,
+}
