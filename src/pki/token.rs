@@ -41,6 +41,13 @@ pub trait Token {
 
 /// A token in which keys can be made and destroyed: only the ceremony takes one.
 pub trait KeyStore: Token {
+    /// Checks that no object has this label or this CKA_ID, so that a key of these can be made.
+    ///
+    /// # Errors
+    ///
+    /// [`TokenError::KeyExists`], or the token's own failure.
+    fn vacant(&mut self, label: &KeyLabel, id: &KeyId) -> Result<(), TokenError>;
+
     /// Makes a key pair: sensitive, never extractable, for signing only; reads the attributes back
     /// and checks them.
     ///

@@ -91,6 +91,10 @@ impl Token for Session {
 }
 
 impl KeyStore for Session {
+    fn vacant(&mut self, _label: &KeyLabel, _id: &KeyId) -> Result<(), TokenError> {
+        todo!()
+    }
+
     fn generate(
         &mut self,
         _algorithm: KeyAlgorithm,

@@ -25,6 +25,10 @@ impl Token for SoftwareToken {
 }
 
 impl KeyStore for SoftwareToken {
+    fn vacant(&mut self, _label: &KeyLabel, _id: &KeyId) -> Result<(), TokenError> {
+        todo!()
+    }
+
     fn generate(
         &mut self,
         _algorithm: KeyAlgorithm,
