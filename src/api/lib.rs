@@ -1,1 +1,51 @@
-//! Stub.
+//! The contract of the appliance: requests, answers and problems, shared by appliance and clients.
+//!
+//! | method and path | request | answer |
+//! |---|---|---|
+//! | `POST /v1/issue/ssh-user` | [`SshUserRequest`] | [`Issued`] |
+//! | `POST /v1/issue/ssh-host` | [`SshHostRequest`] | [`Issued`] |
+//! | `POST /v1/issue/x509` | [`X509Request`] | [`Issued`] |
+//! | `POST /v1/issue/smartcard` | [`SmartcardRequest`] | [`Issued`] |
+//! | `POST /v1/sign` | [`SignRequest`] | [`Signed`] |
+//! | `POST /v1/batch` | lines of [`BatchItem`] | lines of [`BatchResult`], in order |
+//! | `GET /v1/certificates` | [`ListQuery`] | [`CertificatePage`] |
+//! | `GET /v1/certificates/{issuer}/{serial}` | | [`CertificateRecord`] |
+//! | `GET /v1/authorities` | | [`Authorities`] |
+//!
+//! Requests are strict: an unknown field is an error. Errors are RFC 9457 problems
+//! ([`Problem`]), whose `type` is one of [`ProblemKind`] and never changes its meaning.
+
+mod answer;
+mod problem;
+mod request;
+
+pub use answer::{
+    Authorities, Authority, BatchOutcome, BatchResult, CertificatePage, CertificateRecord, Issued,
+    Signed,
+};
+pub use problem::{Problem, ProblemKind};
+pub use request::{
+    BatchItem, ListQuery, Operation, SignRequest, SmartcardRequest, SshHostRequest, SshUserRequest,
+    X509Request,
+};
+
+/// The request header that names an operation, so that asking again gives the same certificate.
+///
+/// 1 to 128 printable ASCII characters, chosen by the client, unique per caller. The same key with
+/// another body is refused with [`ProblemKind::IdempotencyConflict`].
+pub const IDEMPOTENCY_KEY: &str = "idempotency-key";
+
+/// The media type of problems (RFC 9457 section 6.1).
+pub const PROBLEM_JSON: &str = "application/problem+json";
+
+/// The media type of batches: one JSON text a line.
+pub const NDJSON: &str = "application/x-ndjson";
+
+/// The most items that one batch may have.
+pub const BATCH_ITEMS: usize = 1_000;
+
+/// The longest body of a single request, in bytes.
+pub const BODY_LEN: usize = 64 * 1024;
+
+/// The longest body of a batch, in bytes.
+pub const BATCH_LEN: usize = 4 * 1024 * 1024;

@@ -7,7 +7,9 @@ use std::{fmt, sync::Arc};
 use thiserror::Error;
 
 /// The keys that Chancery makes, certifies and verifies with.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, serde::Deserialize, serde::Serialize)]
+#[derive(
+    Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, serde::Deserialize, serde::Serialize,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum KeyAlgorithm {
     /// ECDSA on P-256 (FIPS 186-5).
@@ -30,7 +32,9 @@ pub enum KeyAlgorithm {
 }
 
 /// A signature algorithm with its hash.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, serde::Deserialize, serde::Serialize)]
+#[derive(
+    Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, serde::Deserialize, serde::Serialize,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum SignatureScheme {
     /// ECDSA on P-256 with SHA-256.

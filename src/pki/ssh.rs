@@ -62,7 +62,9 @@ pub struct CriticalOptions {
 }
 
 /// Extensions of user certificates (PROTOCOL.certkeys, "Extensions").
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, serde::Deserialize, serde::Serialize)]
+#[derive(
+    Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, serde::Deserialize, serde::Serialize,
+)]
 #[serde(rename_all = "kebab-case")]
 #[expect(missing_docs, reason = "the names are those of PROTOCOL.certkeys")]
 pub enum Extension {

@@ -101,7 +101,9 @@ pub struct KeyRef {
 }
 
 /// CKA_ID: 1 to 20 bytes, hexadecimal as text.
-#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, serde::Deserialize, serde::Serialize)]
+#[derive(
+    Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, serde::Deserialize, serde::Serialize,
+)]
 #[serde(try_from = "String", into = "String")]
 pub struct KeyId(Vec<u8>);
 
@@ -147,7 +149,9 @@ impl From<KeyId> for String {
 
 /// What a key may sign. It is the first part of the key's label in the token, so that a key made
 /// for one purpose cannot be configured for another.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, serde::Deserialize, serde::Serialize)]
+#[derive(
+    Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, serde::Deserialize, serde::Serialize,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Purpose {
     /// Certificates and revocation lists of a CA.
@@ -172,7 +176,9 @@ impl Purpose {
 /// CKA_LABEL: `PURPOSE/NAME`, for example `issuing/ssh-user`.
 ///
 /// A name is 1 to 32 characters of `a-z`, `0-9` and `-`.
-#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, serde::Deserialize, serde::Serialize)]
+#[derive(
+    Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, serde::Deserialize, serde::Serialize,
+)]
 #[serde(try_from = "String", into = "String")]
 pub struct KeyLabel {
     purpose: Purpose,
@@ -244,7 +250,9 @@ pub enum ParseKeyNameError {
     #[error("a key id is 1 to 20 bytes, as hexadecimal digits")]
     Id,
     /// Not a label of ours.
-    #[error("a key label is issuing/NAME, publication/NAME or raw/NAME; NAME has 1 to 32 of a-z, 0-9, -")]
+    #[error(
+        "a key label is issuing/NAME, publication/NAME or raw/NAME; NAME has 1 to 32 of a-z, 0-9, -"
+    )]
     Label,
 }
 
@@ -330,7 +338,9 @@ pub enum TokenError {
         what: String,
     },
     /// A key with this label or id is there already; nothing was made.
-    #[error("a key with label {label} or its CKA_ID is in the token already; nothing was overwritten")]
+    #[error(
+        "a key with label {label} or its CKA_ID is in the token already; nothing was overwritten"
+    )]
     KeyExists {
         /// The label asked for.
         label: KeyLabel,

@@ -1,0 +1,198 @@
+use std::{collections::BTreeSet, net::IpAddr};
+
+use pki::{
+    keys::{KeyError, PublicKey, SignatureScheme},
+    names::{DnsName, Principal, SourceAddress, SpiffeId, Upn},
+    x509::csr::{Csr, CsrError},
+};
+use thiserror::Error;
+
+/// A request, parsed: its key was checked, and its possession proven where that can be.
+#[derive(Clone, Debug)]
+pub enum Request {
+    /// A certificate is asked for.
+    Certify(Certify),
+    /// A signature over a digest is asked for.
+    Sign(SignDigest),
+}
+
+/// A certificate is asked for.
+#[derive(Clone, Debug)]
+pub struct Certify {
+    /// The role that is to grant it.
+    pub role: String,
+    /// The key to be certified.
+    pub public_key: PublicKey,
+    /// The length of validity in seconds.
+    pub ttl: Option<u32>,
+    /// Of what kind, with the names.
+    pub wanted: Wanted,
+}
+
+/// What a certificate is wanted for.
+#[derive(Clone, Debug)]
+pub enum Wanted {
+    /// A smart-card logon.
+    Smartcard {
+        /// The account.
+        upn: Upn,
+    },
+    /// An SSH host.
+    SshHost {
+        /// Its names.
+        principals: BTreeSet<Principal>,
+    },
+    /// An SSH user.
+    SshUser {
+        /// Login names; empty for all that the role gives.
+        principals: BTreeSet<Principal>,
+        /// Narrows from where.
+        source_addresses: BTreeSet<SourceAddress>,
+        /// Narrows to one command.
+        force_command: Option<String>,
+    },
+    /// TLS or a KDC, as the role says.
+    X509 {
+        /// DNS names, asked for in the request.
+        dns_names: BTreeSet<DnsName>,
+        /// Addresses, asked for in the request.
+        addresses: BTreeSet<IpAddr>,
+        /// SPIFFE id, asked for in the request.
+        spiffe_id: Option<SpiffeId>,
+        /// DNS names that only the CSR has: they count if the role says so.
+        csr_dns_names: BTreeSet<DnsName>,
+        /// Likewise.
+        csr_addresses: BTreeSet<IpAddr>,
+    },
+}
+
+/// A signature over a digest is asked for.
+#[derive(Clone, Debug)]
+pub struct SignDigest {
+    /// The role that is to grant it.
+    pub role: String,
+    /// The raw key's name.
+    pub key: String,
+    /// With which scheme.
+    pub scheme: SignatureScheme,
+    /// The digest, as long as the scheme's hash.
+    pub digest: Vec<u8>,
+}
+
+/// A request cannot be read, or its key is not accepted.
+#[derive(Clone, Debug, Error)]
+pub enum BadRequest {
+    /// The CSR is refused.
+    #[error(transparent)]
+    Csr(#[from] CsrError),
+    /// The digest is not one of the scheme.
+    #[error("{0}")]
+    Digest(String),
+    /// The key is refused.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+}
+
+impl TryFrom<api::Operation> for Request {
+    type Error = BadRequest;
+
+    fn try_from(operation: api::Operation) -> Result<Self, BadRequest> {
+        Ok(match operation {
+            api::Operation::Sign(request) => Self::Sign(request.try_into()?),
+            api::Operation::Smartcard(request) => Self::Certify(request.try_into()?),
+            api::Operation::SshHost(request) => Self::Certify(request.try_into()?),
+            api::Operation::SshUser(request) => Self::Certify(request.try_into()?),
+            api::Operation::X509(request) => Self::Certify(request.try_into()?),
+        })
+    }
+}
+
+impl TryFrom<api::SignRequest> for SignDigest {
+    type Error = BadRequest;
+
+    fn try_from(request: api::SignRequest) -> Result<Self, BadRequest> {
+        let scheme = request.scheme;
+        let wanted = scheme.digest_len().ok_or_else(|| {
+            BadRequest::Digest(format!("{scheme} signs messages, not digests; use another key"))
+        })?;
+        let digest = hex::decode(&request.digest)
+            .ok()
+            .filter(|digest| digest.len() == wanted)
+            .ok_or_else(|| {
+                BadRequest::Digest(format!(
+                    "a digest for {scheme} is {wanted} bytes, as {} hexadecimal digits",
+                    2 * wanted
+                ))
+            })?;
+        Ok(Self { role: request.role, key: request.key, scheme, digest })
+    }
+}
+
+impl TryFrom<api::SmartcardRequest> for Certify {
+    type Error = BadRequest;
+
+    fn try_from(request: api::SmartcardRequest) -> Result<Self, BadRequest> {
+        Ok(Self {
+            role: request.role,
+            public_key: Csr::from_pem(&request.csr)?.public_key,
+            ttl: request.ttl,
+            wanted: Wanted::Smartcard { upn: request.upn },
+        })
+    }
+}
+
+impl TryFrom<api::SshHostRequest> for Certify {
+    type Error = BadRequest;
+
+    fn try_from(request: api::SshHostRequest) -> Result<Self, BadRequest> {
+        Ok(Self {
+            role: request.role,
+            public_key: offered_ssh_key(&request.public_key)?,
+            ttl: request.ttl,
+            wanted: Wanted::SshHost { principals: request.principals },
+        })
+    }
+}
+
+impl TryFrom<api::SshUserRequest> for Certify {
+    type Error = BadRequest;
+
+    fn try_from(request: api::SshUserRequest) -> Result<Self, BadRequest> {
+        Ok(Self {
+            role: request.role,
+            public_key: offered_ssh_key(&request.public_key)?,
+            ttl: request.ttl,
+            wanted: Wanted::SshUser {
+                principals: request.principals,
+                source_addresses: request.source_addresses,
+                force_command: request.force_command,
+            },
+        })
+    }
+}
+
+impl TryFrom<api::X509Request> for Certify {
+    type Error = BadRequest;
+
+    fn try_from(request: api::X509Request) -> Result<Self, BadRequest> {
+        let csr = Csr::from_pem(&request.csr)?;
+        Ok(Self {
+            role: request.role,
+            public_key: csr.public_key,
+            ttl: request.ttl,
+            wanted: Wanted::X509 {
+                dns_names: request.dns_names,
+                addresses: request.addresses,
+                spiffe_id: request.spiffe_id,
+                csr_dns_names: csr.dns_names,
+                csr_addresses: csr.addresses,
+            },
+        })
+    }
+}
+
+fn offered_ssh_key(line: &str) -> Result<PublicKey, KeyError> {
+    let key = PublicKey::from_openssh(line)?;
+    key.check_offered()?;
+    Ok(key)
+}

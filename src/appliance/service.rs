@@ -1,0 +1,1 @@
+//! Listeners, TLS, callers, and the endpoints.
