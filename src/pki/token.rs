@@ -132,6 +132,12 @@ impl fmt::Display for KeyId {
     }
 }
 
+impl From<[u8; 8]> for KeyId {
+    fn from(bytes: [u8; 8]) -> Self {
+        Self(bytes.to_vec())
+    }
+}
+
 impl TryFrom<String> for KeyId {
     type Error = ParseKeyNameError;
 
