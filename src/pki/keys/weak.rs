@@ -144,3 +144,89 @@ fn odd_primes_below(limit: u64) -> Vec<u64> {
         |number: &u64| (3..).step_by(2).take_while(|d| d * d <= *number).all(|d| number % d != 0);
     (3..limit).step_by(2).filter(is_prime).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+    use crate::keys::{KeyError, PublicKey};
+
+    #[test]
+    fn exponents_from_65537_to_2_pow_32_and_odd_are_taken() {
+        for (exponent, sound) in [
+            (&[3][..], false),
+            (&[0xff, 0xff], false),
+            (&[1, 0, 0], false),
+            (&[1, 0, 1], true),
+            (&[0xff, 0xff, 0xff, 0xff], true),
+            (&[1, 0, 0, 0, 1], false),
+            (&[1, 0, 0, 0, 0, 0, 0, 0, 1], false),
+        ] {
+            assert_eq!(check_exponent(exponent).is_ok(), sound, "{exponent:?}");
+        }
+    }
+
+    #[test]
+    fn moduli_of_the_flawed_library_are_found() {
+        // The primes of a 2048-bit key: k * M + (65537^a mod M), M of the first 126 primes.
+        let product = odd_primes_below(702).into_iter().fold(BigUint::from(2u32), |m, p| m * p);
+        let prime_like = |a: u32, k: u64| {
+            let tail = BigUint::from(65537u32).modpow(&a.into(), &product);
+            next_prime(tail + &product * k, &product)
+        };
+        let modulus = prime_like(1234, 1 << 40) * prime_like(98765, 3 << 40);
+        assert_eq!(check(&modulus), Err(WeakKey::Roca));
+    }
+
+    #[test]
+    fn close_primes_are_found() {
+        let start = (BigUint::from(1u32) << 1023u32) + 12345u32;
+        let first = next_prime(start, &BigUint::from(2u32));
+        let second = next_prime(&first + 2u32, &BigUint::from(2u32));
+        assert_eq!(check(&(&first * &second)), Err(WeakKey::ClosePrimes));
+        assert_eq!(check(&(&first * &first)), Err(WeakKey::ClosePrimes));
+    }
+
+    #[test]
+    fn small_factors_are_found() {
+        let start = (BigUint::from(1u32) << 1023u32) + 1u32;
+        let prime = next_prime(start, &BigUint::from(2u32));
+        for factor in [2u32, 3, 751, 4093] {
+            assert_eq!(check(&(&prime * factor)), Err(WeakKey::SmallFactor), "{factor}");
+        }
+    }
+
+    #[test]
+    fn keys_that_openssl_makes_are_taken_unless_their_exponent_is_3() {
+        for (exponent, verdict) in
+            [("65537", Ok(())), ("3", Err(KeyError::Weak(WeakKey::Exponent)))]
+        {
+            let pem = openssl_rsa(exponent);
+            assert_eq!(PublicKey::from_pem(&pem).unwrap().check_offered(), verdict);
+        }
+    }
+
+    fn check(modulus: &BigUint) -> Result<(), WeakKey> {
+        check_rsa(&modulus.to_bytes_be(), &[1, 0, 1])
+    }
+
+    /// The first probable prime (Fermat's test to base 2) of `start`, `start + step`, …
+    fn next_prime(start: BigUint, step: &BigUint) -> BigUint {
+        let two = BigUint::from(2u32);
+        std::iter::successors(Some(start), |number| Some(number + step))
+            .filter(|number| number.bit(0) && !has_small_factor(number))
+            .find(|number| two.modpow(&(number - 1u32), number) == BigUint::from(1u32))
+            .unwrap()
+    }
+
+    fn openssl_rsa(exponent: &str) -> String {
+        let script = format!(
+            "openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 \
+             -pkeyopt rsa_keygen_pubexp:{exponent} 2>/dev/null | openssl pkey -pubout"
+        );
+        let output = Command::new("sh").args(["-c", &script]).output().expect("sh runs");
+        assert!(output.status.success(), "openssl is needed: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+}
