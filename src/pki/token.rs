@@ -88,6 +88,21 @@ pub enum Input<'a> {
     Message(&'a [u8]),
 }
 
+impl Input<'_> {
+    /// Checks a digest's length: tokens sign any (SoftHSM takes 48 bytes under P-256).
+    pub(crate) fn check(self, scheme: SignatureScheme) -> Result<(), TokenError> {
+        match (self, scheme.digest_len()) {
+            (Self::Digest(_), None) => {
+                Err(TokenError::MechanismMissing { what: format!("a digest under {scheme}") })
+            }
+            (Self::Digest(digest), Some(wanted)) if digest.len() != wanted => {
+                Err(TokenError::InputLength { scheme, wanted, got: digest.len() })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 /// Names one key pair in a token.
 #[derive(Clone, Debug, Eq, PartialEq, serde::Deserialize, serde::Serialize)]
 #[serde(deny_unknown_fields)]
