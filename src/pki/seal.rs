@@ -105,7 +105,8 @@ pub struct Summary {
     pub serial: Serial,
     /// For whom: the subject's distinguished name (RFC 4514), or the SSH key id.
     pub subject: String,
-    /// The names in it: SAN entries (`DNS:…`, `URI:…`, `UPN:…`), or SSH principals.
+    /// The names in it: SAN entries in their order (`DNS:…`, `IP:…`, `KRB5:…`, `UPN:…`, `URI:…`)
+    /// and a smart card's `SID:…`, or SSH principals.
     pub names: Vec<String>,
     /// SHA-256 of the certified key's SubjectPublicKeyInfo, hexadecimal.
     pub key_fingerprint: String,

@@ -1,25 +1,64 @@
 //! X.509 certificates (RFC 5280): profiles, linting, certificate signing requests.
 
+mod algorithm;
+mod build;
+pub mod certificate;
 pub mod csr;
+mod extension;
 pub mod lint;
+mod oid;
 pub mod profile;
+mod time;
 
+use der::{
+    Decode, Encode,
+    pem::{self, LineEnding},
+};
 use jiff::Timestamp;
 use thiserror::Error;
+use x509_cert::ext::{
+    Extension,
+    pkix::{BasicConstraints, KeyUsage, SubjectKeyIdentifier},
+};
 
+pub use certificate::Certificate;
 pub use profile::Profile;
 
 use crate::{
     keys::{PublicKey, Signature, SignatureScheme},
     names::{DistinguishedName, HttpUrl, Oid},
-    seal::Prepared,
+    seal::{Envelope, Prepared},
     serial::X509Serial,
     token::IssuingKey,
 };
 
 /// A CA that signs X.509 certificates.
+///
+/// Its certificate is parsed once; what goes into every certificate stands here encoded.
 #[derive(Clone, Debug)]
-pub struct Issuer {}
+pub struct Issuer {
+    key: IssuingKey,
+    scheme: SignatureScheme,
+    standing: Standing,
+    /// The subject of its certificate, DER: the issuer of all that it signs.
+    name: Vec<u8>,
+    /// Authority key identifier, CRL distribution points, authority information access.
+    extensions: Vec<Extension>,
+}
+
+/// Whether there is a certificate of the issuer yet.
+#[derive(Clone, Debug)]
+enum Standing {
+    /// A root that is about to sign itself, and may sign nothing else.
+    Aspirant,
+    /// A CA with its certificate.
+    Certified {
+        certificate_der: Vec<u8>,
+        key_identifier: Vec<u8>,
+        not_after: Timestamp,
+        path_len: Option<u8>,
+    },
+}
 
 /// Where relying parties find what an issuer publishes.
 #[derive(Clone, Debug, Default, Eq, PartialEq, serde::Deserialize, serde::Serialize)]
@@ -66,36 +105,73 @@ impl Issuer {
         key: IssuingKey,
         publication: Publication,
     ) -> Result<Self, IssuerError> {
-        let _ = (certificate_der, key, publication);
-        todo!()
+        let certificate = read_strictly(&certificate_der)?;
+        let tbs = certificate.tbs_certificate();
+        if tbs.subject_public_key_info().to_der()? != key.key().public_key.spki_der() {
+            return Err(IssuerError::OtherKey { label: key.key().label.to_string() });
+        }
+        let path_len = ca_path_len(tbs)?;
+        if tbs.subject().is_empty() {
+            return Err(IssuerError::NotCa("its subject is empty".to_owned()));
+        }
+        let key_identifier = ca_key_identifier(tbs)?;
+        let mut extensions = vec![extension::authority_key_identifier(&key_identifier)?];
+        extensions.extend(extension::publication(&publication)?);
+        Ok(Self {
+            scheme: key.key().public_key.default_scheme(),
+            key,
+            name: tbs.subject().to_der()?,
+            extensions,
+            standing: Standing::Certified {
+                not_after: time::clamped(&tbs.validity().not_after),
+                key_identifier,
+                path_len,
+                certificate_der,
+            },
+        })
     }
 
-    /// A root that is about to sign itself: the issuer of its own certificate.
+    /// A root that is about to sign itself: the issuer of its own certificate, and of nothing
+    /// else. For what stands below it, take [`new`](Self::new) with the sealed certificate.
     pub fn self_signed(subject: DistinguishedName, key: IssuingKey) -> Self {
-        let _ = (subject, key);
-        todo!()
+        Self {
+            scheme: key.key().public_key.default_scheme(),
+            key,
+            // A name that has no encoding is left empty, and the lint refuses an empty name.
+            name: extension::distinguished_name(&subject).unwrap_or_else(|_| EMPTY_NAME.to_vec()),
+            extensions: Vec::new(),
+            standing: Standing::Aspirant,
+        }
     }
 
-    /// Signs RSA with PSS instead of PKCS#1 v1.5 (never for the Windows profiles).
+    /// Signs with another scheme than the key's default: RSA with PSS instead of PKCS#1 v1.5
+    /// (never for the Windows profiles), or with a longer hash. The lint refuses a scheme that
+    /// does not fit the key.
     #[must_use]
     pub fn with_scheme(self, scheme: SignatureScheme) -> Self {
-        let _ = scheme;
-        todo!()
+        Self { scheme, ..self }
     }
 
     /// The CA's key.
     pub fn key(&self) -> &IssuingKey {
-        todo!()
+        &self.key
     }
 
-    /// The CA's certificate, DER.
+    /// The CA's certificate, DER; empty for a root that has not signed itself yet.
     pub fn certificate_der(&self) -> &[u8] {
-        todo!()
+        match &self.standing {
+            Standing::Aspirant => &[],
+            Standing::Certified { certificate_der, .. } => certificate_der,
+        }
     }
 
-    /// Last second of the CA's own validity; leaves never outlive it.
+    /// Last second of the CA's own validity; what it signs never outlives it. A root that has not
+    /// signed itself yet has no bound.
     pub fn not_after(&self) -> Timestamp {
-        todo!()
+        match self.standing {
+            Standing::Aspirant => Timestamp::MAX,
+            Standing::Certified { not_after, .. } => not_after,
+        }
     }
 
     /// Builds the to-be-signed bytes and lints them.
@@ -104,8 +180,10 @@ impl Issuer {
     ///
     /// The template breaks a rule of its profile; nothing may be signed.
     pub fn prepare(&self, template: Template) -> Result<Prepared, lint::Findings> {
-        let _ = template;
-        todo!()
+        let bytes = build::to_be_signed(self, &template)
+            .map_err(|error| lint::Findings::of("template-encodable", error.to_string()))?;
+        let summary = lint::check(&bytes, self, Some(&template))?;
+        Ok(self.prepared(bytes, summary))
     }
 
     /// Takes up to-be-signed bytes again that [`prepare`](Self::prepare) made and that were stored
@@ -115,8 +193,12 @@ impl Issuer {
     ///
     /// They are not of this CA, or break a rule.
     pub fn resume(&self, bytes: Vec<u8>) -> Result<Prepared, lint::Findings> {
-        let _ = bytes;
-        todo!()
+        let summary = lint::check(&bytes, self, None)?;
+        Ok(self.prepared(bytes, summary))
+    }
+
+    fn prepared(&self, bytes: Vec<u8>, summary: crate::seal::Summary) -> Prepared {
+        Prepared::new(self.key.clone(), self.scheme, bytes, Envelope::Asn1, summary)
     }
 }
 
@@ -137,13 +219,62 @@ pub enum IssuerError {
     },
 }
 
-/// PEM (`CERTIFICATE`) of a DER certificate.
-pub fn to_pem(certificate_der: &[u8]) -> String {
-    let _ = certificate_der;
-    todo!()
+impl From<der::Error> for IssuerError {
+    fn from(error: der::Error) -> Self {
+        Self::Malformed(error.to_string())
+    }
 }
 
-pub(crate) fn assemble(bytes: &[u8], scheme: SignatureScheme, signature: &Signature) -> Vec<u8> {
-    let _ = (bytes, scheme, signature);
-    todo!()
+/// PEM (`CERTIFICATE`) of a DER certificate.
+pub fn to_pem(certificate_der: &[u8]) -> String {
+    // The encoder fails only on labels of its own kind and on lengths beyond the address space.
+    pem::encode_string("CERTIFICATE", LineEnding::LF, certificate_der).unwrap_or_default()
 }
+
+/// `SIGNED{…}` (RFC 5280 section 4.1): the bytes, the algorithm, the signature.
+pub(crate) fn assemble(bytes: &[u8], scheme: SignatureScheme, signature: &Signature) -> Vec<u8> {
+    let value = algorithm::encode_signature(scheme, signature);
+    // No bits of the last octet are unused.
+    let bit_string = algorithm::tlv(algorithm::BIT_STRING, &[&[0], value.as_slice()].concat());
+    let content = [bytes, algorithm::identifier(scheme), &bit_string].concat();
+    algorithm::tlv(algorithm::SEQUENCE, &content)
+}
+
+/// An empty RDNSequence.
+const EMPTY_NAME: &[u8] = &[0x30, 0x00];
+
+/// Refuses all that is not DER, so that re-encoded parts are the received bytes: the issuer's name
+/// must be byte for byte the subject of this certificate.
+fn read_strictly(certificate_der: &[u8]) -> Result<x509_cert::Certificate, IssuerError> {
+    let certificate = x509_cert::Certificate::from_der(certificate_der)?;
+    if certificate.to_der()? != certificate_der {
+        return Err(IssuerError::Malformed("it is BER, not DER".to_owned()));
+    }
+    Ok(certificate)
+}
+
+/// The path length constraint of a certificate that says CA:TRUE and keyCertSign.
+fn ca_path_len(tbs: &x509_cert::TbsCertificate) -> Result<Option<u8>, IssuerError> {
+    let constraints = tbs.get_extension::<BasicConstraints>()?;
+    let Some((_, BasicConstraints { ca: true, path_len_constraint })) = constraints else {
+        return Err(IssuerError::NotCa("its basic constraints do not say CA:TRUE".to_owned()));
+    };
+    match tbs.get_extension::<KeyUsage>()? {
+        Some((_, usage)) if usage.key_cert_sign() => Ok(path_len_constraint),
+        _ => Err(IssuerError::NotCa("its key usage does not say keyCertSign".to_owned())),
+    }
+}
+
+fn ca_key_identifier(tbs: &x509_cert::TbsCertificate) -> Result<Vec<u8>, IssuerError> {
+    match tbs.get_extension::<SubjectKeyIdentifier>()? {
+        Some((_, identifier)) if !identifier.0.as_bytes().is_empty() => {
+            Ok(identifier.0.as_bytes().to_vec())
+        }
+        _ => Err(IssuerError::NotCa(
+            "it has no subject key identifier (RFC 5280 section 4.2.1.2)".to_owned(),
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests;

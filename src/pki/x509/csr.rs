@@ -1,11 +1,28 @@
 //! Certificate signing requests (PKCS#10, RFC 2986): the proof that the requester has the key.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
 
+use der::{
+    Decode, Encode,
+    asn1::{AnyRef, BitStringRef},
+    pem,
+};
 use thiserror::Error;
+use x509_cert::{
+    ext::{
+        Extension,
+        pkix::{SubjectAltName, name::GeneralName},
+    },
+    request::CertReqInfo,
+    spki::AlgorithmIdentifierRef,
+};
 
+use super::{algorithm, oid};
 use crate::{
-    keys::{KeyError, PublicKey},
+    keys::{KeyError, PublicKey, SignatureScheme},
     names::DnsName,
 };
 
@@ -30,8 +47,16 @@ impl Csr {
     ///
     /// As [`from_der`](Self::from_der).
     pub fn from_pem(pem: &str) -> Result<Self, CsrError> {
-        let _ = pem;
-        todo!()
+        // Base64 takes 4 characters for 3 bytes; the rest is for line ends and the two labels.
+        if pem.len() > 2 * Self::MAX_LEN {
+            return Err(too_long(pem.len()));
+        }
+        let (label, der) = pem::decode_vec(pem.as_bytes())
+            .map_err(|error| CsrError::Malformed(format!("not PEM: {error}")))?;
+        if !PEM_LABELS.contains(&label) {
+            return Err(CsrError::Malformed(format!("it is a PEM {label}")));
+        }
+        Self::from_der(&der)
     }
 
     /// Reads DER, verifies the proof of possession over the received bytes, checks the key.
@@ -40,8 +65,28 @@ impl Csr {
     ///
     /// Too long, not DER, a key that is not certified, or a signature that does not verify.
     pub fn from_der(der: &[u8]) -> Result<Self, CsrError> {
-        let _ = der;
-        todo!()
+        if der.len() > Self::MAX_LEN {
+            return Err(too_long(der.len()));
+        }
+        let request = Request::from_der(der)?;
+        // An element decodes only from the one DER header of its length, so that this is the
+        // received text, whatever it holds.
+        let signed = request.info.to_der()?;
+        let info = CertReqInfo::from_der(&signed)?;
+        if info.to_der()? != signed {
+            return Err(CsrError::Malformed("it is BER, not DER".to_owned()));
+        }
+        let public_key = PublicKey::from_spki_der(&info.public_key.to_der()?)?;
+        let scheme = request.scheme(&public_key)?;
+        let signature = request
+            .signature
+            .as_bytes()
+            .and_then(|value| algorithm::decode_signature(public_key.algorithm(), value))
+            .ok_or(CsrError::ProofOfPossession)?;
+        public_key.verify(scheme, &signed, &signature).map_err(|_| CsrError::ProofOfPossession)?;
+        public_key.check_offered()?;
+        let (dns_names, addresses) = wanted_names(&info)?;
+        Ok(Self { public_key, dns_names, addresses })
     }
 }
 
@@ -49,7 +94,7 @@ impl Csr {
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 pub enum CsrError {
     /// The key may not be certified.
-    #[error("{0}")]
+    #[error(transparent)]
     Key(#[from] KeyError),
     /// It is not a certificate signing request.
     #[error("the certificate signing request cannot be read: {0}")]
@@ -57,4 +102,107 @@ pub enum CsrError {
     /// The requester did not prove to have the key.
     #[error("the signature of the certificate signing request does not verify under its own key")]
     ProofOfPossession,
+    /// It is signed in a way that is not verified here.
+    #[error(
+        "the certificate signing request is signed with {0}; sign it with SHA-256 (RSA, RSA-PSS \
+         with a salt of the hash's length, P-256), SHA-384 (P-384), or Ed25519"
+    )]
+    SignatureAlgorithm(String),
+}
+
+impl From<der::Error> for CsrError {
+    fn from(error: der::Error) -> Self {
+        Self::Malformed(error.to_string())
+    }
+}
+
+/// RFC 2986 section 4.2, of received parts.
+#[derive(der::Sequence)]
+struct Request<'a> {
+    info: AnyRef<'a>,
+    algorithm: AlgorithmIdentifierRef<'a>,
+    signature: BitStringRef<'a>,
+}
+
+impl Request<'_> {
+    /// The scheme of the signature, if it is one for this key.
+    fn scheme(&self, key: &PublicKey) -> Result<SignatureScheme, CsrError> {
+        let name = || {
+            let oid = self.algorithm.oid;
+            match SIGNATURE_NAMES.iter().find(|(known, _)| *known == oid.to_string()) {
+                Some((_, name)) => format!("{name} over a {} key", key.algorithm()),
+                None => format!("algorithm {oid} over a {} key", key.algorithm()),
+            }
+        };
+        algorithm::scheme(&self.algorithm.to_der()?)
+            .filter(|scheme| scheme.fits(key.algorithm()))
+            .ok_or_else(|| CsrError::SignatureAlgorithm(name()))
+    }
+}
+
+/// `NEW` is how Microsoft's certreq and old browsers begin (RFC 7468 section 7).
+const PEM_LABELS: [&str; 2] = ["CERTIFICATE REQUEST", "NEW CERTIFICATE REQUEST"];
+
+/// Names for the message only: what can be verified is the business of [`algorithm::scheme`].
+const SIGNATURE_NAMES: [(&str, &str); 10] = [
+    ("1.2.840.10045.4.1", "ecdsa-with-SHA1"),
+    ("1.2.840.10045.4.3.2", "ecdsa-with-SHA256"),
+    ("1.2.840.10045.4.3.3", "ecdsa-with-SHA384"),
+    ("1.2.840.10045.4.3.4", "ecdsa-with-SHA512"),
+    ("1.2.840.113549.1.1.4", "md5WithRSAEncryption"),
+    ("1.2.840.113549.1.1.5", "sha1WithRSAEncryption"),
+    ("1.2.840.113549.1.1.10", "RSASSA-PSS with these parameters"),
+    ("1.2.840.113549.1.1.11", "sha256WithRSAEncryption"),
+    ("1.3.101.112", "Ed25519"),
+    ("1.3.101.113", "Ed448"),
+];
+
+fn too_long(len: usize) -> CsrError {
+    CsrError::Malformed(format!("it has {len} bytes; {} of DER are allowed", Csr::MAX_LEN))
+}
+
+/// The DNS names and addresses of the requested extensions; other names are not for requesters to
+/// ask for, and are left aside.
+fn wanted_names(info: &CertReqInfo) -> Result<(BTreeSet<DnsName>, BTreeSet<IpAddr>), CsrError> {
+    let (mut dns_names, mut addresses) = (BTreeSet::new(), BTreeSet::new());
+    for name in requested_alternative_names(info)? {
+        match name {
+            GeneralName::DnsName(name) => {
+                let name: Result<DnsName, _> = name.as_str().to_ascii_lowercase().parse();
+                dns_names.insert(name.map_err(|error| CsrError::Malformed(error.to_string()))?);
+            }
+            GeneralName::IpAddress(octets) => {
+                addresses.insert(address(octets.as_bytes())?);
+            }
+            _ => {}
+        }
+    }
+    Ok((dns_names, addresses))
+}
+
+fn requested_alternative_names(info: &CertReqInfo) -> Result<Vec<GeneralName>, CsrError> {
+    let mut names = Vec::new();
+    for attribute in info.attributes.iter() {
+        if ![oid::EXTENSION_REQUEST, oid::MICROSOFT_EXTENSION_REQUEST].contains(&attribute.oid) {
+            continue;
+        }
+        for value in attribute.values.iter() {
+            for extension in value.decode_as::<Vec<Extension>>()? {
+                if extension.extn_id == oid::SUBJECT_ALTERNATIVE_NAME {
+                    names.extend(SubjectAltName::from_der(extension.extn_value.as_bytes())?.0);
+                }
+            }
+        }
+    }
+    Ok(names)
+}
+
+fn address(octets: &[u8]) -> Result<IpAddr, CsrError> {
+    if let Ok(octets) = <[u8; 4]>::try_from(octets) {
+        return Ok(Ipv4Addr::from(octets).into());
+    }
+    match <[u8; 16]>::try_from(octets) {
+        Ok(octets) => Ok(Ipv6Addr::from(octets).into()),
+        Err(_) => Err(CsrError::Malformed("an address has 4 or 16 octets".to_owned())),
+    }
 }

@@ -2,7 +2,13 @@
 
 use std::{collections::BTreeSet, net::IpAddr};
 
-use crate::names::{DnsName, Oid, Realm, Sid, SpiffeId, Upn};
+use const_oid::ObjectIdentifier;
+
+use super::oid;
+use crate::{
+    names::{DnsName, Oid, Realm, Sid, SpiffeId, Upn},
+    seal::Kind,
+};
 
 /// What a certificate is for, with the names that it is for.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -61,4 +67,29 @@ pub struct CertificateTemplate {
     pub major: u32,
     /// Its minor version.
     pub minor: u32,
+}
+
+impl Profile {
+    /// The kind of the certificates.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Issuing { .. } => Kind::Issuing,
+            Self::Kdc { .. } => Kind::Kdc,
+            Self::Root { .. } => Kind::Root,
+            Self::SmartcardLogon { .. } => Kind::SmartcardLogon,
+            Self::TlsClient { .. } => Kind::TlsClient,
+            Self::TlsServer { .. } => Kind::TlsServer,
+        }
+    }
+}
+
+/// What the key of an end entity may be used for: these, and no other. CAs have none.
+pub(super) fn extended_key_usage(kind: Kind) -> &'static [ObjectIdentifier] {
+    match kind {
+        Kind::Issuing | Kind::Root | Kind::SshHost | Kind::SshUser => &[],
+        Kind::Kdc => &[oid::PKINIT_KDC, oid::SERVER_AUTH, oid::CLIENT_AUTH, oid::SMARTCARD_LOGON],
+        Kind::SmartcardLogon => &[oid::SMARTCARD_LOGON, oid::CLIENT_AUTH],
+        Kind::TlsClient => &[oid::CLIENT_AUTH],
+        Kind::TlsServer => &[oid::SERVER_AUTH],
+    }
 }

@@ -1,0 +1,155 @@
+//! Reads certificates that exist: those of callers, of a hand-off, of this crate.
+
+use std::fmt;
+
+use der::{
+    Decode, Encode,
+    pem::{self, PemLabel},
+};
+use jiff::Timestamp;
+use thiserror::Error;
+use x509_cert::ext::pkix::{SubjectAltName, name::GeneralName};
+
+use super::time;
+use crate::{
+    keys::{KeyError, PublicKey},
+    names::SpiffeId,
+};
+
+/// What a certificate says. Nothing of it is verified: neither its signature nor its path.
+#[derive(Clone, Eq, PartialEq)]
+pub struct Certificate {
+    der: Vec<u8>,
+    public_key: PublicKey,
+    serial: Vec<u8>,
+    subject: String,
+    issuer: String,
+    not_before: Timestamp,
+    not_after: Timestamp,
+    uris: Vec<String>,
+}
+
+/// A certificate cannot be read.
+#[derive(Clone, Debug, Eq, Error, PartialEq)]
+pub enum CertificateError {
+    /// It is not DER of a certificate, or not PEM of one.
+    #[error("the certificate cannot be read: {0}")]
+    Malformed(String),
+    /// Its key is of a kind that is not used here.
+    #[error("the certificate's key: {0}")]
+    Key(#[source] KeyError),
+}
+
+impl Certificate {
+    /// The longest certificate that is looked at, in bytes of DER.
+    pub const MAX_LEN: usize = 64 * 1024;
+
+    /// Reads DER; bytes after the certificate are refused.
+    ///
+    /// # Errors
+    ///
+    /// Too long, not DER, or a key that cannot be used here.
+    pub fn from_der(der: &[u8]) -> Result<Self, CertificateError> {
+        if der.len() > Self::MAX_LEN {
+            let what = format!("it has {} bytes; {} are allowed", der.len(), Self::MAX_LEN);
+            return Err(CertificateError::Malformed(what));
+        }
+        let certificate = x509_cert::Certificate::from_der(der)?;
+        let tbs = certificate.tbs_certificate();
+        let spki_der = tbs.subject_public_key_info().to_der()?;
+        Ok(Self {
+            der: der.to_vec(),
+            public_key: PublicKey::from_spki_der(&spki_der).map_err(CertificateError::Key)?,
+            serial: tbs.serial_number().as_bytes().to_vec(),
+            subject: tbs.subject().to_string(),
+            issuer: tbs.issuer().to_string(),
+            not_before: time::clamped(&tbs.validity().not_before),
+            not_after: time::clamped(&tbs.validity().not_after),
+            uris: uris(tbs)?,
+        })
+    }
+
+    /// Reads one PEM `CERTIFICATE`.
+    ///
+    /// # Errors
+    ///
+    /// Not such a PEM text, or as [`from_der`](Self::from_der).
+    pub fn from_pem(text: &str) -> Result<Self, CertificateError> {
+        let (label, der) = pem::decode_vec(text.as_bytes())
+            .map_err(|error| CertificateError::Malformed(error.to_string()))?;
+        if label != x509_cert::Certificate::PEM_LABEL {
+            return Err(CertificateError::Malformed(format!("it is a PEM {label}")));
+        }
+        Self::from_der(&der)
+    }
+
+    /// The DER that it was read from.
+    pub fn der(&self) -> &[u8] {
+        &self.der
+    }
+
+    /// The certified key.
+    pub fn public_key(&self) -> &PublicKey {
+        &self.public_key
+    }
+
+    /// The octets of the serial number's DER integer, big-endian.
+    pub fn serial(&self) -> &[u8] {
+        &self.serial
+    }
+
+    /// The subject's distinguished name (RFC 4514); may be empty.
+    pub fn subject(&self) -> &str {
+        &self.subject
+    }
+
+    /// The issuer's distinguished name (RFC 4514).
+    pub fn issuer(&self) -> &str {
+        &self.issuer
+    }
+
+    /// The first second of its validity.
+    pub fn not_before(&self) -> Timestamp {
+        self.not_before
+    }
+
+    /// The last second of its validity; [`Timestamp::MAX`] for "no expiry".
+    pub fn not_after(&self) -> Timestamp {
+        self.not_after
+    }
+
+    /// The URIs of its subject alternative names, as they stand there.
+    pub fn uris(&self) -> &[String] {
+        &self.uris
+    }
+
+    /// Its SPIFFE id: there is one only if it is the one URI (X509-SVID section 2).
+    pub fn spiffe_id(&self) -> Option<SpiffeId> {
+        match self.uris.as_slice() {
+            [uri] => uri.parse().ok(),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Debug for Certificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let serial = hex::encode(&self.serial);
+        write!(f, "Certificate({serial} of {:?} by {:?})", self.subject, self.issuer)
+    }
+}
+
+impl From<der::Error> for CertificateError {
+    fn from(error: der::Error) -> Self {
+        Self::Malformed(error.to_string())
+    }
+}
+
+fn uris(tbs: &x509_cert::TbsCertificate) -> der::Result<Vec<String>> {
+    let names = tbs.get_extension::<SubjectAltName>()?.map(|(_, names)| names.0);
+    let uri = |name| match name {
+        GeneralName::UniformResourceIdentifier(uri) => Some(uri.as_str().to_owned()),
+        _ => None,
+    };
+    Ok(names.unwrap_or_default().into_iter().filter_map(uri).collect())
+}

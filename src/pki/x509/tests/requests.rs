@@ -1,0 +1,106 @@
+//! Certificate signing requests that the real `openssl` makes.
+
+use std::{fs, path::Path, process::Command};
+
+use crate::{
+    keys::{KeyAlgorithm, KeyError},
+    x509::csr::{Csr, CsrError},
+};
+
+#[test]
+fn requests_of_openssl_are_accepted_for_every_kind_of_key() {
+    for (key, signing, algorithm) in [
+        (&EC256[..], &["-sha256"][..], KeyAlgorithm::EcP256),
+        (&EC384, &["-sha384"], KeyAlgorithm::EcP384),
+        (&["-algorithm", "ed25519"], &[], KeyAlgorithm::Ed25519),
+        (&RSA, &["-sha256"], KeyAlgorithm::Rsa2048),
+        (&RSA, &["-sha512"], KeyAlgorithm::Rsa2048),
+        (&RSA, &PSS, KeyAlgorithm::Rsa2048),
+    ] {
+        let csr = Csr::from_pem(&request(key, signing)).unwrap();
+        assert_eq!(csr.public_key.algorithm(), algorithm);
+        assert_eq!(csr.dns_names, super::set(&["*.example.test", "www.example.test"]));
+        assert_eq!(csr.addresses, super::set(&["192.0.2.7", "2001:db8::7"]));
+    }
+}
+
+#[test]
+fn requests_that_are_signed_in_another_way_are_told_what_to_use() {
+    for (key, signing, name) in [
+        (&EC256[..], &["-sha512"][..], "ecdsa-with-SHA512 over a"),
+        (&EC256, &["-sha384"], "ecdsa-with-SHA384 over a"),
+        (&EC384, &["-sha256"], "ecdsa-with-SHA256 over a"),
+        (&RSA, &["-sha1"], "sha1WithRSAEncryption over a"),
+        (
+            &RSA,
+            &["-sha256", "-sigopt", "rsa_padding_mode:pss", "-sigopt", "rsa_pss_saltlen:0"],
+            "PSS",
+        ),
+    ] {
+        let error = Csr::from_pem(&request(key, signing)).unwrap_err();
+        assert!(matches!(error, CsrError::SignatureAlgorithm(_)), "{error}");
+        assert!(error.to_string().contains(name), "{error}");
+    }
+    let p521 = ["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-521"];
+    let error = Csr::from_pem(&request(&p521, &[])).unwrap_err();
+    assert!(matches!(error, CsrError::Key(KeyError::Unsupported(_))), "{error}");
+}
+
+#[test]
+fn a_request_that_was_changed_proves_nothing() {
+    let der = der(&request(&EC256, &["-sha256"]));
+    let name = der.windows(5).position(|window| window == b"alice").unwrap();
+    let mut changed = der.clone();
+    changed[name] = b'A';
+    assert_eq!(Csr::from_der(&changed).unwrap_err(), CsrError::ProofOfPossession);
+    let mut signature = der.clone();
+    *signature.last_mut().unwrap() ^= 1;
+    assert_eq!(Csr::from_der(&signature).unwrap_err(), CsrError::ProofOfPossession);
+    assert!(Csr::from_der(&der).is_ok());
+}
+
+#[test]
+fn what_is_no_request_is_refused() {
+    let der = der(&request(&EC256, &["-sha256"]));
+    let long = vec![0x30; Csr::MAX_LEN + 1];
+    for malformed in [&[][..], &der[..der.len() - 1], &[der.as_slice(), &[0]].concat(), &long] {
+        let error = Csr::from_der(malformed).unwrap_err();
+        assert!(matches!(error, CsrError::Malformed(_)), "{error}");
+    }
+    let certificate = crate::x509::to_pem(&der);
+    let error = Csr::from_pem(&certificate).unwrap_err().to_string();
+    assert!(error.contains("it is a PEM CERTIFICATE"), "{error}");
+    assert!(Csr::from_pem(&"A".repeat(10 * Csr::MAX_LEN)).is_err());
+    assert!(Csr::from_pem("").is_err());
+}
+
+pub(super) const EC256: [&str; 4] = ["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256"];
+const EC384: [&str; 4] = ["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-384"];
+const RSA: [&str; 4] = ["-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"];
+const PSS: [&str; 5] =
+    ["-sha256", "-sigopt", "rsa_padding_mode:pss", "-sigopt", "rsa_pss_saltlen:digest"];
+
+/// The PEM of a request by `openssl req`.
+pub(super) fn request(key: &[&str], signing: &[&str]) -> String {
+    let directory = tempfile::tempdir().unwrap();
+    openssl(directory.path(), &[&["genpkey", "-out", "key.pem"], key].concat());
+    let names = "subjectAltName=DNS:www.example.test,DNS:*.Example.test,IP:192.0.2.7,\
+                 IP:2001:db8::7,email:alice@example.test";
+    let request =
+        ["req", "-new", "-key", "key.pem", "-subj", "/CN=alice", "-addext", names, "-out", "csr"];
+    openssl(directory.path(), &[&request, signing].concat());
+    fs::read_to_string(directory.path().join("csr")).unwrap()
+}
+
+pub(super) fn der(pem: &str) -> Vec<u8> {
+    ::der::pem::decode_vec(pem.as_bytes()).unwrap().1
+}
+
+fn openssl(directory: &Path, arguments: &[&str]) {
+    let output = Command::new("openssl")
+        .args(arguments)
+        .current_dir(directory)
+        .output()
+        .expect("openssl runs");
+    assert!(output.status.success(), "openssl {arguments:?}: {output:?}");
+}
