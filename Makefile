@@ -1,0 +1,34 @@
+# The command you type is the command CI runs.
+#
+# demo      the story in the terminal, against real peers
+# test      every test; a missing peer is a failure
+# check     formatting, lints, documentation, licences and advisories, then every test
+# bench     raw token and whole appliance, measured in one run
+# packages  what the above need from the system (Debian; a no-op when all is there)
+
+.PHONY: demo test check bench packages
+
+CARGO = cargo
+
+demo: packages
+	$(CARGO) build --locked --workspace --bins
+	target/debug/demo
+
+# The stories run the programs that lie beside them, so those are built first.
+test: packages
+	$(CARGO) build --locked --workspace --bins
+	$(CARGO) test --locked --workspace --no-fail-fast
+
+check: packages
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps
+	scripts/check-dependencies
+	$(MAKE) test
+
+bench: packages
+	$(CARGO) build --locked --release --workspace --bins
+	target/release/load
+
+packages:
+	scripts/install-packages
