@@ -1,1 +1,19 @@
-//! Stub.
+//! What the stories stand on: real peers, each started in a directory of its own, on the loopback
+//! interface, with no rights but the caller's, and ended by its process id.
+//!
+//! A peer that is not installed is a failure that names the package, never a skipped test. Nothing
+//! here waits for a time to pass: it waits for a condition, up to a deadline.
+
+pub mod failure;
+pub mod https;
+pub mod kdc;
+pub mod narrator;
+pub mod openssl;
+pub mod peers;
+pub mod ports;
+pub mod process;
+pub mod softhsm;
+pub mod ssh;
+pub mod sshd;
+
+pub use failure::{Doing, Failure, Story};

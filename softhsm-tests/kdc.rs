@@ -1,0 +1,326 @@
+//! A Kerberos realm of one's own: MIT krb5kdc with PKINIT, its state below one directory, no root.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use crate::{
+    failure::{Doing, Failure},
+    peers::peer,
+    ports::on_free_port,
+    process::{Answer, Daemon, run, run_with_input},
+    softhsm::SoftHsm,
+};
+
+/// A realm to be.
+#[derive(Clone, Debug)]
+pub struct Realm {
+    /// Its name, in capitals.
+    pub name: String,
+    /// The DNS domain of its users' principal names.
+    pub upn_domain: String,
+    /// The accounts; each is also the enterprise principal `account@upn_domain`.
+    pub accounts: Vec<String>,
+    /// The KDC's certificate (PEM), followed by its chain.
+    pub certificate: PathBuf,
+    /// The KDC's private key (PEM).
+    pub key: PathBuf,
+    /// The trusted root (PEM).
+    pub root: PathBuf,
+    /// The CA between the root and users (PEM). A client needs it to build its own path: MIT
+    /// ignores a chain in the file of the user's certificate.
+    pub issuing: PathBuf,
+    /// CRLs (concatenated PEM), read once at the start; with them, a CA without a CRL is refused.
+    pub crls: Option<PathBuf>,
+}
+
+/// Who wants a ticket, and with what.
+#[derive(Clone, Debug)]
+pub enum Identity<'a> {
+    /// A certificate and a key in files (PEM).
+    File {
+        /// The certificate.
+        certificate: &'a Path,
+        /// The private key.
+        key: &'a Path,
+    },
+    /// A certificate and a key in a token, as on a smart card.
+    Pkcs11 {
+        /// The token's store.
+        softhsm: &'a SoftHsm,
+        /// The token's label.
+        token: &'a str,
+        /// CKA_ID of key and certificate, in hexadecimal.
+        id: &'a str,
+        /// The user PIN.
+        pin: &'a str,
+    },
+}
+
+/// A running KDC; it ends when this value is dropped.
+#[derive(Debug)]
+pub struct Kdc {
+    daemon: Daemon,
+    directory: PathBuf,
+    realm: String,
+}
+
+impl Kdc {
+    /// Makes the realm below `directory` and starts its KDC.
+    ///
+    /// # Errors
+    ///
+    /// MIT Kerberos is not installed, or refuses its configuration.
+    pub fn start(directory: &Path, realm: &Realm) -> Result<Self, Failure> {
+        on_free_port(|port| {
+            write(&directory.join("kdc.conf"), &kdc_configuration(directory, realm, port))?;
+            write(&directory.join("krb5.conf"), &client_configuration(realm, port))?;
+            create_database(directory, realm)?;
+            let started = listen(directory, realm)?;
+            let (directory, realm) = (directory.to_owned(), realm.name.clone());
+            Ok(started.map(|daemon| Self { daemon, directory, realm }))
+        })
+    }
+
+    /// Asks for a ticket for the enterprise principal `upn`. An `offset` as faketime takes it
+    /// (`-120s`) sets the client's clock apart from the KDC's: the client judges its own
+    /// certificate first, and would not even ask.
+    ///
+    /// # Errors
+    ///
+    /// kinit is not installed or hangs. That the KDC refuses is an answer; [`Ticket::why`] tells.
+    pub fn kinit(
+        &self,
+        upn: &str,
+        identity: &Identity<'_>,
+        offset: Option<&str>,
+    ) -> Result<Ticket, Failure> {
+        let cache = self.directory.join("ticket");
+        let trace = self.directory.join("trace");
+        for file in [&cache, &trace] {
+            if file.exists() {
+                fs::remove_file(file).doing(format_args!("remove {}", file.display()))?;
+            }
+        }
+        let mut command = kinit_command(offset)?;
+        command.env("KRB5_TRACE", &trace).arg("-c").arg(&cache).arg("-E").arg("-X");
+        command.arg(format!("X509_user_identity={}", identity.option())).arg(upn);
+        let answer =
+            run_with_input(identity.lend(self.environment(&mut command)), &identity.input())?;
+        let trace = fs::read_to_string(&trace).unwrap_or_default();
+        let listed = if answer.status.success() { self.list(&cache)? } else { String::new() };
+        Ok(Ticket { answer, trace, listed })
+    }
+
+    /// What the KDC has logged.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read.
+    pub fn log(&self) -> Result<String, Failure> {
+        let path = self.directory.join("kdc.log");
+        fs::read_to_string(&path).doing(format_args!("read {}", path.display()))
+    }
+
+    /// The realm's name.
+    pub fn realm(&self) -> &str {
+        &self.realm
+    }
+
+    /// Whether the KDC still runs.
+    ///
+    /// # Errors
+    ///
+    /// The system does not say.
+    pub fn running(&mut self) -> Result<bool, Failure> {
+        self.daemon.running()
+    }
+
+    fn list(&self, cache: &Path) -> Result<String, Failure> {
+        let mut command = Command::new(peer("klist")?);
+        command.arg("-c").arg(cache);
+        Ok(run(self.environment(&mut command))?.success()?.stdout)
+    }
+
+    fn environment<'a>(&self, command: &'a mut Command) -> &'a mut Command {
+        environment(&self.directory, command)
+    }
+}
+
+/// What kinit got.
+#[derive(Clone, Debug)]
+pub struct Ticket {
+    /// kinit's answer.
+    pub answer: Answer,
+    /// What the Kerberos library traced.
+    pub trace: String,
+    /// What klist says of the ticket; empty without one.
+    pub listed: String,
+}
+
+impl Ticket {
+    /// The ticket, which must have been granted to `principal` by PKINIT.
+    ///
+    /// # Errors
+    ///
+    /// There is none, or it is for somebody else.
+    pub fn granted(self, principal: &str) -> Result<Self, Failure> {
+        let why = self.why();
+        self.answer.clone().success().map_err(|failure| failure.hint(why))?;
+        // 16 is PA-PK-AS-REQ (RFC 4556 section 3.2.1): no password was involved.
+        let by_pkinit = self.trace.contains("PKINIT") || self.trace.contains("PA-PK-AS-REQ (16)");
+        if !self.listed.contains(principal) || !by_pkinit {
+            return Err(Failure::new(format!("the ticket is not {principal}'s by PKINIT"))
+                .said(format!("{}\n{}", self.listed, self.trace)));
+        }
+        Ok(self)
+    }
+
+    /// The ticket, which must have been refused by the KDC with `why` in its words.
+    ///
+    /// # Errors
+    ///
+    /// It was granted, or refused for another reason.
+    pub fn refused(self, why: &str) -> Result<Self, Failure> {
+        let said = self.why();
+        if self.answer.status.success() || !said.contains(why) {
+            let what =
+                format!("kinit should have been refused with {why:?}, and was told {said:?}");
+            return Err(Failure::new(what).said(self.answer.output() + &self.trace));
+        }
+        Ok(self)
+    }
+
+    /// The KDC's last error; empty without one.
+    pub fn why(&self) -> String {
+        const MARK: &str = "Received error from KDC: ";
+        // The first answer of a KDC only asks for pre-authentication.
+        let errors = self.trace.lines().filter_map(|line| line.split_once(MARK));
+        let real = errors.filter(|(_, error)| !error.contains("Additional pre-authentication"));
+        real.last().map(|(_, error)| error.to_owned()).unwrap_or_default()
+    }
+}
+
+impl Identity<'_> {
+    fn option(&self) -> String {
+        match self {
+            Self::File { certificate, key } => {
+                format!("FILE:{},{}", certificate.display(), key.display())
+            }
+            Self::Pkcs11 { softhsm, token, id, .. } => format!(
+                "PKCS11:module_name={}:token={token}:certid={id}",
+                softhsm.module().display()
+            ),
+        }
+    }
+
+    fn lend<'a>(&self, command: &'a mut Command) -> &'a mut Command {
+        match self {
+            Self::File { .. } => command,
+            Self::Pkcs11 { softhsm, .. } => softhsm.lend(command),
+        }
+    }
+
+    /// Without a terminal, kinit reads the PIN from its standard input.
+    fn input(&self) -> Vec<u8> {
+        match self {
+            Self::File { .. } => Vec::new(),
+            Self::Pkcs11 { pin, .. } => format!("{pin}\n").into_bytes(),
+        }
+    }
+}
+
+fn kinit_command(offset: Option<&str>) -> Result<Command, Failure> {
+    let kinit = peer("kinit")?;
+    Ok(match offset {
+        None => Command::new(kinit),
+        Some(offset) => {
+            let mut command = Command::new(peer("faketime")?);
+            command.arg("-f").arg(offset).arg(kinit);
+            command
+        }
+    })
+}
+
+fn create_database(directory: &Path, realm: &Realm) -> Result<(), Failure> {
+    if directory.join("principal").exists() {
+        return Ok(());
+    }
+    let mut create = Command::new(peer("kdb5_util")?);
+    create.args(["create", "-s", "-r", &realm.name, "-P", "master key of a test realm"]);
+    run(environment(directory, &mut create))?.success()?;
+    // +requires_preauth: without it the KDC looks for a key of the client's, which has none.
+    let names = realm
+        .accounts
+        .iter()
+        .flat_map(|account| [account.clone(), format!("{account}\\@{}", realm.upn_domain)]);
+    let queries: String =
+        names.map(|name| format!("addprinc -nokey +requires_preauth {name}\n")).collect();
+    let mut add = Command::new(peer("kadmin.local")?);
+    add.args(["-r", &realm.name]);
+    run_with_input(environment(directory, &mut add), queries.as_bytes())?.success().map(drop)
+}
+
+/// Starts krb5kdc; `None` when the port was taken meanwhile.
+fn listen(directory: &Path, realm: &Realm) -> Result<Option<Daemon>, Failure> {
+    let log = directory.join("kdc.log");
+    let mut command = Command::new(peer("krb5kdc")?);
+    command.args(["-n", "-r", &realm.name]);
+    let mut daemon =
+        Daemon::start("krb5kdc", environment(directory, &mut command), &directory.join("kdc.out"))?;
+    let said = |text: &str| fs::read_to_string(&log).is_ok_and(|log| log.contains(text));
+    let ready = daemon.wait_for_log(Duration::from_secs(20), |_| said("commencing operation"));
+    if said("Address already in use") {
+        return Ok(None);
+    }
+    ready.map_err(|failure| failure.said(fs::read_to_string(&log).unwrap_or_default()))?;
+    Ok(Some(daemon))
+}
+
+fn environment<'a>(directory: &Path, command: &'a mut Command) -> &'a mut Command {
+    command
+        .env("KRB5_CONFIG", directory.join("krb5.conf"))
+        .env("KRB5_KDC_PROFILE", directory.join("kdc.conf"))
+        .env("LC_ALL", "C")
+}
+
+fn kdc_configuration(directory: &Path, realm: &Realm, port: u16) -> String {
+    let Realm { name, certificate, key, root, issuing, .. } = realm;
+    let directory = directory.display();
+    let crls = realm.crls.as_ref().map_or_else(String::new, |crls| {
+        format!("  pkinit_revoke = FILE:{}\n  pkinit_require_crl_checking = true\n", crls.display())
+    });
+    format!(
+        "[kdcdefaults]\n  kdc_listen = 127.0.0.1:{port}\n  kdc_tcp_listen = 127.0.0.1:{port}\n\
+         [realms]\n {name} = {{\n  database_name = {directory}/principal\n  \
+         key_stash_file = {directory}/stash\n  acl_file = {directory}/acl\n  \
+         pkinit_identity = FILE:{certificate},{key}\n  pkinit_anchors = FILE:{root}\n  \
+         pkinit_pool = FILE:{issuing}\n  pkinit_allow_upn = true\n  \
+         pkinit_eku_checking = scLogin\n{crls} }}\n\
+         [dbmodules]\n {name} = {{\n  db_library = db2\n  database_name = {directory}/principal\n }}\n\
+         [logging]\n kdc = FILE:{directory}/kdc.log\n",
+        certificate = certificate.display(),
+        key = key.display(),
+        root = root.display(),
+        issuing = issuing.display(),
+    )
+}
+
+fn client_configuration(realm: &Realm, port: u16) -> String {
+    let Realm { name, root, issuing, .. } = realm;
+    format!(
+        "[libdefaults]\n  default_realm = {name}\n  dns_lookup_realm = false\n  \
+         dns_lookup_kdc = false\n  rdns = false\n  dns_canonicalize_hostname = false\n\
+         [realms]\n {name} = {{\n  kdc = 127.0.0.1:{port}\n  pkinit_anchors = FILE:{root}\n  \
+         pkinit_pool = FILE:{issuing}\n  disable_encrypted_timestamp = true\n }}\n",
+        root = root.display(),
+        issuing = issuing.display(),
+    )
+}
+
+fn write(path: &Path, text: &str) -> Result<(), Failure> {
+    fs::write(path, text).doing(format_args!("write {}", path.display()))
+}

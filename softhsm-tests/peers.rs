@@ -1,0 +1,77 @@
+//! Where programs are: the peers, which Debian packages bring, and our own, which cargo builds.
+
+use std::path::{Path, PathBuf};
+
+use crate::failure::{Doing, Failure};
+
+/// Every peer and the Debian package that brings it.
+const PEERS: &[(&str, &str)] = &[
+    ("certtool", "gnutls-bin"),
+    ("faketime", "faketime"),
+    ("kadmin.local", "krb5-admin-server"),
+    ("kdb5_util", "krb5-kdc"),
+    ("kinit", "krb5-user"),
+    ("klist", "krb5-user"),
+    ("krb5kdc", "krb5-kdc"),
+    ("openssl", "openssl"),
+    ("pkcs11-tool", "opensc"),
+    ("softhsm2-util", "softhsm2"),
+    ("ssh", "openssh-client"),
+    ("ssh-keygen", "openssh-client"),
+    ("sshd", "openssh-server"),
+];
+
+/// Where programs are installed. A user's PATH need not hold the ones of administrators.
+const DIRECTORIES: &[&str] = &["/usr/bin", "/usr/sbin", "/bin", "/sbin", "/usr/local/bin"];
+
+/// The absolute path of a peer.
+///
+/// # Errors
+///
+/// It is not installed: the failure names the package.
+pub fn peer(name: &str) -> Result<PathBuf, Failure> {
+    let found = DIRECTORIES.iter().map(|directory| Path::new(directory).join(name));
+    found.into_iter().find(|path| path.is_file()).ok_or_else(|| missing(name))
+}
+
+/// The absolute path of a file that a peer's package brings under one of several names.
+///
+/// # Errors
+///
+/// None of them is there.
+pub fn file_of(package: &str, paths: &[&str]) -> Result<PathBuf, Failure> {
+    let found = paths.iter().map(PathBuf::from).find(|path| path.is_file());
+    found.ok_or_else(|| not_installed(paths.first().unwrap_or(&""), package))
+}
+
+/// The absolute path of one of our own programs, built beside this one.
+///
+/// # Errors
+///
+/// It is not built.
+pub fn ours(name: &str) -> Result<PathBuf, Failure> {
+    let own = std::env::current_exe().doing("find this program")?;
+    // A program lies in target/PROFILE, a test in target/PROFILE/deps.
+    let found = own.ancestors().skip(1).take(2).map(|directory| directory.join(name));
+    found.into_iter().find(|path| path.is_file()).ok_or_else(|| {
+        Failure::new(format!("{name} is not built"))
+            .hint("run `cargo build --workspace --bins` in the same profile, or `make test`")
+    })
+}
+
+/// The root of the source tree.
+pub fn source_tree() -> &'static Path {
+    let crate_directory = Path::new(env!("CARGO_MANIFEST_DIR"));
+    crate_directory.parent().unwrap_or(crate_directory)
+}
+
+fn missing(name: &str) -> Failure {
+    let package = PEERS.iter().find(|(peer, _)| *peer == name).map(|(_, package)| *package);
+    not_installed(name, package.unwrap_or(name))
+}
+
+fn not_installed(what: &str, package: &str) -> Failure {
+    Failure::new(format!("{what} is not installed")).hint(format!(
+        "install the package {package} (`make packages` installs all that Debian has)"
+    ))
+}
