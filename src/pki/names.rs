@@ -33,14 +33,19 @@ macro_rules! name {
             pub fn as_str(&self) -> &str {
                 &self.0
             }
+
+            /// What is wrong with a text, if anything: for readers that need no name of their own.
+            pub(crate) fn check(text: &str) -> Result<(), &'static str> {
+                let check: fn(&str) -> Result<(), &'static str> = $check;
+                check(text)
+            }
         }
 
         impl FromStr for $name {
             type Err = NameError;
 
             fn from_str(text: &str) -> Result<Self, NameError> {
-                let check: fn(&str) -> Result<(), &'static str> = $check;
-                match check(text) {
+                match Self::check(text) {
                     Ok(()) => Ok(Self(text.to_owned())),
                     Err(why) => Err(NameError {
                         kind: $kind,
@@ -97,6 +102,11 @@ name!(
     /// An SSH principal: 1 to 255 printable ASCII characters without space, comma, `*`, `?` and `!`,
     /// that does not begin with `-` or `#`.
     Principal, "SSH principal", principal
+);
+name!(
+    /// A host pattern of `known_hosts` (PATTERNS in ssh_config(5)): 1 to 255 printable ASCII
+    /// characters without space and comma, in which `*` and `?` match; not a negated one (`!`).
+    HostPattern, "host pattern", host_pattern
 );
 name!(
     /// An SSH `source-address` entry: an address or a network in CIDR form without host bits.
@@ -168,6 +178,20 @@ fn principal(text: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
+/// `@` begins a marker, `#` a comment, and `|` a hashed name (sshd(8), SSH_KNOWN_HOSTS FILE FORMAT).
+fn host_pattern(text: &str) -> Result<(), &'static str> {
+    if text.is_empty() || text.len() > 255 {
+        return Err("it has 1 to 255 characters");
+    }
+    if !text.bytes().all(|c| c.is_ascii_graphic() && c != b',') {
+        return Err("only printable ASCII without space and comma may stand in it");
+    }
+    if text.starts_with(['!', '@', '#', '|']) {
+        return Err("it cannot begin with !, @, # or |");
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -192,6 +216,14 @@ mod tests {
                 "ä",
                 &"a".repeat(256),
             ],
+        );
+    }
+
+    #[test]
+    fn host_patterns() {
+        check::<HostPattern>(
+            &["*", "*.example", "web?", "10.0.0.*", "[web]:2222"],
+            &["", "a b", "a,b", "!web", "@cert-authority", "#web", "|1|a", "a\n", "ä"],
         );
     }
 

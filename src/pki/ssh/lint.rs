@@ -1,0 +1,322 @@
+//! Reads to-be-signed bytes as a stranger would, and refuses what breaks a rule.
+//!
+//! Nothing here looks at the template: what is signed is what was read.
+
+use std::ops::RangeInclusive;
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::{
+    keys::PublicKey,
+    names::{Principal, SourceAddress},
+    seal::Summary,
+    serial::{Serial, SshSerial},
+    ssh::{
+        CERTIFICATE_SUFFIX, EXTENSIONS, FORCE_COMMAND, Refused, SOURCE_ADDRESS, Usage,
+        wire::{Reader, Writer},
+    },
+};
+
+/// What the bytes say.
+pub(super) struct Content<'a> {
+    usage: Usage,
+    /// The type name of the certified key, for example `ssh-ed25519`.
+    key_name: &'a str,
+    /// The certified key's own fields.
+    key_fields: &'a [u8],
+    serial: SshSerial,
+    key_id: &'a str,
+    principals: Vec<&'a str>,
+    valid_after: Timestamp,
+    last_second: Timestamp,
+}
+
+impl Content<'_> {
+    /// What the ledger keeps; `public_key` is the certified key.
+    pub(super) fn summary(&self, public_key: &PublicKey) -> Summary {
+        Summary {
+            kind: self.usage.kind(),
+            serial: Serial::Ssh(self.serial),
+            subject: self.key_id.to_owned(),
+            names: self.principals.iter().map(|&principal| principal.to_owned()).collect(),
+            key_fingerprint: public_key.fingerprint(),
+            not_before: self.valid_after,
+            not_after: self.last_second,
+        }
+    }
+
+    /// The certified key.
+    ///
+    /// # Errors
+    ///
+    /// Its numbers are no key, for example no point of the curve.
+    pub(super) fn public_key(&self) -> Result<PublicKey, Refused> {
+        ssh_key::PublicKey::from_bytes(&key_blob(self.key_name, self.key_fields))
+            .map_err(|error| error.to_string())
+            .and_then(|key| {
+                PublicKey::from_ssh_key_data(key.key_data()).map_err(|error| error.to_string())
+            })
+            .map_err(|error| Refused::new("key-form", error))
+    }
+}
+
+/// Reads the bytes and holds them against every rule.
+///
+/// # Errors
+///
+/// The first rule that they break.
+pub(super) fn read<'a>(
+    bytes: &'a [u8],
+    usage: Usage,
+    ca_blob: &[u8],
+) -> Result<Content<'a>, Refused> {
+    let mut reader = Reader::new(bytes);
+    let key_name = key_name(field(reader.string())?)?;
+    check_nonce(field(reader.string())?)?;
+    let key_fields = check_key(key_name, &mut reader)?;
+    let serial = SshSerial::new(field(reader.u64())?)
+        .ok_or_else(|| Refused::new("serial-not-zero", "serial 0 cannot be revoked by a KRL"))?;
+    check_type(field(reader.u32())?, usage)?;
+    let key_id = key_id(field(reader.string())?)?;
+    let principals = principals(field(reader.string())?)?;
+    let (valid_after, last_second) = validity(field(reader.u64())?, field(reader.u64())?)?;
+    let critical_options = field(reader.string())?;
+    let extensions = field(reader.string())?;
+    if usage == Usage::Host && !(critical_options.is_empty() && extensions.is_empty()) {
+        return Err(Refused::new("host-options", "host certificates have no options"));
+    }
+    check_options(critical_options, check_critical_option)?;
+    check_options(extensions, check_extension)?;
+    if !field(reader.string())?.is_empty() {
+        return Err(Refused::new("reserved-empty", "the reserved field is not empty"));
+    }
+    if field(reader.string())? != ca_blob {
+        return Err(Refused::new("signature-key", "the signature key is another CA's"));
+    }
+    if !reader.is_empty() {
+        return Err(Refused::new("form", "bytes follow the signature key"));
+    }
+    if key_blob(key_name, key_fields) == ca_blob {
+        return Err(Refused::new("key-of-ca", "a CA never certifies its own key"));
+    }
+    Ok(Content {
+        usage,
+        key_name,
+        key_fields,
+        serial,
+        key_id,
+        principals,
+        valid_after,
+        last_second,
+    })
+}
+
+fn field<T>(value: Option<T>) -> Result<T, Refused> {
+    value.ok_or_else(|| Refused::new("form", "a field ends after the bytes do"))
+}
+
+/// The plain key type of a certificate type. A certificate of a certificate has no type.
+fn key_name(certificate_name: &[u8]) -> Result<&str, Refused> {
+    std::str::from_utf8(certificate_name)
+        .ok()
+        .and_then(|name| name.strip_suffix(CERTIFICATE_SUFFIX))
+        .filter(|name| KEY_NAMES.contains(name))
+        .ok_or_else(|| {
+            let name = String::from_utf8_lossy(certificate_name);
+            Refused::new("key-type", format!("no certificates of type {name:?} are signed"))
+        })
+}
+
+/// PROTOCOL.certkeys: random bytes against collisions, "typically 16 or 32".
+fn check_nonce(nonce: &[u8]) -> Result<(), Refused> {
+    match nonce.len() {
+        32 => Ok(()),
+        length => Err(Refused::new("nonce-length", format!("{length} bytes instead of 32"))),
+    }
+}
+
+/// Reads the fields between nonce and serial, and gives them as they stand.
+fn check_key<'a>(name: &str, reader: &mut Reader<'a>) -> Result<&'a [u8], Refused> {
+    let before = reader.rest();
+    match name {
+        "ssh-ed25519" => check_length(field(reader.string())?, 32)?,
+        "ecdsa-sha2-nistp256" => check_point(reader, b"nistp256", 65)?,
+        "ecdsa-sha2-nistp384" => check_point(reader, b"nistp384", 97)?,
+        _ => check_rsa(reader)?,
+    }
+    Ok(&before[..before.len() - reader.rest().len()])
+}
+
+fn check_point(reader: &mut Reader<'_>, curve: &[u8], length: usize) -> Result<(), Refused> {
+    if field(reader.string())? != curve {
+        return Err(Refused::new("key-form", "the curve is not that of the key type"));
+    }
+    let point = field(reader.string())?;
+    check_length(point, length)?;
+    // SEC 1 section 2.3.3: 04 begins an uncompressed point, the only form of RFC 5656 section 3.1.
+    if point[0] != 0x04 {
+        return Err(Refused::new("key-form", "the point is not uncompressed"));
+    }
+    Ok(())
+}
+
+fn check_length(bytes: &[u8], length: usize) -> Result<(), Refused> {
+    if bytes.len() == length {
+        return Ok(());
+    }
+    Err(Refused::new("key-form", format!("{} bytes instead of {length}", bytes.len())))
+}
+
+fn check_rsa(reader: &mut Reader<'_>) -> Result<(), Refused> {
+    let not_a_number = || Refused::new("key-form", "not a positive number in its shortest form");
+    let exponent = reader.positive_mpint().ok_or_else(not_a_number)?;
+    let modulus = reader.positive_mpint().ok_or_else(not_a_number)?;
+    let bits = modulus.len() * 8 - modulus[0].leading_zeros() as usize;
+    if !(2048..=4096).contains(&bits) {
+        return Err(Refused::new("key-size", format!("RSA of {bits} bits, not 2048 to 4096")));
+    }
+    let even = |number: &[u8]| number.last().is_none_or(|byte| byte & 1 == 0);
+    if even(modulus) || even(exponent) || exponent == [1] {
+        return Err(Refused::new("key-form", "an even modulus, or an exponent that is even or 1"));
+    }
+    Ok(())
+}
+
+fn check_type(found: u32, usage: Usage) -> Result<(), Refused> {
+    if found == usage.certificate_type() {
+        return Ok(());
+    }
+    Err(Refused::new("certificate-type", format!("type {found} from a CA for {usage:?}")))
+}
+
+fn key_id(bytes: &[u8]) -> Result<&str, Refused> {
+    printable(bytes, 1..=256).ok_or_else(|| {
+        Refused::new("key-id-printable", "a key id has 1 to 256 printable ASCII characters")
+    })
+}
+
+/// An empty list would be valid for every user or host (PROTOCOL.certkeys, "As a special case");
+/// CVE-2024-7594 was that.
+fn principals(bytes: &[u8]) -> Result<Vec<&str>, Refused> {
+    let mut principals: Vec<&str> = Vec::with_capacity(4);
+    let mut reader = Reader::new(bytes);
+    while !reader.is_empty() {
+        let bytes = field(reader.string())?;
+        let principal = std::str::from_utf8(bytes)
+            .ok()
+            .filter(|text| Principal::check(text).is_ok())
+            .ok_or_else(|| {
+                let text = String::from_utf8_lossy(bytes);
+                Refused::new("principals-valid", format!("{text:?} is no principal"))
+            })?;
+        if principals.last().is_some_and(|last| *last >= principal) {
+            return Err(Refused::new("principals-order", "not in order, or one twice"));
+        }
+        principals.push(principal);
+    }
+    // SSHKEY_CERT_MAX_PRINCIPALS of OpenSSH: it cannot read a certificate with more.
+    if principals.is_empty() || principals.len() > 256 {
+        let what = format!("{} principals; a certificate has 1 to 256", principals.len());
+        return Err(Refused::new("principals-count", what));
+    }
+    Ok(principals)
+}
+
+/// The first and the last second. "Forever" (all bits set) is no time.
+fn validity(valid_after: u64, valid_before: u64) -> Result<(Timestamp, Timestamp), Refused> {
+    let time = |seconds: u64| {
+        i64::try_from(seconds)
+            .ok()
+            .and_then(|seconds| Timestamp::from_second(seconds).ok())
+            .ok_or_else(|| Refused::new("validity-order", "a time after the year 9999"))
+    };
+    let (first, end) = (time(valid_after)?, time(valid_before)?);
+    if first >= end {
+        let what = format!("valid before {end} is not after valid after {first}");
+        return Err(Refused::new("validity-order", what));
+    }
+    Ok((first, end - SignedDuration::from_secs(1)))
+}
+
+/// PROTOCOL.certkeys: options are "lexically ordered by name", each once.
+fn check_options(
+    bytes: &[u8],
+    check: impl Fn(&[u8], &[u8]) -> Result<(), Refused>,
+) -> Result<(), Refused> {
+    let mut reader = Reader::new(bytes);
+    let mut last: Option<&[u8]> = None;
+    while !reader.is_empty() {
+        let name = field(reader.string())?;
+        if last.is_some_and(|last| last >= name) {
+            return Err(Refused::new("options-order", "not in order, or one twice"));
+        }
+        check(name, field(reader.string())?)?;
+        last = Some(name);
+    }
+    Ok(())
+}
+
+fn check_critical_option(name: &[u8], data: &[u8]) -> Result<(), Refused> {
+    let value = |rule| {
+        let mut reader = Reader::new(data);
+        reader
+            .string()
+            .filter(|_| reader.is_empty())
+            .ok_or_else(|| Refused::new(rule, "not one string"))
+    };
+    if name == FORCE_COMMAND.as_bytes() {
+        check_force_command(value("force-command-printable")?)
+    } else if name == SOURCE_ADDRESS.as_bytes() {
+        check_source_addresses(value("source-address-valid")?)
+    } else {
+        let name = String::from_utf8_lossy(name);
+        Err(Refused::new("critical-options-known", format!("{name:?} is not known")))
+    }
+}
+
+fn check_force_command(command: &[u8]) -> Result<(), Refused> {
+    let printable = std::str::from_utf8(command)
+        .is_ok_and(|text| !text.trim().is_empty() && !text.chars().any(char::is_control));
+    if printable && command.len() <= 4096 {
+        return Ok(());
+    }
+    Err(Refused::new(
+        "force-command-printable",
+        "a command has 1 to 4096 bytes without control characters",
+    ))
+}
+
+/// sshd refuses a certificate with a malformed list outright.
+fn check_source_addresses(list: &[u8]) -> Result<(), Refused> {
+    let valid = std::str::from_utf8(list)
+        .is_ok_and(|list| list.split(',').all(|entry| SourceAddress::check(entry).is_ok()));
+    if valid {
+        return Ok(());
+    }
+    let list = String::from_utf8_lossy(list);
+    Err(Refused::new("source-address-valid", format!("{list:?} is no list of addresses")))
+}
+
+fn check_extension(name: &[u8], data: &[u8]) -> Result<(), Refused> {
+    if EXTENSIONS.iter().any(|known| known.name().as_bytes() == name) && data.is_empty() {
+        return Ok(());
+    }
+    let name = String::from_utf8_lossy(name);
+    Err(Refused::new("extensions-known", format!("{name:?} is not known, or has data")))
+}
+
+fn printable(bytes: &[u8], length: RangeInclusive<usize>) -> Option<&str> {
+    let printable = bytes.iter().all(|c| c.is_ascii_graphic() || *c == b' ');
+    let text = std::str::from_utf8(bytes).ok()?;
+    (printable && length.contains(&text.len()) && !text.trim().is_empty()).then_some(text)
+}
+
+fn key_blob(name: &str, fields: &[u8]) -> Vec<u8> {
+    let mut writer = Writer::with_capacity(4 + name.len() + fields.len());
+    writer.string(name.as_bytes());
+    writer.raw(fields);
+    writer.into_bytes()
+}
+
+const KEY_NAMES: [&str; 4] =
+    ["ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ssh-ed25519", "ssh-rsa"];
