@@ -1,12 +1,23 @@
 //! The authority: the straight line from a request to a released certificate.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+};
 
 use arc_swap::ArcSwap;
-use pki::{clock::Clock, handoff::Handoff, keys::BadSignature, x509::lint};
+use pki::{
+    clock::Clock,
+    handoff::Handoff,
+    keys::{BadSignature, PublicKey},
+    names::{DnsName, SpiffeId},
+    x509::{csr::Csr, lint},
+};
 use thiserror::Error;
 
 use crate::{
+    config::Config,
     ledger::{Ledger, LedgerError, Released, ReleasedSignature},
     policy::{Caller, Certify, Denial, Rules, SignDigest},
     signing::{Signing, SigningError},
@@ -41,7 +52,67 @@ pub enum IssueError {
     Signing(#[from] SigningError),
 }
 
+/// The configuration names an authority that the hand-off does not have, or of another kind.
+#[derive(Debug, Error)]
+pub enum AuthorityError {
+    /// An authority cannot be stood up.
+    #[error("authority {name}: {what}")]
+    Invalid {
+        /// Which.
+        name: String,
+        /// What is wrong.
+        what: String,
+    },
+}
+
 impl Authority {
+    /// Stands up the authorities of a hand-off.
+    ///
+    /// # Errors
+    ///
+    /// A certificate cannot be read or is for another key, or the configuration names an authority
+    /// that there is not.
+    pub fn new(
+        _config: &Config,
+        _handoff: Handoff,
+        _rules: Rules,
+        _ledger: Ledger,
+        _signing: Signing,
+        _clock: Arc<dyn Clock>,
+    ) -> Result<Self, AuthorityError> {
+        todo!()
+    }
+
+    /// Certifies the appliance's own TLS key for 24 hours: a tls_server certificate of the
+    /// configured issuer with the SPIFFE id `spiffe://<trust domain>/service/chanceryd`. No role
+    /// grants it, the configuration does; it is recorded as every other.
+    ///
+    /// # Errors
+    ///
+    /// As [`issue`](Self::issue).
+    pub async fn own_tls_certificate(
+        &self,
+        _public_key: PublicKey,
+        _dns_names: BTreeSet<DnsName>,
+        _addresses: BTreeSet<IpAddr>,
+    ) -> Result<Released, IssueError> {
+        todo!()
+    }
+
+    /// Certifies an operator: a tls_client certificate of the configured issuer. Whoever may run
+    /// this program on this machine with its token grants it; it is recorded as every other.
+    ///
+    /// # Errors
+    ///
+    /// As [`issue`](Self::issue).
+    pub async fn operator_certificate(
+        &self,
+        _id: SpiffeId,
+        _csr: Csr,
+    ) -> Result<Released, IssueError> {
+        todo!()
+    }
+
     /// Issues one certificate. `idempotency_key` was checked to be 1 to 128 printable characters.
     ///
     /// # Errors
