@@ -62,3 +62,35 @@ fn refuse_open_mode(path: &Path) -> io::Result<()> {
 fn refuse_open_mode(_path: &Path) -> io::Result<()> {
     Ok(())
 }
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn only_the_first_line_of_a_closed_file_is_a_secret() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("pin");
+        let read = |content: &str, mode| {
+            fs::write(&path, content).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            Secret::from_file(&path).map_err(|error| error.kind())
+        };
+        for content in ["1234", "1234\n", "1234\r\nsecond"] {
+            assert_eq!(read(content, 0o640).unwrap().expose(), "1234");
+        }
+        for content in ["", "\n", "\n1234"] {
+            assert_eq!(read(content, 0o600).unwrap_err(), io::ErrorKind::InvalidData);
+        }
+        for mode in [0o644, 0o602] {
+            assert_eq!(read("1234", mode).unwrap_err(), io::ErrorKind::PermissionDenied);
+        }
+    }
+
+    #[test]
+    fn a_secret_cannot_be_printed() {
+        assert_eq!(format!("{:?}", Secret::new("1234".to_owned())), "Secret(…)");
+    }
+}

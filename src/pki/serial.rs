@@ -59,6 +59,10 @@ impl FromStr for Serial {
         if text.len() == 32 && hex::decode_to_slice(text, &mut bytes).is_ok() {
             return Ok(Self::X509(X509Serial(bytes)));
         }
+        // Rust's numbers may begin with + and 0; a serial number has one text.
+        if !text.starts_with(|c: char| matches!(c, '1'..='9')) {
+            return Err(ParseSerialError);
+        }
         text.parse().map(Self::Ssh).map_err(|_| ParseSerialError)
     }
 }
@@ -88,7 +92,8 @@ mod tests {
         for serial in [x509, ssh] {
             assert_eq!(serial.to_string().parse(), Ok(serial));
         }
-        assert_eq!("0".parse::<Serial>(), Err(ParseSerialError));
-        assert_eq!("".parse::<Serial>(), Err(ParseSerialError));
+        for text in ["0", "", "+1", "01", "-1", "1 ", "18446744073709551616", &"g".repeat(32)] {
+            assert_eq!(text.parse::<Serial>(), Err(ParseSerialError), "{text:?}");
+        }
     }
 }
