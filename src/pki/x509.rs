@@ -1,6 +1,6 @@
 //! X.509 certificates (RFC 5280): profiles, linting, certificate signing requests.
 
-mod algorithm;
+pub(crate) mod algorithm;
 mod build;
 pub mod certificate;
 pub mod csr;
