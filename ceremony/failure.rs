@@ -1,0 +1,169 @@
+//! How a command fails, what a person can do about it, and the exit code that says so to programs.
+
+use std::{error::Error as _, io, path::PathBuf};
+
+use pki::{keys::BadSignature, token::TokenError};
+use rand::rand_core::OsError;
+use thiserror::Error;
+
+use crate::{
+    handoff::HandoffFailure, made::MadeError, name::Name, plan::PlanError, site::SiteError,
+    transcript::TranscriptError, verify::VerifyError,
+};
+
+/// Why a command did not do what it was asked.
+#[derive(Debug, Error)]
+pub enum Failure {
+    /// The hand-off cannot be written or read.
+    #[error(transparent)]
+    Handoff(#[from] HandoffFailure),
+    /// What would be made breaks a rule, or what was made is not what the plan says.
+    #[error(transparent)]
+    Made(#[from] MadeError),
+    /// There is no directory for a file or directory that is to be written.
+    #[error("there is no directory for the {what} {}; nothing was changed", path.display())]
+    NoDirectory {
+        /// The transcript or the hand-off.
+        what: &'static str,
+        /// Where.
+        path: PathBuf,
+    },
+    /// No confirmation.
+    #[error("the step was not confirmed, and not done")]
+    NotConfirmed,
+    /// A certificate would be born dead.
+    #[error("certificate {0} would be expired, or not valid yet, now")]
+    OutOfValidity(Name),
+    /// A file or directory is there already.
+    #[error("the {what} {} exists already; nothing was changed", path.display())]
+    OutputExists {
+        /// The transcript or the hand-off.
+        what: &'static str,
+        /// Where.
+        path: PathBuf,
+    },
+    /// The plan cannot be used.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// The operating system gave no random bytes.
+    #[error("the operating system gave no random bytes")]
+    Random(#[source] OsError),
+    /// The program cannot be started again with the site's environment.
+    #[error("cannot start this program again with the site's [environment]")]
+    Restart(#[source] io::Error),
+    /// The token made a signature that does not verify.
+    #[error("the token made a wrong signature")]
+    Signature(#[from] BadSignature),
+    /// The site cannot be used.
+    #[error(transparent)]
+    Site(#[from] SiteError),
+    /// The terminal is gone.
+    #[error("cannot read from or write to the terminal")]
+    Terminal(#[source] io::Error),
+    /// The token failed or refused.
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    /// The token to be initialized is there already.
+    #[error("a token labelled {0:?} is there already; nothing was changed")]
+    TokenExists(String),
+    /// The transcript cannot be written.
+    #[error(transparent)]
+    Transcript(#[from] TranscriptError),
+    /// A transcript or a hand-off is not what it should be.
+    #[error(transparent)]
+    Verify(#[from] VerifyError),
+}
+
+impl Failure {
+    /// The exit code: 1 interrupted, 2 bad input, 3 check failed, 4 token error, 5 verify failed.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Handoff(HandoffFailure::Exists { .. }) => 3,
+            Self::Handoff(_)
+            | Self::NotConfirmed
+            | Self::Random(_)
+            | Self::Restart(_)
+            | Self::Terminal(_)
+            | Self::Transcript(_) => 1,
+            Self::Plan(PlanError::Findings(_)) => 3,
+            Self::NoDirectory { .. } | Self::Plan(_) => 2,
+            Self::Site(SiteError::OtherModule { .. }) => 3,
+            Self::Site(_) => 2,
+            Self::Made(_)
+            | Self::OutOfValidity(_)
+            | Self::OutputExists { .. }
+            | Self::Token(TokenError::KeyExists { .. })
+            | Self::TokenExists(_) => 3,
+            Self::Signature(_) | Self::Token(_) => 4,
+            Self::Verify(VerifyError::Read { .. }) => 2,
+            Self::Verify(_) => 5,
+        }
+    }
+
+    /// The message, followed by its causes.
+    pub fn message(&self) -> String {
+        let mut message = self.to_string();
+        let mut cause = self.source();
+        while let Some(error) = cause {
+            message = format!("{message}: {}", error.to_string().trim_end());
+            cause = error.source();
+        }
+        message
+    }
+
+    /// What to do about it.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::Handoff(HandoffFailure::Exists { .. }) | Self::OutputExists { .. } => {
+                "a ceremony never overwrites; name a path that does not exist"
+            }
+            Self::Handoff(HandoffFailure::Write { .. }) => {
+                "the transcript is whole: mend the cause, then run `chancery-ceremony hand-off`"
+            }
+            Self::Handoff(_) => "the appliance would refuse it: correct the plan",
+            Self::Made(_) => {
+                "correct the plan; `chancery-ceremony plan` shows the same without a token"
+            }
+            Self::NoDirectory { .. } => "make the directory first",
+            Self::NotConfirmed => {
+                "type the two words as shown; keys made so far stay in the token, see the transcript"
+            }
+            Self::OutOfValidity(_) => "check the clock of this machine, then the plan's dates",
+            Self::Plan(PlanError::Findings(_)) => {
+                "correct the plan and run `chancery-ceremony plan` again"
+            }
+            Self::Plan(_) => "see docs/ceremony.md for the form of a plan",
+            Self::Random(_) => "restart the machine",
+            Self::Restart(_) => "set the variables of [environment] yourself, then run it again",
+            Self::Signature(_) => "do not use this token: replace it and start anew",
+            Self::Site(SiteError::NoSoPin) => "add so_pin_file to the site, or drop token-init",
+            Self::Site(SiteError::OtherModule { .. }) => {
+                "find out who changed the module before you change module_sha256"
+            }
+            Self::Site(SiteError::Pin { .. }) => {
+                "write the PIN into the file and run chmod 600 on it"
+            }
+            Self::Site(_) => "see hsm-config/ for a site file of each kind of token",
+            Self::Terminal(_) => "see the transcript for what was done",
+            Self::Token(TokenError::KeyExists { .. }) => {
+                "another ceremony made it, or this one was interrupted: read that transcript, then use \
+                 an empty token"
+            }
+            Self::Token(TokenError::NoToken(_)) => {
+                "check [token] and [environment] of the site; `pkcs11-tool --list-slots` shows what is there"
+            }
+            Self::Token(TokenError::Pin { .. }) => {
+                "check pin_file before you try again: tokens lock"
+            }
+            Self::Token(_) => "see the transcript for what was done, then look at the token",
+            Self::TokenExists(_) => {
+                "initializing would destroy its keys; use another label, or a plan without token-init"
+            }
+            Self::Transcript(_) => {
+                "free space or mend the disk; the last whole record says what was done"
+            }
+            Self::Verify(VerifyError::Read { .. }) => "name the transcript of a ceremony",
+            Self::Verify(_) => "do not use these keys before you know why",
+        }
+    }
+}

@@ -1,0 +1,286 @@
+//! The plan: what a ceremony makes, in which order. It says nothing of places and secrets.
+
+mod file;
+pub mod lint;
+
+use std::{collections::BTreeMap, fmt, fs, io, path::Path};
+
+use jiff::Timestamp;
+use pki::{
+    keys::KeyAlgorithm,
+    names::DistinguishedName,
+    ssh::Usage,
+    token::{KeyId, KeyLabel},
+    x509::{
+        Publication,
+        lint::{Finding, Findings},
+    },
+};
+use thiserror::Error;
+
+use crate::{digest::Digest, name::Name, words::words};
+
+/// A plan that passed every lint, and its hash.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Plan {
+    script: Script,
+    hash: Digest,
+}
+
+/// The resolved content of a plan, as the transcript keeps it: every step says all of what it makes.
+///
+/// CA/Browser Forum BR 6.1.1.1 calls it the Key Generation Script.
+#[derive(Clone, Debug, Eq, PartialEq, serde::Deserialize, serde::Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Script {
+    /// The version of this form.
+    pub schema: Schema,
+    /// What the ceremony is called.
+    pub id: Name,
+    /// What is done, in this order.
+    pub steps: Vec<Step>,
+    /// SSH CAs: a key becomes one by being handed off as one; nothing is signed for it.
+    pub ssh: BTreeMap<Name, SshAuthority>,
+}
+
+/// The versions of the form of a plan.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, serde::Deserialize, serde::Serialize)]
+pub enum Schema {
+    /// The first.
+    #[serde(rename = "chancery-ceremony/1")]
+    V1,
+}
+
+/// One step.
+#[derive(Clone, Debug, Eq, PartialEq, serde::Deserialize, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Step {
+    /// Make a key pair in the token.
+    GenerateKey(Key),
+    /// Close the transcript and write what the appliance reads.
+    HandOff,
+    /// Sign a CA certificate.
+    SignCertificate(Certificate),
+    /// Set the label, the SO PIN and the user PIN of an uninitialized token.
+    TokenInit,
+}
+
+/// A key pair to be made.
+#[derive(Clone, Debug, Eq, PartialEq, serde::Deserialize, serde::Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Key {
+    /// What the plan calls it.
+    pub name: Name,
+    /// Its kind and size.
+    pub algorithm: KeyAlgorithm,
+    /// CKA_LABEL: purpose and name.
+    pub label: KeyLabel,
+}
+
+/// A CA certificate to be signed.
+#[derive(Clone, Debug, Eq, PartialEq, serde::Deserialize, serde::Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Certificate {
+    /// What the plan calls it; the name of the CA in the hand-off.
+    pub name: Name,
+    /// The key that it certifies.
+    pub key: Name,
+    /// What kind of CA it is for.
+    pub kind: AuthorityKind,
+    /// The subject's distinguished name.
+    pub subject: DistinguishedName,
+    /// First second of validity.
+    pub not_before: Timestamp,
+    /// Last second of validity.
+    pub not_after: Timestamp,
+    /// Where this CA publishes; goes into the certificates that it signs here.
+    pub publication: Publication,
+}
+
+/// The CAs that a ceremony certifies. Certificates of others come from the appliance.
+#[derive(Clone, Debug, Eq, PartialEq, serde::Deserialize, serde::Serialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub enum AuthorityKind {
+    /// Signed by another CA.
+    Issuing {
+        /// The certificate whose key signs.
+        signer: Name,
+        /// How many CAs may stand below it.
+        path_length: u8,
+    },
+    /// Signed by itself.
+    Root {
+        /// How many CAs may stand below it; `None` for any number.
+        path_length: Option<u8>,
+    },
+}
+
+/// An SSH CA to be handed off.
+#[derive(Clone, Debug, Eq, PartialEq, serde::Deserialize, serde::Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct SshAuthority {
+    /// The plan's name of its key.
+    pub key: Name,
+    /// What its certificates are for.
+    pub usage: Usage,
+}
+
+impl Plan {
+    /// Reads a plan file (TOML) and lints it.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read, is no plan, or breaks rules, all of which are named.
+    pub fn read(path: &Path) -> Result<Self, PlanError> {
+        let text = fs::read_to_string(path)
+            .map_err(|source| PlanError::Read { path: path.display().to_string(), source })?;
+        Self::parse(&text)
+    }
+
+    /// Reads the text of a plan file and lints it.
+    ///
+    /// # Errors
+    ///
+    /// As [`read`](Self::read).
+    pub fn parse(text: &str) -> Result<Self, PlanError> {
+        let file: file::PlanFile = toml::from_str(text)?;
+        let (script, mut findings) = file.resolve();
+        findings.extend(lint::lint(&script));
+        Self::linted(script, findings)
+    }
+
+    /// Lints a resolved script, wherever it came from.
+    ///
+    /// # Errors
+    ///
+    /// It breaks rules, all of which are named.
+    pub fn new(script: Script) -> Result<Self, PlanError> {
+        let findings = lint::lint(&script);
+        Self::linted(script, findings)
+    }
+
+    fn linted(script: Script, findings: Vec<Finding>) -> Result<Self, PlanError> {
+        if !findings.is_empty() {
+            return Err(PlanError::Findings(Findings(findings)));
+        }
+        // Struct fields keep their order, maps are sorted, and there are no floats: one script has
+        // one text.
+        let canonical = serde_json::to_vec(&script).map_err(PlanError::Canonical)?;
+        let hash = Digest::of("chancery-ceremony-plan-v1", &[&canonical]);
+        Ok(Self { script, hash })
+    }
+
+    /// The content.
+    pub fn script(&self) -> &Script {
+        &self.script
+    }
+
+    /// `SHA-256("chancery-ceremony-plan-v1\0" || canonical JSON)`.
+    pub fn hash(&self) -> Digest {
+        self.hash
+    }
+
+    /// The steps with their numbers, from 1.
+    pub fn steps(&self) -> impl Iterator<Item = (u32, &Step)> {
+        (1..).zip(&self.script.steps)
+    }
+
+    /// The keys that are made.
+    pub fn keys(&self) -> impl Iterator<Item = &Key> {
+        self.script.steps.iter().filter_map(|step| match step {
+            Step::GenerateKey(key) => Some(key),
+            _ => None,
+        })
+    }
+
+    /// The certificates that are signed.
+    pub fn certificates(&self) -> impl Iterator<Item = &Certificate> {
+        self.script.steps.iter().filter_map(|step| match step {
+            Step::SignCertificate(certificate) => Some(certificate),
+            _ => None,
+        })
+    }
+
+    /// The certificate whose key signs this one; `None` for a root.
+    pub fn signer(&self, certificate: &Certificate) -> Option<&Certificate> {
+        match &certificate.kind {
+            AuthorityKind::Issuing { signer, .. } => {
+                self.certificates().find(|other| other.name == *signer)
+            }
+            AuthorityKind::Root { .. } => None,
+        }
+    }
+
+    /// Whether the token is initialized first.
+    pub fn initializes_token(&self) -> bool {
+        self.script.steps.contains(&Step::TokenInit)
+    }
+
+    /// The CKA_ID of a key, chosen before the key is made, so that what an interrupted ceremony
+    /// left in a token can be told from everything else.
+    pub fn key_id(&self, key: &Name) -> KeyId {
+        let parts = [&self.hash.as_bytes()[..], key.as_str().as_bytes()];
+        let [a, b, c, d, e, f, g, h, ..] =
+            *Digest::of("chancery-ceremony-key-v1", &parts).as_bytes();
+        KeyId::from([a, b, c, d, e, f, g, h])
+    }
+
+    /// The two words that a person types before a step: they differ from step to step and from plan
+    /// to plan, so that nobody confirms what they did not read.
+    pub fn confirmation(&self, number: u32, step: &Step) -> String {
+        let (number, effect) = (u64::from(number).to_be_bytes(), step.to_string());
+        let parts = [&self.hash.as_bytes()[..], &number, effect.as_bytes()];
+        words(&Digest::of("chancery-ceremony-confirm-v1", &parts).as_bytes()[..2])
+    }
+}
+
+/// What the step changes, as a sentence without its full stop.
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::GenerateKey(key) => {
+                write!(f, "generate the {} key {} in the token", key.algorithm, key.label)
+            }
+            Self::HandOff => f.write_str("close the transcript and write the hand-off"),
+            Self::SignCertificate(certificate) => certificate.fmt(f),
+            Self::TokenInit => f.write_str("initialize the token: label, SO PIN, user PIN"),
+        }
+    }
+}
+
+impl fmt::Display for Certificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (kind, signer) = match &self.kind {
+            AuthorityKind::Issuing { signer, .. } => ("issuing", format!("with {signer}")),
+            AuthorityKind::Root { .. } => ("root", "with itself".to_owned()),
+        };
+        let (from, to) = (self.not_before, self.not_after);
+        write!(
+            f,
+            "sign the {kind} certificate {} ({}, {from} to {to}) {signer}",
+            self.name, self.subject
+        )
+    }
+}
+
+/// A plan cannot be used.
+#[derive(Debug, Error)]
+pub enum PlanError {
+    /// The plan has no canonical text.
+    #[error("the plan cannot be written as JSON")]
+    Canonical(#[source] serde_json::Error),
+    /// The plan breaks rules.
+    #[error("the plan breaks {} rule(s); nothing was touched", .0.0.len())]
+    Findings(Findings),
+    /// The file cannot be read.
+    #[error("cannot read the plan {path}")]
+    Read {
+        /// Which.
+        path: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// The file is no plan.
+    #[error("the plan cannot be understood")]
+    Syntax(#[from] toml::de::Error),
+}

@@ -1,0 +1,177 @@
+//! The site: where a ceremony takes place. Paths, the token, and where its PINs are; one file for
+//! each place, so that the plan of a rehearsal and of the real thing are the same bytes.
+
+use std::{
+    collections::BTreeMap,
+    ffi::OsString,
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use pki::{secret::Secret, token::pkcs11::TokenIdentity};
+use thiserror::Error;
+
+use crate::{digest::Digest, transcript::ModuleFile};
+
+/// A site file, its paths resolved.
+#[derive(Clone, Debug)]
+pub struct Site {
+    /// Which token: everything that is named must be so.
+    pub token: TokenIdentity,
+    /// The hash of the file.
+    pub hash: Digest,
+    module: PathBuf,
+    module_sha256: Option<Digest>,
+    pin_file: PathBuf,
+    so_pin_file: Option<PathBuf>,
+    environment: BTreeMap<String, String>,
+}
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SiteFile {
+    module: PathBuf,
+    module_sha256: Option<Digest>,
+    pin_file: PathBuf,
+    so_pin_file: Option<PathBuf>,
+    token: TokenIdentity,
+    #[serde(default)]
+    environment: BTreeMap<String, String>,
+}
+
+impl Site {
+    /// Reads a site file (TOML). Relative paths in it are relative to it.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read, or is no site.
+    pub fn read(path: &Path) -> Result<Self, SiteError> {
+        let text = fs::read_to_string(path).map_err(|source| SiteError::read(path, source))?;
+        Self::parse(&text, path.parent().unwrap_or(Path::new("")))
+    }
+
+    /// Reads the text of a site file that is in `directory`.
+    ///
+    /// # Errors
+    ///
+    /// It is no site.
+    pub fn parse(text: &str, directory: &Path) -> Result<Self, SiteError> {
+        let file: SiteFile = toml::from_str(text)?;
+        // A name without a directory would be looked for along the loader's path.
+        if !file.module.is_absolute() {
+            return Err(SiteError::RelativeModule(file.module));
+        }
+        if let Some(name) = file.environment.keys().find(|name| !is_variable(name)) {
+            return Err(SiteError::Variable(name.clone()));
+        }
+        Ok(Self {
+            token: file.token,
+            hash: Digest::of("chancery-ceremony-site-v1", &[text.as_bytes()]),
+            module: file.module,
+            module_sha256: file.module_sha256,
+            pin_file: directory.join(file.pin_file),
+            so_pin_file: file.so_pin_file.map(|path| directory.join(path)),
+            environment: file.environment,
+        })
+    }
+
+    /// The variables of `[environment]` that the process does not have yet. A module reads them
+    /// when it is loaded, so that they must be there from the start of the process.
+    pub fn missing_environment(
+        &self,
+        current: impl Fn(&str) -> Option<OsString>,
+    ) -> BTreeMap<&str, &str> {
+        let variables = self.environment.iter().map(|(name, value)| (&**name, &**value));
+        variables.filter(|(name, value)| current(name).is_none_or(|it| it != *value)).collect()
+    }
+
+    /// The module's file, hashed; checked against `module_sha256` if the site has it.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be read, or is another file than the one expected.
+    pub fn module(&self) -> Result<ModuleFile, SiteError> {
+        let content =
+            fs::read(&self.module).map_err(|source| SiteError::read(&self.module, source))?;
+        let sha256 = Digest::of_file(&content);
+        match self.module_sha256 {
+            Some(expected) if expected != sha256 => {
+                Err(SiteError::OtherModule { path: self.module.clone(), sha256 })
+            }
+            _ => Ok(ModuleFile { path: self.module.clone(), sha256 }),
+        }
+    }
+
+    /// The user's PIN.
+    ///
+    /// # Errors
+    ///
+    /// Its file cannot be read, or others can read it.
+    pub fn pin(&self) -> Result<Secret, SiteError> {
+        secret(&self.pin_file)
+    }
+
+    /// The security officer's PIN, which initializing a token takes.
+    ///
+    /// # Errors
+    ///
+    /// The site names no file for it, it cannot be read, or others can read it.
+    pub fn so_pin(&self) -> Result<Secret, SiteError> {
+        secret(self.so_pin_file.as_deref().ok_or(SiteError::NoSoPin)?)
+    }
+}
+
+fn secret(path: &Path) -> Result<Secret, SiteError> {
+    Secret::from_file(path).map_err(|source| SiteError::Pin { path: path.to_owned(), source })
+}
+
+fn is_variable(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'_')
+}
+
+/// A site cannot be used.
+#[derive(Debug, Error)]
+pub enum SiteError {
+    /// The plan initializes a token, and the site has no SO PIN.
+    #[error("the plan initializes the token, and the site names no so_pin_file")]
+    NoSoPin,
+    /// The module's file is not the expected one.
+    #[error("the module {} has another content than module_sha256 says: {sha256}", path.display())]
+    OtherModule {
+        /// Which.
+        path: PathBuf,
+        /// What its content hashes to.
+        sha256: Digest,
+    },
+    /// A PIN cannot be read.
+    #[error("cannot read the PIN file {}", path.display())]
+    Pin {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A file cannot be read.
+    #[error("cannot read {}", path.display())]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The module's path is relative.
+    #[error("the module {} is not an absolute path", .0.display())]
+    RelativeModule(PathBuf),
+    /// The file is no site.
+    #[error("the site file cannot be understood")]
+    Syntax(#[from] toml::de::Error),
+    /// Not the name of an environment variable.
+    #[error("{0:?} in [environment] is not the name of a variable")]
+    Variable(String),
+}
+
+impl SiteError {
+    fn read(path: &Path, source: io::Error) -> Self {
+        Self::Read { path: path.to_owned(), source }
+    }
+}
