@@ -1,9 +1,6 @@
 //! Certificate signing requests (PKCS#10, RFC 2986): the proof that the requester has the key.
 
-use std::{
-    collections::BTreeSet,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
-};
+use std::{collections::BTreeSet, net::IpAddr};
 
 use der::{
     Decode, Encode,
@@ -20,7 +17,7 @@ use x509_cert::{
     spki::AlgorithmIdentifierRef,
 };
 
-use super::{algorithm, oid};
+use super::{algorithm, extension, oid};
 use crate::{
     keys::{KeyError, PublicKey, SignatureScheme},
     names::DnsName,
@@ -172,7 +169,10 @@ fn wanted_names(info: &CertReqInfo) -> Result<(BTreeSet<DnsName>, BTreeSet<IpAdd
                 dns_names.insert(name.map_err(|error| CsrError::Malformed(error.to_string()))?);
             }
             GeneralName::IpAddress(octets) => {
-                addresses.insert(address(octets.as_bytes())?);
+                let address = extension::address(octets.as_bytes()).ok_or_else(|| {
+                    CsrError::Malformed("an address has 4 or 16 octets".to_owned())
+                })?;
+                addresses.insert(address);
             }
             _ => {}
         }
@@ -195,14 +195,4 @@ fn requested_alternative_names(info: &CertReqInfo) -> Result<Vec<GeneralName>, C
         }
     }
     Ok(names)
-}
-
-fn address(octets: &[u8]) -> Result<IpAddr, CsrError> {
-    if let Ok(octets) = <[u8; 4]>::try_from(octets) {
-        return Ok(Ipv4Addr::from(octets).into());
-    }
-    match <[u8; 16]>::try_from(octets) {
-        Ok(octets) => Ok(Ipv6Addr::from(octets).into()),
-        Err(_) => Err(CsrError::Malformed("an address has 4 or 16 octets".to_owned())),
-    }
 }

@@ -124,10 +124,16 @@ pub(super) fn dns_name(name: &DnsName) -> der::Result<GeneralName> {
 
 pub(super) fn ip_address(address: IpAddr) -> der::Result<GeneralName> {
     let octets = match address {
-        IpAddr::V4(address) => address.octets().to_vec(),
-        IpAddr::V6(address) => address.octets().to_vec(),
+        IpAddr::V4(address) => OctetString::new(address.octets())?,
+        IpAddr::V6(address) => OctetString::new(address.octets())?,
     };
-    Ok(GeneralName::IpAddress(OctetString::new(octets)?))
+    Ok(GeneralName::IpAddress(octets))
+}
+
+/// The address of an iPAddress; `None` unless it has 4 or 16 octets.
+pub(super) fn address(octets: &[u8]) -> Option<IpAddr> {
+    let v4 = <[u8; 4]>::try_from(octets).ok().map(IpAddr::from);
+    v4.or_else(|| <[u8; 16]>::try_from(octets).ok().map(IpAddr::from))
 }
 
 pub(super) fn spiffe_id(id: &SpiffeId) -> der::Result<GeneralName> {

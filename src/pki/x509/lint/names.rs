@@ -1,10 +1,6 @@
 //! The names in a certificate: the subject's attributes and the alternative names.
 
-use std::{
-    collections::BTreeSet,
-    fmt,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
-};
+use std::{collections::BTreeSet, fmt, net::IpAddr};
 
 use der::{
     Tag, Tagged,
@@ -16,10 +12,10 @@ use x509_cert::{
     name::Name,
 };
 
-use super::{Report, extensions::Extensions};
+use super::{Report, extensions::Extensions, reading::Reading};
 use crate::{
     names::{DnsName, Realm, SpiffeId, Upn},
-    x509::{extension, oid},
+    x509::{Profile, extension, oid},
 };
 
 /// An alternative name that a profile may carry.
@@ -77,6 +73,34 @@ pub(super) fn texts(names: &[AlternativeName], extensions: &Extensions) -> Vec<S
     names.iter().map(ToString::to_string).chain(sid).collect()
 }
 
+/// Whether the alternative names and the SID are those that a profile asks for.
+pub(super) fn are_those_of(profile: &Profile, reading: &Reading) -> bool {
+    let dns = |names: &BTreeSet<DnsName>| -> Vec<_> {
+        names.iter().cloned().map(AlternativeName::Dns).collect()
+    };
+    let (asked, sid) = match profile {
+        Profile::Issuing { .. } | Profile::Root { .. } => (Vec::new(), None),
+        Profile::Kdc { dns_names, realm } => {
+            let realm = realm.iter().cloned().map(AlternativeName::Krbtgt);
+            (dns(dns_names).into_iter().chain(realm).collect(), None)
+        }
+        Profile::SmartcardLogon { upn, sid, .. } => {
+            (vec![AlternativeName::Upn(upn.clone())], Some(sid))
+        }
+        Profile::TlsClient { spiffe_id, dns_names } => {
+            let id = vec![AlternativeName::Uri(spiffe_id.clone())];
+            (id.into_iter().chain(dns(dns_names)).collect(), None)
+        }
+        Profile::TlsServer { dns_names, addresses, spiffe_id } => {
+            let addresses = addresses.iter().copied().map(AlternativeName::Ip);
+            let id = spiffe_id.iter().cloned().map(AlternativeName::Uri);
+            (dns(dns_names).into_iter().chain(addresses).chain(id).collect(), None)
+        }
+    };
+    let found = reading.extensions.security_identifier.as_ref().map(|found| &found.value);
+    asked == reading.names && sid == found
+}
+
 /// Checks each attribute of a subject (RFC 5280 section 4.1.2.4, upper bounds of appendix A.1).
 pub(super) fn subject(name: &Name, report: &mut Report) {
     for attribute in name.iter() {
@@ -95,7 +119,7 @@ fn alternative_name(name: &GeneralName) -> Result<AlternativeName, Broken> {
             Ok(name) => Ok(AlternativeName::Dns(name)),
             Err(error) => Err(("alternative-name-dns", error.to_string())),
         },
-        GeneralName::IpAddress(octets) => address(octets.as_bytes())
+        GeneralName::IpAddress(octets) => extension::address(octets.as_bytes())
             .map(AlternativeName::Ip)
             .ok_or_else(|| ("alternative-name-ip", "an address has 4 or 16 octets".to_owned())),
         GeneralName::OtherName(name) if name.type_id == oid::USER_PRINCIPAL_NAME => {
@@ -110,14 +134,6 @@ fn alternative_name(name: &GeneralName) -> Result<AlternativeName, Broken> {
             Err(error) => Err(("alternative-name-spiffe", error.to_string())),
         },
         other => Err(("alternative-name-known", format!("a name with tag {}", other.tag()))),
-    }
-}
-
-fn address(octets: &[u8]) -> Option<IpAddr> {
-    match octets.len() {
-        4 => <[u8; 4]>::try_from(octets).ok().map(|octets| Ipv4Addr::from(octets).into()),
-        16 => <[u8; 16]>::try_from(octets).ok().map(|octets| Ipv6Addr::from(octets).into()),
-        _ => None,
     }
 }
 

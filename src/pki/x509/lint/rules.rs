@@ -1,8 +1,7 @@
-//! The rules: first those of every certificate, then those of each profile.
+//! The rules that every certificate keeps, whatever its profile.
 
 use const_oid::ObjectIdentifier;
 use der::Encode;
-use jiff::Timestamp;
 use x509_cert::{
     TbsCertificate,
     certificate::Version,
@@ -13,23 +12,12 @@ use x509_cert::{
     },
 };
 
-use super::{Report, extensions::Extensions, names::AlternativeName};
+use super::{Report, extensions::Extensions, names, reading::Reading};
 use crate::{
-    keys::{KeyAlgorithm, PublicKey, SignatureScheme},
-    names::HttpUrl,
-    seal::{Kind, Summary},
-    serial::Serial,
-    x509::{Issuer, Standing, Template, algorithm, oid, profile, time},
+    names::{HttpUrl, Oid},
+    seal::Kind,
+    x509::{Issuer, Standing, Template, algorithm, oid, profile},
 };
-
-/// What was read of a certificate whose kind is known.
-pub(super) struct Certificate<'a> {
-    pub(super) kind: Kind,
-    pub(super) tbs: &'a TbsCertificate,
-    pub(super) extensions: &'a Extensions,
-    pub(super) names: &'a [AlternativeName],
-    pub(super) subject_key: Option<&'a PublicKey>,
-}
 
 /// The fields that frame every certificate (RFC 5280 section 4.1.2).
 pub(super) fn frame(tbs: &TbsCertificate, issuer: &Issuer, report: &mut Report) {
@@ -56,75 +44,45 @@ pub(super) fn frame(tbs: &TbsCertificate, issuer: &Issuer, report: &mut Report) 
     );
 }
 
-/// First and last second; a certificate never outlives its issuer.
-pub(super) fn validity(
-    tbs: &TbsCertificate,
-    issuer: &Issuer,
-    report: &mut Report,
-) -> Option<(Timestamp, Timestamp)> {
-    let validity = tbs.validity();
-    let times = time::decode(&validity.not_before).zip(time::decode(&validity.not_after));
-    let Some((not_before, not_after)) = times else {
-        report.add("validity-representable", "it ends beyond the year 9999");
-        return None;
-    };
-    if not_before > not_after {
-        report.add(
-            "validity-order",
-            format!("it ends ({not_after}) before it begins ({not_before})"),
-        );
-    }
-    if not_after > issuer.not_after() {
-        let end = issuer.not_after();
-        report.add("validity-within-issuer", format!("it ends {not_after}, its issuer {end}"));
-    }
-    Some((not_before, not_after))
-}
-
-/// The rules of the certificate's kind.
-pub(super) fn profile(certificate: &Certificate<'_>, issuer: &Issuer, report: &mut Report) {
-    extensions_allowed(certificate, report);
-    criticality(certificate, report);
-    usages(certificate, report);
-    key_identifiers(certificate, issuer, report);
-    publication(certificate.extensions, report);
-    policies(certificate, report);
-    subject_key(certificate, issuer, report);
-    match certificate.kind {
-        Kind::Issuing | Kind::Root => authority(certificate, issuer, report),
-        Kind::Kdc => kdc(certificate, report),
-        Kind::SmartcardLogon => smartcard_logon(certificate, report),
-        Kind::TlsClient => tls_client(certificate, report),
-        Kind::TlsServer => tls_server(certificate, report),
-        Kind::SshHost | Kind::SshUser => {
-            report.add("profile-known", "an SSH certificate is no X.509 certificate");
-        }
-    }
-    let root = certificate.kind == Kind::Root;
-    report.require(
-        root == matches!(issuer.standing, Standing::Aspirant),
-        "root-signs-itself-once",
-        "a CA without certificate signs its own root certificate and nothing else, \
-         and a CA with one signs no other certificate of its own name",
-    );
-    if windows(certificate.kind) {
-        windows_logon(certificate, issuer, report);
-    }
+/// The rest of what every certificate keeps; how, depends on its kind.
+pub(super) fn all(reading: &Reading, issuer: &Issuer, report: &mut Report) {
+    names::subject(reading.tbs.subject(), report);
+    validity(reading, issuer, report);
+    extensions_allowed(reading, report);
+    criticality(reading, report);
+    usages(reading, report);
+    key_identifiers(reading, issuer, report);
+    publication(&reading.extensions, report);
+    policies(reading, report);
+    subject_key(reading, issuer, report);
 }
 
 /// That the bytes say what was asked for.
-pub(super) fn template_kept(
-    summary: &Summary,
-    key: &PublicKey,
-    template: &Template,
-    report: &mut Report,
-) {
-    let kept = summary.kind == template.profile.kind()
-        && summary.serial == Serial::X509(template.serial)
-        && *key == template.public_key
-        && summary.not_before.as_second() == template.not_before.as_second()
-        && summary.not_after.as_second() == template.not_after.as_second();
+pub(super) fn template_kept(reading: &Reading, template: &Template, report: &mut Report) {
+    let policies = reading.extensions.certificate_policies.as_ref();
+    let policies = policies.map(|found| found.value.0.as_slice()).unwrap_or_default();
+    let policies = policies.iter().map(|policy| policy.policy_identifier.to_string());
+    let kept = reading.kind == template.profile.kind()
+        && reading.serial == template.serial
+        && reading.not_before.as_second() == template.not_before.as_second()
+        && reading.not_after.as_second() == template.not_after.as_second()
+        && reading.subject_key == template.public_key
+        && names::are_those_of(&template.profile, reading)
+        && policies.eq(template.policies.iter().map(Oid::to_string));
     report.require(kept, "template-kept", "the bytes say something else than the template");
+}
+
+/// A certificate never outlives its issuer.
+fn validity(reading: &Reading, issuer: &Issuer, report: &mut Report) {
+    let Reading { not_before, not_after, .. } = reading;
+    if not_before > not_after {
+        let what = format!("it ends ({not_after}) before it begins ({not_before})");
+        report.add("validity-order", what);
+    }
+    if *not_after > issuer.not_after() {
+        let end = issuer.not_after();
+        report.add("validity-within-issuer", format!("it ends {not_after}, its issuer {end}"));
+    }
 }
 
 /// Whether a value's encoding is exactly these bytes.
@@ -132,17 +90,12 @@ fn same(value: &impl Encode, bytes: &[u8]) -> bool {
     value.to_der().is_ok_and(|encoded| encoded == bytes)
 }
 
-/// Whether Windows takes such certificates for logon.
-fn windows(kind: Kind) -> bool {
-    matches!(kind, Kind::Kdc | Kind::SmartcardLogon)
-}
-
 fn is_authority(kind: Kind) -> bool {
     matches!(kind, Kind::Issuing | Kind::Root)
 }
 
-fn extensions_allowed(certificate: &Certificate<'_>, report: &mut Report) {
-    let Certificate { kind, extensions, .. } = certificate;
+fn extensions_allowed(reading: &Reading, report: &mut Report) {
+    let Reading { kind, extensions, .. } = reading;
     let authority = is_authority(*kind);
     let smartcard = *kind == Kind::SmartcardLogon;
     for (present, allowed, name) in [
@@ -161,7 +114,7 @@ fn extensions_allowed(certificate: &Certificate<'_>, report: &mut Report) {
 
 /// Basic constraints and key usage are critical, alternative names if the subject is empty, and
 /// nothing else (RFC 5280 section 4.2.1; MS-WCCE 2.2.2.7.7.4 for the SID).
-fn criticality(certificate: &Certificate<'_>, report: &mut Report) {
+fn criticality(reading: &Reading, report: &mut Report) {
     let Extensions {
         authority_info_access,
         authority_key_identifier,
@@ -174,8 +127,8 @@ fn criticality(certificate: &Certificate<'_>, report: &mut Report) {
         security_identifier,
         subject_alternative_name,
         subject_key_identifier,
-    } = certificate.extensions;
-    let subject_is_empty = certificate.tbs.subject().is_empty();
+    } = &reading.extensions;
+    let subject_is_empty = reading.tbs.subject().is_empty();
     for (critical, wanted, name) in [
         (authority_info_access.as_ref().map(|e| e.critical), false, "authority information access"),
         (authority_key_identifier.as_ref().map(|e| e.critical), false, "authority key identifier"),
@@ -200,21 +153,21 @@ fn criticality(certificate: &Certificate<'_>, report: &mut Report) {
     }
 }
 
-fn usages(certificate: &Certificate<'_>, report: &mut Report) {
-    let wanted = if is_authority(certificate.kind) {
+fn usages(reading: &Reading, report: &mut Report) {
+    let wanted = if is_authority(reading.kind) {
         KeyUsages::KeyCertSign | KeyUsages::CRLSign
     } else {
         KeyUsages::DigitalSignature.into()
     };
     report.require(
-        certificate.extensions.key_usage.as_ref().is_some_and(|found| found.value.0 == wanted),
+        reading.extensions.key_usage.as_ref().is_some_and(|found| found.value.0 == wanted),
         "key-usage-exact",
         "a CA has keyCertSign and cRLSign, an end entity digitalSignature, and nothing else",
     );
-    let found = certificate.extensions.extended_key_usage.as_ref();
+    let found = reading.extensions.extended_key_usage.as_ref();
     let found = found.map(|found| found.value.0.as_slice()).unwrap_or_default();
     report.require(
-        is_same_set(found, profile::extended_key_usage(certificate.kind)),
+        is_same_set(found, profile::extended_key_usage(reading.kind)),
         "extended-key-usage-exact",
         "the extended key usages are not those of the profile",
     );
@@ -225,15 +178,14 @@ fn is_same_set(found: &[ObjectIdentifier], wanted: &[ObjectIdentifier]) -> bool 
 }
 
 /// RFC 5280 sections 4.2.1.1 and 4.2.1.2.
-fn key_identifiers(certificate: &Certificate<'_>, issuer: &Issuer, report: &mut Report) {
-    let own = certificate.extensions.subject_key_identifier.as_ref();
+fn key_identifiers(reading: &Reading, issuer: &Issuer, report: &mut Report) {
+    let own = reading.extensions.subject_key_identifier.as_ref();
     report.require(
-        own.zip(certificate.subject_key)
-            .is_some_and(|(found, key)| found.value.0.as_bytes() == key.key_identifier()),
+        own.is_some_and(|found| found.value.0.as_bytes() == reading.subject_key.key_identifier()),
         "subject-key-identifier-of-key",
         "the subject key identifier is missing or not the SHA-1 of the key",
     );
-    let found = certificate.extensions.authority_key_identifier.as_ref();
+    let found = reading.extensions.authority_key_identifier.as_ref();
     let holds = match (&issuer.standing, found) {
         (Standing::Aspirant, found) => found.is_none(),
         (Standing::Certified { .. }, None) => false,
@@ -289,8 +241,8 @@ fn is_http(name: &GeneralName) -> bool {
 }
 
 /// RFC 5280 section 4.2.1.4.
-fn policies(certificate: &Certificate<'_>, report: &mut Report) {
-    let Some(found) = &certificate.extensions.certificate_policies else { return };
+fn policies(reading: &Reading, report: &mut Report) {
+    let Some(found) = &reading.extensions.certificate_policies else { return };
     let policies = &found.value.0;
     report.require(
         !policies.is_empty() && policies.iter().all(|policy| policy.policy_qualifiers.is_none()),
@@ -309,132 +261,17 @@ fn policies(certificate: &Certificate<'_>, report: &mut Report) {
     );
     let any = policies.iter().any(|policy| policy.policy_identifier == oid::ANY_POLICY);
     report.require(
-        !any || is_authority(certificate.kind),
+        !any || is_authority(reading.kind),
         "certificate-policies-not-any",
         "an end entity has no anyPolicy",
     );
 }
 
-fn subject_key(certificate: &Certificate<'_>, issuer: &Issuer, report: &mut Report) {
-    let Some(key) = certificate.subject_key else { return };
-    let is_issuers = *key == issuer.key.key().public_key;
-    if certificate.kind == Kind::Root {
+fn subject_key(reading: &Reading, issuer: &Issuer, report: &mut Report) {
+    let is_issuers = reading.subject_key == issuer.key.key().public_key;
+    if reading.kind == Kind::Root {
         report.require(is_issuers, "root-certifies-own-key", "a root certifies another key");
     } else {
         report.require(!is_issuers, "subject-key-not-issuers", "the key is the issuer's own");
     }
-}
-
-fn authority(certificate: &Certificate<'_>, issuer: &Issuer, report: &mut Report) {
-    subject_present(certificate, report);
-    let found = certificate.extensions.basic_constraints.as_ref();
-    let own = found.and_then(|found| found.value.path_len_constraint);
-    let Standing::Certified { path_len: Some(bound), .. } = issuer.standing else { return };
-    report.require(
-        own.is_some_and(|own| own < bound),
-        "path-length-within-issuer",
-        "it allows as many CAs below it as its issuer, or more",
-    );
-}
-
-fn subject_present(certificate: &Certificate<'_>, report: &mut Report) {
-    report.require(
-        !certificate.tbs.subject().is_empty(),
-        "subject-present",
-        "a certificate of this kind has a subject",
-    );
-}
-
-fn kdc(certificate: &Certificate<'_>, report: &mut Report) {
-    let names = certificate.names;
-    let dns = names.iter().filter(|name| matches!(name, AlternativeName::Dns(_))).count();
-    let realms = names.iter().filter(|name| matches!(name, AlternativeName::Krbtgt(_))).count();
-    report.require(
-        dns > 0,
-        "kdc-dns-name",
-        "the DNS names of the controller and the domain are missing (MS-PKCA 3.1.5.1)",
-    );
-    report.require(
-        dns + realms == names.len() && realms <= 1,
-        "kdc-names-only",
-        "a KDC has DNS names and at most one KRB5PrincipalName",
-    );
-}
-
-fn smartcard_logon(certificate: &Certificate<'_>, report: &mut Report) {
-    subject_present(certificate, report);
-    let upns = certificate.names.iter().filter(|name| matches!(name, AlternativeName::Upn(_)));
-    report.require(
-        upns.count() == 1,
-        "smartcard-logon-upn-exactly-one",
-        "a smart card has exactly one UPN: KDCs take any of several, or refuse them",
-    );
-    report.require(
-        certificate.names.len() <= 1,
-        "smartcard-logon-upn-only",
-        "a smart card has no alternative name but its UPN: KDCs take any that matches",
-    );
-    report.require(
-        certificate.extensions.security_identifier.is_some(),
-        "smartcard-logon-sid",
-        "the SID extension is missing or malformed (strong mapping, KB5014754)",
-    );
-}
-
-fn tls_client(certificate: &Certificate<'_>, report: &mut Report) {
-    let (ids, rest): (Vec<_>, Vec<_>) =
-        certificate.names.iter().partition(|name| matches!(name, AlternativeName::Uri(_)));
-    report.require(
-        ids.len() == 1,
-        "tls-client-spiffe-exactly-one",
-        "a TLS client has exactly one SPIFFE id (X509-SVID section 2)",
-    );
-    report.require(
-        rest.iter().all(|name| matches!(name, AlternativeName::Dns(_))),
-        "tls-client-names-only",
-        "a TLS client has a SPIFFE id and DNS names",
-    );
-}
-
-fn tls_server(certificate: &Certificate<'_>, report: &mut Report) {
-    let names = certificate.names;
-    let ids = names.iter().filter(|name| matches!(name, AlternativeName::Uri(_))).count();
-    report.require(!names.is_empty(), "tls-server-name", "a TLS server has at least one name");
-    report.require(
-        ids <= 1,
-        "tls-server-spiffe-at-most-one",
-        "a TLS server has at most one SPIFFE id (X509-SVID section 2)",
-    );
-    report.require(
-        names.iter().all(|name| {
-            use AlternativeName::{Dns, Ip, Uri};
-            matches!(name, Dns(_) | Ip(_) | Uri(_))
-        }),
-        "tls-server-names-only",
-        "a TLS server has DNS names, addresses and a SPIFFE id",
-    );
-}
-
-/// What holds for both ends of a Windows logon, and what no KDC checks by itself.
-fn windows_logon(certificate: &Certificate<'_>, issuer: &Issuer, report: &mut Report) {
-    report.require(
-        certificate.extensions.crl_distribution_points.is_some(),
-        "windows-crl-distribution-point",
-        "Windows needs a CRL distribution point; set the issuer's crl_url",
-    );
-    report.require(
-        certificate.subject_key.is_none_or(|key| key.algorithm() != KeyAlgorithm::Ed25519),
-        "windows-key-algorithm",
-        "no KDC takes Ed25519; use RSA of 2048 bits or more, P-256 or P-384",
-    );
-    report.require(
-        matches!(
-            issuer.scheme,
-            SignatureScheme::RsaPkcs1Sha256
-                | SignatureScheme::RsaPkcs1Sha384
-                | SignatureScheme::RsaPkcs1Sha512
-        ),
-        "windows-signature-rsa-pkcs1",
-        "every KDC takes RSA with PKCS#1 v1.5, and some nothing else; issue from an RSA CA",
-    );
 }

@@ -42,7 +42,8 @@ fn unbroken_bytes_are_taken_up_again_with_the_same_summary() {
 fn templates_that_break_a_rule_are_not_prepared() {
     let mut hierarchy = Hierarchy::new(KeyAlgorithm::Rsa2048, KeyAlgorithm::Rsa2048);
     let ed25519 = issuing_key(&mut hierarchy.token, KeyAlgorithm::Ed25519, "edwards");
-    let cases: [(&str, fn(&mut Template)); 10] = [
+    type Case = (&'static str, fn(&mut Template));
+    let cases: [Case; 10] = [
         ("validity-order", |t| t.not_after = t.not_before - SignedDuration::from_secs(1)),
         ("validity-within-issuer", |t| t.not_after = at("2036-01-01T00:00:01Z")),
         ("template-encodable", |t| t.not_before = at("1969-12-31T23:59:59Z")),
@@ -94,6 +95,35 @@ fn templates_that_break_a_rule_are_not_prepared() {
     let aspirant = Issuer::self_signed(parse("CN=Other Root"), ed25519);
     refused("root-signs-itself-once", &aspirant, hierarchy.template(tls_client()));
     refused("root-certifies-own-key", &aspirant, root_template(issuer));
+}
+
+/// The lint would find a builder that changes what it was asked for.
+#[test]
+fn bytes_that_say_something_else_than_the_template_are_refused() {
+    let hierarchy = Hierarchy::new(KeyAlgorithm::EcP256, KeyAlgorithm::EcP256);
+    let asked = hierarchy.template(tls_client());
+    let bytes = hierarchy.issuing.prepare(asked.clone()).unwrap().bytes().to_vec();
+    let changes: [fn(&mut Template); 7] = [
+        |t| t.policies = vec![parse("1.3.6.1.4.1.99999.1")],
+        |t| {
+            t.profile = Profile::TlsClient {
+                spiffe_id: parse("spiffe://example.test/bot/deploy"),
+                dns_names: set(&["deploy.example.test", "other.example.test"]),
+            };
+        },
+        |t| t.serial = X509Serial::from_random([0x33; 16]),
+        |t| t.not_before -= SignedDuration::from_secs(1),
+        |t| t.not_after += SignedDuration::from_secs(1),
+        |t| t.profile = tls_server(),
+        |t| t.public_key = Hierarchy::new(KeyAlgorithm::EcP256, KeyAlgorithm::EcP256).subject_key,
+    ];
+    assert!(lint::check(&bytes, &hierarchy.issuing, Some(&asked)).is_ok());
+    for change in changes {
+        let mut other = asked.clone();
+        change(&mut other);
+        let refused = lint::check(&bytes, &hierarchy.issuing, Some(&other)).unwrap_err();
+        assert_eq!(refused.0.iter().map(|f| f.rule).collect::<Vec<_>>(), ["template-kept"]);
+    }
 }
 
 #[test]

@@ -61,6 +61,22 @@ fn openssl_shows_what_a_smart_card_certificate_must_say() {
     assert!(!text.contains("X509v3 Basic Constraints"), "{text}");
 }
 
+/// A common name has at most 64 characters (RFC 5280 appendix A.1, ub-common-name).
+#[test]
+fn a_upn_that_is_too_long_for_a_common_name_is_named_by_account_and_domain() {
+    let mut hierarchy = Hierarchy::new(KeyAlgorithm::Rsa2048, KeyAlgorithm::Rsa2048);
+    let account = "a".repeat(60);
+    let profile = Profile::SmartcardLogon {
+        upn: parse(&format!("{account}@Win.example.test")),
+        sid: parse("S-1-5-21-1-2-3-1104"),
+        template: None,
+    };
+    let leaf = hierarchy.issue(profile);
+    assert_eq!(leaf.summary().subject, format!("CN={account},DC=win,DC=example,DC=test"));
+    let subject = format!("Subject: DC = test, DC = example, DC = win, CN = {account}\n");
+    assert!(show(leaf.bytes()).contains(&subject));
+}
+
 #[test]
 fn openssl_shows_what_a_kdc_certificate_must_say() {
     let mut hierarchy = Hierarchy::new(KeyAlgorithm::Rsa2048, KeyAlgorithm::Rsa2048);
