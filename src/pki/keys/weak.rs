@@ -53,7 +53,7 @@ fn has_small_factor(modulus: &BigUint) -> bool {
     !modulus.bit(0)
         || PRIME_PRODUCTS.iter().any(|(product, primes)| {
             let rest = remainder(modulus, *product);
-            primes.iter().any(|prime| rest % prime == 0)
+            primes.iter().any(|prime| rest.is_multiple_of(*prime))
         })
 }
 
@@ -81,15 +81,16 @@ fn powers_of(generator: u64, prime: u64) -> impl Iterator<Item = u64> {
 /// 100 rounds; CVE-2022-26320.)
 fn has_close_primes(modulus: &BigUint) -> bool {
     let root = modulus.sqrt();
-    let mut a = if &root * &root == *modulus { root } else { root + 1u32 };
+    let a = if &root * &root == *modulus { root } else { root + 1u32 };
     let mut b_squared = &a * &a - modulus;
+    // (a + 1)² = a² + 2a + 1, and the next step is two more.
+    let mut step = a * 2u32 + 1u32;
     for _ in 0..FERMAT_ROUNDS {
         if is_square(&b_squared) {
             return true;
         }
-        // (a + 1)² = a² + 2a + 1
-        b_squared += &a * 2u32 + 1u32;
-        a += 1u32;
+        b_squared += &step;
+        step += 2u32;
     }
     false
 }
@@ -140,8 +141,9 @@ static PRIME_PRODUCTS: LazyLock<Vec<(u64, Vec<u64>)>> = LazyLock::new(|| {
 });
 
 fn odd_primes_below(limit: u64) -> Vec<u64> {
-    let is_prime =
-        |number: &u64| (3..).step_by(2).take_while(|d| d * d <= *number).all(|d| number % d != 0);
+    let is_prime = |number: &u64| {
+        (3..).step_by(2).take_while(|d| d * d <= *number).all(|d| !number.is_multiple_of(d))
+    };
     (3..limit).step_by(2).filter(is_prime).collect()
 }
 
