@@ -180,6 +180,23 @@ impl PublicKey {
         Self::from_numbers(numbers)
     }
 
+    /// Takes the numbers of an RSA key, big endian; leading zeros are dropped.
+    pub(crate) fn from_rsa(modulus: &[u8], exponent: &[u8]) -> Result<Self, KeyError> {
+        Self::from_numbers(Numbers::rsa(without_zeros(modulus), without_zeros(exponent))?)
+    }
+
+    /// Takes an uncompressed point, or the 32 bytes of an Ed25519 key.
+    pub(crate) fn from_point(algorithm: KeyAlgorithm, point: &[u8]) -> Result<Self, KeyError> {
+        Self::from_numbers(match algorithm {
+            KeyAlgorithm::EcP256 => Numbers::p256(point)?,
+            KeyAlgorithm::EcP384 => Numbers::p384(point)?,
+            KeyAlgorithm::Ed25519 => Numbers::ed25519(point)?,
+            KeyAlgorithm::Rsa2048 | KeyAlgorithm::Rsa3072 | KeyAlgorithm::Rsa4096 => {
+                return Err(KeyError::Malformed("an RSA key is no point".to_owned()));
+            }
+        })
+    }
+
     fn from_numbers(numbers: Numbers) -> Result<Self, KeyError> {
         let algorithm = numbers.algorithm();
         let (spki_der, bits_at) =
@@ -460,6 +477,11 @@ fn refuse_openssh_algorithm(name: &str) -> Result<(), KeyError> {
         true => Err(unsupported_openssh(name)),
         false => Ok(()),
     }
+}
+
+fn without_zeros(number: &[u8]) -> &[u8] {
+    let start = number.iter().take_while(|byte| **byte == 0).count();
+    &number[start..]
 }
 
 fn unsupported_openssh(name: &str) -> KeyError {

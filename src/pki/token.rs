@@ -392,9 +392,17 @@ pub enum TokenError {
     #[error("{0}")]
     NoToken(String),
     /// The login was refused, or its flags forbid to try. Never tried again by itself.
-    #[error("the token refused the PIN ({code}); it was tried once and will not be tried again")]
+    #[error("the token refused the PIN ({code}); it will not be tried again until a person acts")]
     Pin {
         /// The CKR_ name, or the flag that forbade the try.
+        code: String,
+    },
+    /// The token answered, and said no: only a person can mend it.
+    #[error("{call} was refused with {code}; trying again will not help")]
+    Refused {
+        /// The PKCS#11 function.
+        call: &'static str,
+        /// The CKR_ name.
         code: String,
     },
     /// The session is gone: a new session mends it.

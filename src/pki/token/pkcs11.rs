@@ -1,15 +1,44 @@
-//! PKCS#11 tokens: the only file that knows `cryptoki`.
+//! PKCS#11 tokens: this file and those below it are the only ones that know `cryptoki`.
+//!
+//! One process loads one module. A [`Module`] may be cloned and shared; each thread opens a
+//! [`Session`] of its own.
 
-use std::path::Path;
+mod failure;
+mod mechanism;
+mod object;
+mod session;
 
-use crate::{
-    keys::{KeyAlgorithm, Signature, SignatureScheme},
-    secret::Secret,
-    token::{Generated, Input, KeyId, KeyLabel, KeyRef, KeyStore, Token, TokenError},
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
 };
 
-/// A loaded PKCS#11 module: one per process.
-pub struct Module {}
+use cryptoki::{
+    context::{CInitializeArgs, CInitializeFlags, Pkcs11},
+    error::{Error, RvError},
+    session::{SessionState, UserType},
+    slot::{Slot, TokenInfo as RawTokenInfo},
+    types::AuthPin,
+};
+
+use crate::{secret::Secret, token::TokenError};
+use failure::token_error;
+use mechanism::Mechanisms;
+
+pub use session::Session;
+
+/// A loaded PKCS#11 module: one per process. Cheap to clone; C_Finalize is called when the last
+/// clone and the last session are gone.
+#[derive(Clone)]
+pub struct Module(Arc<Inner>);
+
+struct Inner {
+    pkcs11: Pkcs11,
+    /// Tokens whose PIN was refused, with the code: never tried again in this process. The lock
+    /// also makes logins take turns, so that two threads cannot both try a wrong PIN.
+    refused: Mutex<BTreeMap<String, String>>,
+}
 
 /// What identifies a token; slot numbers do not.
 #[derive(Clone, Debug, Eq, PartialEq, serde::Deserialize, serde::Serialize)]
@@ -28,14 +57,41 @@ pub struct TokenIdentity {
     pub model: Option<String>,
 }
 
+/// What a token and its module say of themselves, for the record.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct TokenInfo {
+    /// Label, serial, manufacturer and model; all are given.
+    pub identity: TokenIdentity,
+    /// CK_TOKEN_INFO.hardwareVersion, `MAJOR.MINOR`.
+    pub hardware_version: String,
+    /// CK_TOKEN_INFO.firmwareVersion, `MAJOR.MINOR`.
+    pub firmware_version: String,
+    /// CK_INFO.libraryDescription and libraryVersion of the module.
+    pub library: String,
+    /// The flags that are set, of those that speak of PINs and login, by their PKCS#11 names.
+    pub flags: Vec<&'static str>,
+}
+
 impl Module {
     /// Loads and initializes the module at an absolute path.
     ///
     /// # Errors
     ///
     /// The path is relative, or the file is no PKCS#11 module, or C_Initialize fails.
-    pub fn load(_path: &Path) -> Result<Self, TokenError> {
-        todo!()
+    pub fn load(path: &Path) -> Result<Self, TokenError> {
+        // A bare name would be looked for in the places of the dynamic linker.
+        if !path.is_absolute() {
+            let path = path.display();
+            return Err(TokenError::NoToken(format!("the module's path {path} is not absolute")));
+        }
+        let pkcs11 = Pkcs11::new(path).map_err(|error| {
+            TokenError::NoToken(format!("{} is no PKCS#11 module: {error}", path.display()))
+        })?;
+        // The module must lock by itself: several threads use it, with a session each.
+        pkcs11
+            .initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK))
+            .map_err(token_error)?;
+        Ok(Self(Arc::new(Inner { pkcs11, refused: Mutex::default() })))
     }
 
     /// The full identity of the one token that has everything that `wanted` names.
@@ -43,18 +99,43 @@ impl Module {
     /// # Errors
     ///
     /// None has, or more than one.
-    pub fn identify(&self, _wanted: &TokenIdentity) -> Result<TokenIdentity, TokenError> {
-        todo!()
+    pub fn identify(&self, wanted: &TokenIdentity) -> Result<TokenIdentity, TokenError> {
+        let (_, info) = self.the_one(wanted)?;
+        Ok(identity(&info))
+    }
+
+    /// What that token says of itself.
+    ///
+    /// # Errors
+    ///
+    /// As [`identify`](Self::identify).
+    pub fn info(&self, wanted: &TokenIdentity) -> Result<TokenInfo, TokenError> {
+        let (_, info) = self.the_one(wanted)?;
+        let library = self.0.pkcs11.get_library_info().map_err(token_error)?;
+        Ok(TokenInfo {
+            identity: identity(&info),
+            hardware_version: info.hardware_version().to_string(),
+            firmware_version: info.firmware_version().to_string(),
+            library: format!("{} {}", library.library_description(), library.library_version()),
+            flags: flags(&info),
+        })
     }
 
     /// Opens a session on that token. The first session of a process logs in, once.
+    ///
+    /// The session reads only; what [`KeyStore`](crate::token::KeyStore) changes is changed in a
+    /// session of its own.
     ///
     /// # Errors
     ///
     /// As [`identify`](Self::identify); [`TokenError::Pin`] when the login is refused or the
     /// token's flags say that one more wrong try would lock it.
-    pub fn open(&self, _wanted: &TokenIdentity, _pin: &Secret) -> Result<Session, TokenError> {
-        todo!()
+    pub fn open(&self, wanted: &TokenIdentity, pin: &Secret) -> Result<Session, TokenError> {
+        let (slot, _) = self.the_one(wanted)?;
+        let session = self.0.pkcs11.open_ro_session(slot).map_err(token_error)?;
+        self.log_in_once(slot, &session, pin)?;
+        let mechanisms = Mechanisms::read(&self.0.pkcs11, slot)?;
+        Ok(Session::new(session, self.clone(), slot, mechanisms))
     }
 
     /// Initializes an uninitialized token: sets label, SO PIN and user PIN.
@@ -64,47 +145,180 @@ impl Module {
     /// There is no free slot, or a token with this label is there already.
     pub fn initialize(
         &self,
-        _label: &str,
-        _so_pin: &Secret,
-        _user_pin: &Secret,
+        label: &str,
+        so_pin: &Secret,
+        user_pin: &Secret,
     ) -> Result<TokenIdentity, TokenError> {
-        todo!()
+        // CK_TOKEN_INFO.label has 32 bytes; cryptoki would cut a longer one.
+        if label.is_empty() || label.len() > 32 {
+            return Err(TokenError::NoToken("a token's label has 1 to 32 bytes".to_owned()));
+        }
+        let pkcs11 = &self.0.pkcs11;
+        let slot = self.free_slot(label)?;
+        pkcs11.init_token(slot, &auth_pin(so_pin), label).map_err(token_error)?;
+        // SoftHSM gives the new token another slot.
+        let wanted = TokenIdentity {
+            label: label.to_owned(),
+            serial: None,
+            manufacturer: None,
+            model: None,
+        };
+        let (slot, info) = self.the_one(&wanted)?;
+        let session = pkcs11.open_rw_session(slot).map_err(token_error)?;
+        session.login(UserType::So, Some(&auth_pin(so_pin))).map_err(token_error)?;
+        session.init_pin(&auth_pin(user_pin)).map_err(token_error)?;
+        session.logout().map_err(token_error)?;
+        Ok(identity(&info))
+    }
+
+    fn the_one(&self, wanted: &TokenIdentity) -> Result<(Slot, RawTokenInfo), TokenError> {
+        let tokens = self.tokens()?;
+        let mut fitting = tokens.iter().filter(|(_, info)| matches(wanted, &identity(info)));
+        match (fitting.next(), fitting.next()) {
+            (Some((slot, info)), None) => Ok((*slot, info.clone())),
+            (None, _) => Err(no_token("no token is", wanted, &tokens)),
+            (Some(_), Some(_)) => Err(no_token("more than one token is", wanted, &tokens)),
+        }
+    }
+
+    /// The initialized tokens. A slot that cannot tell of its token has none for us.
+    fn tokens(&self) -> Result<Vec<(Slot, RawTokenInfo)>, TokenError> {
+        let slots = self.0.pkcs11.get_slots_with_token().map_err(token_error)?;
+        let mut tokens = Vec::new();
+        for slot in slots {
+            match self.0.pkcs11.get_token_info(slot) {
+                Ok(info) if info.token_initialized() => tokens.push((slot, info)),
+                Ok(_) | Err(Error::Pkcs11(RvError::TokenNotRecognized, _)) => {}
+                Err(Error::Pkcs11(RvError::TokenNotPresent, _)) => {}
+                Err(error) => return Err(token_error(error)),
+            }
+        }
+        Ok(tokens)
+    }
+
+    fn free_slot(&self, label: &str) -> Result<Slot, TokenError> {
+        if self.tokens()?.iter().any(|(_, info)| info.label() == label) {
+            return Err(TokenError::NoToken(format!(
+                "a token labelled {label} is there already; nothing was initialized"
+            )));
+        }
+        let pkcs11 = &self.0.pkcs11;
+        for slot in pkcs11.get_slots_with_token().map_err(token_error)? {
+            if !pkcs11.get_token_info(slot).map_err(token_error)?.token_initialized() {
+                return Ok(slot);
+            }
+        }
+        Err(TokenError::NoToken("no slot has an uninitialized token".to_owned()))
+    }
+
+    /// Logs in unless this process is logged in: PKCS#11 shares the login among all sessions of a
+    /// process on one token (section 5.6.8).
+    fn log_in_once(
+        &self,
+        slot: Slot,
+        session: &cryptoki::session::Session,
+        pin: &Secret,
+    ) -> Result<(), TokenError> {
+        let mut refused = self.0.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = session.get_session_info().map_err(token_error)?.session_state();
+        if matches!(state, SessionState::RoUser | SessionState::RwUser) {
+            return Ok(());
+        }
+        // Read at the last moment: the flags count the tries of everyone.
+        let info = self.0.pkcs11.get_token_info(slot).map_err(token_error)?;
+        let token = format!("{} {}", info.label(), info.serial_number());
+        if let Some(code) = refused.get(&token) {
+            return Err(TokenError::Pin { code: code.clone() });
+        }
+        refuse_by_flags(&info)?;
+        let by_pin_pad = info.protected_authentication_path();
+        let pin = if by_pin_pad { None } else { Some(auth_pin(pin)) };
+        match session.login(UserType::User, pin.as_ref()) {
+            Ok(()) | Err(Error::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => Ok(()),
+            Err(error) => {
+                let error = token_error(error);
+                if let TokenError::Pin { code } = &error {
+                    refused.insert(token, code.clone());
+                }
+                Err(error)
+            }
+        }
     }
 }
 
-/// A logged-in session on one token, for one thread.
-pub struct Session {}
-
-impl Token for Session {
-    fn find(&mut self, _key: &KeyRef) -> Result<(), TokenError> {
-        todo!()
-    }
-
-    fn sign(
-        &mut self,
-        _key: &KeyRef,
-        _scheme: SignatureScheme,
-        _input: Input<'_>,
-    ) -> Result<Signature, TokenError> {
-        todo!()
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // Nobody is left who could be told of a failure.
+        let _ = self.pkcs11.clone().finalize();
     }
 }
 
-impl KeyStore for Session {
-    fn vacant(&mut self, _label: &KeyLabel, _id: &KeyId) -> Result<(), TokenError> {
-        todo!()
+impl std::fmt::Display for TokenIdentity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "label {:?}", self.label)?;
+        for (name, value) in
+            [("serial", &self.serial), ("manufacturer", &self.manufacturer), ("model", &self.model)]
+        {
+            if let Some(value) = value {
+                write!(f, ", {name} {value:?}")?;
+            }
+        }
+        Ok(())
     }
+}
 
-    fn generate(
-        &mut self,
-        _algorithm: KeyAlgorithm,
-        _label: &KeyLabel,
-        _id: &KeyId,
-    ) -> Result<Generated, TokenError> {
-        todo!()
-    }
+/// The last try before a lock-out is a person's to make.
+fn refuse_by_flags(info: &RawTokenInfo) -> Result<(), TokenError> {
+    let flag = match (info.user_pin_locked(), info.user_pin_final_try()) {
+        (true, _) => "CKF_USER_PIN_LOCKED",
+        (_, true) => "CKF_USER_PIN_FINAL_TRY",
+        (false, false) => return Ok(()),
+    };
+    Err(TokenError::Pin { code: format!("not tried: {flag} is set") })
+}
 
-    fn destroy(&mut self, _key: &KeyRef) -> Result<(), TokenError> {
-        todo!()
+fn matches(wanted: &TokenIdentity, found: &TokenIdentity) -> bool {
+    let same =
+        |wanted: &Option<String>, found: &Option<String>| wanted.is_none() || wanted == found;
+    wanted.label == found.label
+        && same(&wanted.serial, &found.serial)
+        && same(&wanted.manufacturer, &found.manufacturer)
+        && same(&wanted.model, &found.model)
+}
+
+fn identity(info: &RawTokenInfo) -> TokenIdentity {
+    TokenIdentity {
+        label: info.label().to_owned(),
+        serial: Some(info.serial_number().to_owned()),
+        manufacturer: Some(info.manufacturer_id().to_owned()),
+        model: Some(info.model().to_owned()),
     }
+}
+
+fn flags(info: &RawTokenInfo) -> Vec<&'static str> {
+    [
+        (info.login_required(), "CKF_LOGIN_REQUIRED"),
+        (info.protected_authentication_path(), "CKF_PROTECTED_AUTHENTICATION_PATH"),
+        (info.rng(), "CKF_RNG"),
+        (info.so_pin_locked(), "CKF_SO_PIN_LOCKED"),
+        (info.user_pin_count_low(), "CKF_USER_PIN_COUNT_LOW"),
+        (info.user_pin_final_try(), "CKF_USER_PIN_FINAL_TRY"),
+        (info.user_pin_initialized(), "CKF_USER_PIN_INITIALIZED"),
+        (info.user_pin_locked(), "CKF_USER_PIN_LOCKED"),
+        (info.user_pin_to_be_changed(), "CKF_USER_PIN_TO_BE_CHANGED"),
+    ]
+    .into_iter()
+    .filter_map(|(set, name)| set.then_some(name))
+    .collect()
+}
+
+fn no_token(what: &str, wanted: &TokenIdentity, tokens: &[(Slot, RawTokenInfo)]) -> TokenError {
+    let found: Vec<String> =
+        tokens.iter().map(|(_, info)| format!("({})", identity(info))).collect();
+    let found = if found.is_empty() { "none".to_owned() } else { found.join(", ") };
+    TokenError::NoToken(format!("{what} ({wanted}); the module has {found}"))
+}
+
+fn auth_pin(pin: &Secret) -> AuthPin {
+    AuthPin::from(pin.expose())
 }

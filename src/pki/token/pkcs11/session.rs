@@ -1,0 +1,283 @@
+//! Sessions: finding, signing, generating, destroying.
+
+use cryptoki::{
+    error::{Error, RvError},
+    mechanism::Mechanism,
+    object::{Attribute, ObjectClass, ObjectHandle},
+    slot::Slot,
+};
+
+use super::{
+    Module,
+    failure::token_error,
+    mechanism::Mechanisms,
+    object::{
+        check_generated_flags, check_origin, check_signing_flags, id_attribute, is_key,
+        label_attribute, private_template, public_template, read_flags, read_public_key,
+    },
+};
+use crate::{
+    keys::{KeyAlgorithm, Signature, SignatureScheme},
+    token::{Generated, Input, KeyId, KeyLabel, KeyRef, KeyStore, Token, TokenError},
+};
+
+/// A logged-in session on one token, for one thread.
+pub struct Session {
+    session: cryptoki::session::Session,
+    module: Module,
+    slot: Slot,
+    mechanisms: Mechanisms,
+    /// Private keys found before. Handles are good as long as the session is (PKCS#11 section
+    /// 5.7.1); after any failure they are looked for again.
+    handles: Vec<(KeyRef, ObjectHandle)>,
+}
+
+/// Both halves of a key pair.
+#[derive(Clone, Copy)]
+struct Pair {
+    public: ObjectHandle,
+    private: ObjectHandle,
+}
+
+impl Token for Session {
+    fn find(&mut self, key: &KeyRef) -> Result<(), TokenError> {
+        self.handle(key).map(|_| ())
+    }
+
+    fn sign(
+        &mut self,
+        key: &KeyRef,
+        scheme: SignatureScheme,
+        input: Input<'_>,
+    ) -> Result<Signature, TokenError> {
+        input.check(scheme)?;
+        if !scheme.fits(key.public_key.algorithm()) {
+            let algorithm = key.public_key.algorithm();
+            return Err(TokenError::MechanismMissing { what: format!("{scheme} by {algorithm}") });
+        }
+        let (mechanism, bytes) = self.mechanisms.signing(scheme, input)?;
+        let handle = self.handle(key)?;
+        match self.session.sign(&mechanism, handle, &bytes) {
+            Ok(signature) => Ok(Signature(signature)),
+            Err(error) => {
+                self.handles.clear();
+                Err(token_error(error))
+            }
+        }
+    }
+}
+
+impl KeyStore for Session {
+    fn vacant(&mut self, label: &KeyLabel, id: &KeyId) -> Result<(), TokenError> {
+        for attribute in [label_attribute(label), id_attribute(id)] {
+            if !self.objects(vec![attribute])?.is_empty() {
+                return Err(TokenError::KeyExists { label: label.clone() });
+            }
+        }
+        Ok(())
+    }
+
+    fn generate(
+        &mut self,
+        algorithm: KeyAlgorithm,
+        label: &KeyLabel,
+        id: &KeyId,
+    ) -> Result<Generated, TokenError> {
+        self.vacant(label, id)?;
+        let mechanism = self.mechanisms.generation(algorithm)?;
+        let writer = self.writer()?;
+        let pair = generate_pair(&writer, &mechanism, algorithm, label, id)?;
+        self.prove(pair, &mechanism, algorithm, label, id).map_err(|error| {
+            self.handles.clear();
+            undo(&writer, pair, label, error)
+        })
+    }
+
+    fn destroy(&mut self, key: &KeyRef) -> Result<(), TokenError> {
+        let pair = self.locate(key)?;
+        self.handles.clear();
+        let writer = self.writer()?;
+        // The private half first: an orphaned public key signs nothing.
+        writer.destroy_object(pair.private).map_err(token_error)?;
+        writer.destroy_object(pair.public).map_err(token_error)
+    }
+}
+
+impl Session {
+    pub(super) fn new(
+        session: cryptoki::session::Session,
+        module: Module,
+        slot: Slot,
+        mechanisms: Mechanisms,
+    ) -> Self {
+        Self { session, module, slot, mechanisms, handles: Vec::new() }
+    }
+
+    fn handle(&mut self, key: &KeyRef) -> Result<ObjectHandle, TokenError> {
+        if let Some((_, handle)) = self.handles.iter().find(|(known, _)| known == key) {
+            return Ok(*handle);
+        }
+        let private = self.locate(key)?.private;
+        self.handles.push((key.clone(), private));
+        Ok(private)
+    }
+
+    /// Finds both halves by CKA_ID and public key, and checks that they are alone and fit.
+    fn locate(&self, key: &KeyRef) -> Result<Pair, TokenError> {
+        let public = self.half(key, ObjectClass::PUBLIC_KEY, "public")?;
+        let unfit = |what: String| TokenError::KeyUnfit { label: key.label.clone(), what };
+        match read_public_key(&self.session, public)? {
+            Ok(found) if found == key.public_key => {}
+            Ok(found) => {
+                return Err(unfit(format!(
+                    "its public key is {}, not the pinned {}",
+                    found.fingerprint(),
+                    key.public_key.fingerprint()
+                )));
+            }
+            Err(error) => return Err(unfit(format!("its public key: {error}"))),
+        }
+        let private = self.half(key, ObjectClass::PRIVATE_KEY, "private")?;
+        self.refuse_rivals(key, Pair { public, private })?;
+        check_signing_flags(&read_flags(&self.session, private)?).map_err(unfit)?;
+        Ok(Pair { public, private })
+    }
+
+    /// The one object of the class that has the key's CKA_ID; its label must be the key's, too.
+    fn half(
+        &self,
+        key: &KeyRef,
+        class: ObjectClass,
+        name: &str,
+    ) -> Result<ObjectHandle, TokenError> {
+        let by_id = vec![Attribute::Class(class), id_attribute(&key.id)];
+        match self.objects(by_id)?[..] {
+            [object] => Ok(object),
+            [] => Err(TokenError::KeyMissing {
+                label: key.label.clone(),
+                what: format!("no {name} key has the CKA_ID {}", key.id),
+            }),
+            _ => Err(TokenError::KeyAmbiguous {
+                label: key.label.clone(),
+                what: format!("more than one {name} key has the CKA_ID {}", key.id),
+            }),
+        }
+    }
+
+    /// Labels and ids are no keys of a table: tokens let several objects have the same.
+    fn refuse_rivals(&self, key: &KeyRef, pair: Pair) -> Result<(), TokenError> {
+        let labelled = self.objects(vec![label_attribute(&key.label)])?;
+        if !labelled.contains(&pair.public) || !labelled.contains(&pair.private) {
+            return Err(TokenError::KeyMissing {
+                label: key.label.clone(),
+                what: format!("the key with CKA_ID {} has another label", key.id),
+            });
+        }
+        let same_id = self.objects(vec![id_attribute(&key.id)])?;
+        for object in labelled.into_iter().chain(same_id) {
+            if object != pair.public && object != pair.private && is_key(&self.session, object)? {
+                return Err(TokenError::KeyAmbiguous {
+                    label: key.label.clone(),
+                    what: "another object has its label or CKA_ID".to_owned(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn objects(&self, template: Vec<Attribute>) -> Result<Vec<ObjectHandle>, TokenError> {
+        self.session.find_objects(&template).map_err(token_error)
+    }
+
+    /// A session that may change the token: the login is shared with it.
+    fn writer(&self) -> Result<cryptoki::session::Session, TokenError> {
+        self.module.0.pkcs11.open_rw_session(self.slot).map_err(token_error)
+    }
+
+    /// Reads a new key back, through this other session, and lets it sign a fresh challenge.
+    fn prove(
+        &mut self,
+        pair: Pair,
+        mechanism: &Mechanism<'_>,
+        algorithm: KeyAlgorithm,
+        label: &KeyLabel,
+        id: &KeyId,
+    ) -> Result<Generated, TokenError> {
+        let unfit = |what: String| TokenError::KeyUnfit { label: label.clone(), what };
+        let public_key = read_public_key(&self.session, pair.public)?
+            .map_err(|error| unfit(format!("its public key: {error}")))?;
+        if public_key.algorithm() != algorithm {
+            return Err(unfit(format!("it is {}, not {algorithm}", public_key.algorithm())));
+        }
+        public_key.check_offered().map_err(|error| unfit(error.to_string()))?;
+        let attributes = read_flags(&self.session, pair.private)?;
+        check_generated_flags(&attributes).map_err(unfit)?;
+        let asked = mechanism.mechanism_type();
+        check_origin(&self.session, pair.private, asked)?.map_err(unfit)?;
+
+        let key = KeyRef { label: label.clone(), id: id.clone(), public_key };
+        if self.locate(&key)?.private != pair.private {
+            return Err(unfit("another private key has its CKA_ID".to_owned()));
+        }
+        self.prove_possession(&key)?;
+        Ok(Generated { key, attributes })
+    }
+
+    fn prove_possession(&mut self, key: &KeyRef) -> Result<(), TokenError> {
+        let mut challenge = [0; 32];
+        aws_lc_rs::rand::fill(&mut challenge).map_err(|_| TokenError::Refused {
+            call: "the system's random generator",
+            code: "a failure".to_owned(),
+        })?;
+        // Begins with a text that no certificate, digest or checkpoint begins with.
+        let message = [b"Chancery proof of possession 1\0".as_slice(), &challenge].concat();
+        let scheme = key.public_key.default_scheme();
+        let signature = self.sign(key, scheme, Input::Message(&message))?;
+        key.public_key.verify(scheme, &message, &signature).map_err(|error| TokenError::KeyUnfit {
+            label: key.label.clone(),
+            what: format!("proof of possession: {error}"),
+        })
+    }
+}
+
+/// Tries the hardened template; a token that does not know one of its attributes gets the core.
+/// The flags that are read back afterwards decide, whichever template it was.
+fn generate_pair(
+    session: &cryptoki::session::Session,
+    mechanism: &Mechanism<'_>,
+    algorithm: KeyAlgorithm,
+    label: &KeyLabel,
+    id: &KeyId,
+) -> Result<Pair, TokenError> {
+    let generate = |hardened| {
+        session.generate_key_pair(
+            mechanism,
+            &public_template(algorithm, label, id, hardened),
+            &private_template(algorithm, label, id, hardened),
+        )
+    };
+    let (public, private) = match generate(true) {
+        Err(Error::Pkcs11(RvError::AttributeTypeInvalid, _)) => generate(false),
+        result => result,
+    }
+    .map_err(token_error)?;
+    Ok(Pair { public, private })
+}
+
+/// Destroys what was made, so that a key that failed its checks cannot be used by mistake.
+fn undo(
+    session: &cryptoki::session::Session,
+    pair: Pair,
+    label: &KeyLabel,
+    error: TokenError,
+) -> TokenError {
+    let private = session.destroy_object(pair.private);
+    let public = session.destroy_object(pair.public);
+    match private.and(public) {
+        Ok(()) => error,
+        Err(left) => TokenError::KeyUnfit {
+            label: label.clone(),
+            what: format!("{error}; and it could not be destroyed: {}", token_error(left)),
+        },
+    }
+}
