@@ -1,13 +1,22 @@
-//! The configuration file `chanceryd.toml`: strict, with all paths relative to the file.
+//! The configuration file `chanceryd.toml`: strict, and what it leaves out a flag must give.
+//!
+//! Paths in the file are relative to the file, paths in flags to the working directory. A value
+//! of `token.environment` that begins with `./` or `../` is such a path too; all others are handed
+//! on as they are.
 
-use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt, fs,
+    net::{IpAddr, SocketAddr},
+    path::{Path, PathBuf},
+};
 
 use pki::{names::DnsName, x509::Publication};
 use serde::Deserialize;
+use thiserror::Error;
 
-/// `chanceryd.toml`.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// What `chanceryd.toml` and the flags say.
+#[derive(Clone, Debug)]
 pub struct Config {
     /// The SPIFFE trust domain of callers.
     pub trust_domain: DnsName,
@@ -26,13 +35,11 @@ pub struct Config {
     /// The appliance's own TLS certificate and its clients' CAs.
     pub tls: Tls,
     /// Where relying parties find CRL, issuer and OCSP, by X.509 authority.
-    #[serde(default)]
     pub publication: BTreeMap<String, Publication>,
 }
 
 /// The two listeners.
-#[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Copy, Debug)]
 pub struct Listen {
     /// mTLS, for `/v1`.
     pub api: SocketAddr,
@@ -41,8 +48,7 @@ pub struct Listen {
 }
 
 /// How to reach the token. Which token it must be, the hand-off says.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug)]
 pub struct Token {
     /// The PKCS#11 module.
     pub module: PathBuf,
@@ -50,11 +56,9 @@ pub struct Token {
     pub label: String,
     /// The file whose first line is the user PIN.
     pub pin_file: PathBuf,
-    /// How many sessions sign at once; absent means one for each processor.
-    #[serde(default)]
+    /// How many sessions sign at once, 1 to 64; absent means one for each processor.
     pub sessions: Option<u8>,
     /// Environment variables of the token worker, for modules that read some. It has no others.
-    #[serde(default)]
     pub environment: BTreeMap<String, String>,
 }
 
@@ -65,10 +69,445 @@ pub struct Tls {
     /// The X.509 authority that certifies the appliance itself, and operators.
     pub issuer: String,
     /// The names that clients reach it by.
-    pub dns_names: std::collections::BTreeSet<DnsName>,
+    #[serde(default)]
+    pub dns_names: BTreeSet<DnsName>,
     /// The addresses that clients reach it by.
     #[serde(default)]
-    pub addresses: std::collections::BTreeSet<std::net::IpAddr>,
+    pub addresses: BTreeSet<IpAddr>,
     /// X.509 authorities of the hand-off whose client certificates are accepted.
     pub client_authorities: Vec<String>,
+}
+
+/// Settings given as flags: they win over the file.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct Overrides {
+    /// PKCS#11 module (token.module).
+    #[arg(long, value_name = "FILE")]
+    pub module: Option<PathBuf>,
+    /// Label of the token (token.label).
+    #[arg(long, value_name = "LABEL")]
+    pub token_label: Option<String>,
+    /// File whose first line is the user PIN (token.pin_file).
+    #[arg(long, value_name = "FILE")]
+    pub pin_file: Option<PathBuf>,
+    /// Where the ledger is (state_directory).
+    #[arg(long, value_name = "DIRECTORY")]
+    pub state_directory: Option<PathBuf>,
+    /// Where the audit log is written (audit_directory).
+    #[arg(long, value_name = "DIRECTORY")]
+    pub audit_directory: Option<PathBuf>,
+    /// Address and port of the mTLS listener (listen.api).
+    #[arg(long, value_name = "ADDRESS")]
+    pub listen_api: Option<SocketAddr>,
+    /// Address and port of the public listener (listen.public).
+    #[arg(long, value_name = "ADDRESS")]
+    pub listen_public: Option<SocketAddr>,
+}
+
+/// Something is wrong with the configuration: in which file, where, what, and what to do.
+#[derive(Clone, Debug, Eq, Error, PartialEq)]
+pub struct ConfigError {
+    /// The file.
+    pub path: PathBuf,
+    /// The line, from 1, where it is known.
+    pub line: Option<usize>,
+    /// What is wrong.
+    pub what: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.path.display())?;
+        if let Some(line) = self.line {
+            write!(f, ":{line}")?;
+        }
+        write!(f, ": {}", self.what)
+    }
+}
+
+impl Config {
+    /// Reads the file, and lets the flags win. `credentials` is the directory in which systemd
+    /// gives credentials (`$CREDENTIALS_DIRECTORY`).
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read, says something that there is not, or leaves something out.
+    pub fn read(
+        path: &Path,
+        overrides: Overrides,
+        credentials: Option<&Path>,
+    ) -> Result<Self, ConfigError> {
+        let source = Source::read(path)?;
+        let file: File = toml::from_str(&source.text).map_err(|error| source.syntax(&error))?;
+        source.resolve(file, overrides, credentials)
+    }
+}
+
+/// The text of a configuration file, which knows where its keys stand.
+#[derive(Debug)]
+pub struct Source {
+    path: PathBuf,
+    text: String,
+}
+
+impl Source {
+    /// Reads a file.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be read.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text = fs::read_to_string(path).map_err(|error| ConfigError {
+            path: path.to_owned(),
+            line: None,
+            what: format!("cannot read it: {error}"),
+            hint: None,
+        })?;
+        Ok(Self { path: path.to_owned(), text })
+    }
+
+    /// An error about one key; `keys` is its path of tables, from the outermost.
+    pub fn error(&self, keys: &[&str], what: impl Into<String>) -> ConfigError {
+        ConfigError {
+            path: self.path.clone(),
+            line: self.line_of_key(keys),
+            what: format!("{}: {}", keys.join("."), what.into()),
+            hint: None,
+        }
+    }
+
+    fn syntax(&self, error: &toml::de::Error) -> ConfigError {
+        ConfigError {
+            path: self.path.clone(),
+            line: error.span().map(|span| self.line_at(span.start)),
+            what: error.message().to_owned(),
+            hint: None,
+        }
+    }
+
+    fn missing(&self, keys: &[&str], flag: Option<&str>) -> ConfigError {
+        let key = keys.join(".");
+        let hint = match flag {
+            Some(flag) => format!("set {key} in the file, or give {flag}"),
+            None => format!("set {key} in the file"),
+        };
+        ConfigError { hint: Some(hint), ..self.error(keys, "it is not set") }
+    }
+
+    fn line_of_key(&self, keys: &[&str]) -> Option<usize> {
+        let document = toml::de::DeTable::parse(&self.text).ok()?;
+        let mut table = document.get_ref();
+        let (last, tables) = keys.split_last()?;
+        for key in tables {
+            table = table.get(*key)?.get_ref().as_table()?;
+        }
+        let (key, _) = table.get_key_value(*last)?;
+        Some(self.line_at(key.span().start))
+    }
+
+    fn line_at(&self, offset: usize) -> usize {
+        1 + self.text.bytes().take(offset).filter(|byte| *byte == b'\n').count()
+    }
+
+    /// A path of the file, made absolute.
+    fn path(&self, relative: &Path) -> Result<PathBuf, ConfigError> {
+        let directory = self.path.parent().unwrap_or(Path::new(""));
+        self.absolute(&directory.join(relative))
+    }
+
+    /// A path of a flag, made absolute.
+    fn absolute(&self, path: &Path) -> Result<PathBuf, ConfigError> {
+        std::path::absolute(path).map_err(|error| ConfigError {
+            path: self.path.clone(),
+            line: None,
+            what: format!("{}: {error}", path.display()),
+            hint: None,
+        })
+    }
+
+    /// The path that a flag gives, or else the file.
+    fn pick(
+        &self,
+        flag: (&str, Option<PathBuf>),
+        key: (&[&str], Option<PathBuf>),
+    ) -> Result<PathBuf, ConfigError> {
+        match (flag.1, key.1) {
+            (Some(path), _) => self.absolute(&path),
+            (None, Some(path)) => self.path(&path),
+            (None, None) => Err(self.missing(key.0, Some(flag.0))),
+        }
+    }
+
+    fn resolve(
+        &self,
+        file: File,
+        flags: Overrides,
+        credentials: Option<&Path>,
+    ) -> Result<Config, ConfigError> {
+        let api = flags.listen_api.or(file.listen.api);
+        let public = flags.listen_public.or(file.listen.public);
+        Ok(Config {
+            trust_domain: file.trust_domain,
+            handoff: self.path(&file.handoff)?,
+            rules: self.path(&file.rules)?,
+            state_directory: self.pick(
+                ("--state-directory", flags.state_directory),
+                (&["state_directory"], file.state_directory),
+            )?,
+            audit_directory: self.pick(
+                ("--audit-directory", flags.audit_directory),
+                (&["audit_directory"], file.audit_directory),
+            )?,
+            listen: Listen {
+                api: api.ok_or_else(|| self.missing(&["listen", "api"], Some("--listen-api")))?,
+                public: public
+                    .ok_or_else(|| self.missing(&["listen", "public"], Some("--listen-public")))?,
+            },
+            token: Token {
+                pin_file: self.pin_file(flags.pin_file, &file.token, credentials)?,
+                module: self
+                    .pick(("--module", flags.module), (&["token", "module"], file.token.module))?,
+                label: flags
+                    .token_label
+                    .or(file.token.label)
+                    .ok_or_else(|| self.missing(&["token", "label"], Some("--token-label")))?,
+                sessions: self.sessions(file.token.sessions)?,
+                environment: self.environment(file.token.environment)?,
+            },
+            tls: self.tls(file.tls)?,
+            publication: file.publication,
+        })
+    }
+
+    fn pin_file(
+        &self,
+        flag: Option<PathBuf>,
+        token: &TokenTable,
+        credentials: Option<&Path>,
+    ) -> Result<PathBuf, ConfigError> {
+        let key: &[&str] = &["token", "pin_credential"];
+        let name = match (&flag, &token.pin_credential) {
+            (Some(_), _) | (None, None) => {
+                let file = (&["token", "pin_file"][..], token.pin_file.clone());
+                return self.pick(("--pin-file", flag), file);
+            }
+            (None, Some(_)) if token.pin_file.is_some() => {
+                return Err(self.error(key, "token.pin_file is set too; one of them is enough"));
+            }
+            (None, Some(name)) => name,
+        };
+        if name.is_empty() || name.contains('/') {
+            return Err(self.error(key, "it is the name of a credential, not a path"));
+        }
+        let directory = credentials.ok_or_else(|| ConfigError {
+            hint: Some(format!(
+                "start it as a systemd service with LoadCredential={name}:/path/to/pin, or give \
+                 --pin-file"
+            )),
+            ..self.error(key, "systemd gave no credentials (CREDENTIALS_DIRECTORY is not set)")
+        })?;
+        Ok(directory.join(name))
+    }
+
+    fn sessions(&self, sessions: Option<u8>) -> Result<Option<u8>, ConfigError> {
+        match sessions {
+            Some(count) if !(1..=64).contains(&count) => {
+                Err(self.error(&["token", "sessions"], format!("it is 1 to 64, not {count}")))
+            }
+            sessions => Ok(sessions),
+        }
+    }
+
+    fn environment(
+        &self,
+        environment: BTreeMap<String, String>,
+    ) -> Result<BTreeMap<String, String>, ConfigError> {
+        environment.into_iter().map(|(name, value)| Ok((name, self.value(value)?))).collect()
+    }
+
+    fn value(&self, value: String) -> Result<String, ConfigError> {
+        if !value.starts_with("./") && !value.starts_with("../") {
+            return Ok(value);
+        }
+        let path = self.path(Path::new(&value))?;
+        path.into_os_string().into_string().map_err(|path| ConfigError {
+            path: self.path.clone(),
+            line: None,
+            what: format!("token.environment: {} is not UTF-8", path.to_string_lossy()),
+            hint: None,
+        })
+    }
+
+    fn tls(&self, tls: Tls) -> Result<Tls, ConfigError> {
+        if tls.dns_names.is_empty() && tls.addresses.is_empty() {
+            return Err(self.missing(&["tls", "dns_names"], None));
+        }
+        if tls.client_authorities.is_empty() {
+            return Err(ConfigError {
+                hint: Some("name the X.509 authorities whose clients may connect".to_owned()),
+                ..self.error(&["tls", "client_authorities"], "it is empty: nobody could connect")
+            });
+        }
+        Ok(tls)
+    }
+}
+
+/// The file as it stands; what a flag may give is optional.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    trust_domain: DnsName,
+    handoff: PathBuf,
+    rules: PathBuf,
+    state_directory: Option<PathBuf>,
+    audit_directory: Option<PathBuf>,
+    #[serde(default)]
+    listen: ListenTable,
+    #[serde(default)]
+    token: TokenTable,
+    tls: Tls,
+    #[serde(default)]
+    publication: BTreeMap<String, Publication>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ListenTable {
+    api: Option<SocketAddr>,
+    public: Option<SocketAddr>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TokenTable {
+    module: Option<PathBuf>,
+    label: Option<String>,
+    pin_file: Option<PathBuf>,
+    pin_credential: Option<String>,
+    sessions: Option<u8>,
+    #[serde(default)]
+    environment: BTreeMap<String, String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FILE: &str = r#"trust_domain = "example.org"
+handoff = "handoff"
+rules = "rules"
+state_directory = "state"
+audit_directory = "audit"
+
+[listen]
+api = "127.0.0.1:8443"
+public = "127.0.0.1:8080"
+
+[token]
+module = "/usr/lib/softhsm/libsofthsm2.so"
+label = "chancery"
+pin_file = "pin"
+environment = { SOFTHSM2_CONF = "./softhsm2.conf", PLAIN = "as it is" }
+
+[tls]
+issuer = "tls"
+dns_names = ["chancery.example.org"]
+client_authorities = ["tls"]
+"#;
+
+    #[test]
+    fn every_configuration_that_is_shipped_can_be_read() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../hsm-config");
+        let mut read = 0;
+        for entry in fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path().join("chanceryd.toml");
+            let credentials = Some(Path::new("/run/credentials/chanceryd.service"));
+            let config = Config::read(&path, Overrides::default(), credentials).unwrap();
+            assert!(config.token.module.is_absolute(), "{}", path.display());
+            read += 1;
+        }
+        assert!(read > 0, "{} is empty", folder.display());
+    }
+
+    #[test]
+    fn paths_are_relative_to_the_file() {
+        let config = read(FILE, Overrides::default(), None).unwrap();
+        let directory = config.handoff.parent().unwrap();
+        assert!(directory.is_absolute());
+        assert_eq!(config.token.pin_file, directory.join("pin"));
+        assert_eq!(config.token.module, Path::new("/usr/lib/softhsm/libsofthsm2.so"));
+        let softhsm = directory.join("softhsm2.conf");
+        assert_eq!(Path::new(&config.token.environment["SOFTHSM2_CONF"]), softhsm);
+        assert_eq!(config.token.environment["PLAIN"], "as it is");
+    }
+
+    #[test]
+    fn flags_win_over_the_file_and_stand_in_for_it() {
+        let without = FILE.replace("api = \"127.0.0.1:8443\"\n", "").replace("label =", "#");
+        let flags = Overrides {
+            module: Some("/other.so".into()),
+            token_label: Some("other".into()),
+            pin_file: Some("/run/pin".into()),
+            state_directory: Some("/state".into()),
+            audit_directory: Some("/audit".into()),
+            listen_api: Some("127.0.0.1:1".parse().unwrap()),
+            listen_public: Some("127.0.0.1:2".parse().unwrap()),
+        };
+        let config = read(&without, flags, None).unwrap();
+        assert_eq!(config.token.module, Path::new("/other.so"));
+        assert_eq!(config.token.label, "other");
+        assert_eq!(config.token.pin_file, Path::new("/run/pin"));
+        assert_eq!(config.state_directory, Path::new("/state"));
+        assert_eq!(config.audit_directory, Path::new("/audit"));
+        assert_eq!((config.listen.api.port(), config.listen.public.port()), (1, 2));
+    }
+
+    #[test]
+    fn a_pin_comes_as_a_credential_of_systemd() {
+        let file = FILE.replace("pin_file = \"pin\"", "pin_credential = \"token-pin\"");
+        let given = Some(Path::new("/run/credentials/chanceryd.service"));
+        let config = read(&file, Overrides::default(), given).unwrap();
+        let wanted = Path::new("/run/credentials/chanceryd.service/token-pin");
+        assert_eq!(config.token.pin_file, wanted);
+    }
+
+    #[test]
+    fn an_error_names_file_line_key_and_what_to_do() {
+        let cases = [
+            ("rules = \"rules\"\n", "rolls = \"rules\"\n", Some(3), "unknown field `rolls`"),
+            ("rules = \"rules\"\n", "", Some(1), "missing field `rules`"),
+            ("example.org\"\nh", "-\"\nh", Some(1), "DNS name \"-\""),
+            ("127.0.0.1:8443", "localhost", Some(8), "invalid socket address"),
+            ("label = \"chancery\"\n", "", None, "token.label: it is not set"),
+            ("pin_file = \"pin\"\n", "sessions = 0\npin_file = \"pin\"\n", Some(14), "1 to 64"),
+            ("pin_file", "pin_credential", Some(14), "systemd gave no credentials"),
+            ("pin_file", "pin_credential = \"a\"\npin_file", Some(14), "one of them is enough"),
+            ("dns_names = [\"chancery.example.org\"]", "", None, "tls.dns_names: it is not set"),
+            ("authorities = [\"tls\"]", "authorities = []", Some(20), "nobody could connect"),
+        ];
+        for (from, to, line, what) in cases {
+            assert!(FILE.contains(from), "{from}");
+            let error = read(&FILE.replacen(from, to, 1), Overrides::default(), None).unwrap_err();
+            assert_eq!(error.line, line, "{error}");
+            assert!(error.what.contains(what), "{error}");
+            let place = line.map_or("chanceryd.toml: ".into(), |n| format!("chanceryd.toml:{n}: "));
+            assert!(error.to_string().contains(&place), "{error}");
+        }
+        let unset = read(&FILE.replace("label =", "#"), Overrides::default(), None).unwrap_err();
+        let hint = unset.hint.unwrap();
+        assert_eq!(hint, "set token.label in the file, or give --token-label");
+    }
+
+    fn read(
+        text: &str,
+        overrides: Overrides,
+        credentials: Option<&Path>,
+    ) -> Result<Config, ConfigError> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("chanceryd.toml");
+        fs::write(&path, text).unwrap();
+        Config::read(&path, overrides, credentials)
+    }
 }
