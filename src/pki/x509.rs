@@ -231,6 +231,19 @@ pub fn to_pem(certificate_der: &[u8]) -> String {
     pem::encode_string("CERTIFICATE", LineEnding::LF, certificate_der).unwrap_or_default()
 }
 
+/// The DER in a PEM text of one of these labels. Text before it (`openssl -text`, `certtool`), lines
+/// of any one width and blank lines after it are taken (RFC 7468 section 2, "lax").
+fn from_pem(text: &str, labels: &[&str]) -> Result<Vec<u8>, String> {
+    let not_pem = |error: pem::Error| format!("not PEM: {error}");
+    let mut decoder = pem::Decoder::new_detect_wrap(text.trim_end().as_bytes()).map_err(not_pem)?;
+    if !labels.contains(&decoder.type_label()) {
+        return Err(format!("it is a PEM {}, not a {}", decoder.type_label(), labels[0]));
+    }
+    let mut der = Vec::new();
+    decoder.decode_to_end(&mut der).map_err(not_pem)?;
+    Ok(der)
+}
+
 /// `SIGNED{…}` (RFC 5280 section 4.1): the bytes, the algorithm, the signature.
 pub(crate) fn assemble(bytes: &[u8], scheme: SignatureScheme, signature: &Signature) -> Vec<u8> {
     let value = algorithm::encode_signature(scheme, signature);

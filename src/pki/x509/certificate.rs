@@ -2,10 +2,7 @@
 
 use std::fmt;
 
-use der::{
-    Decode, Encode,
-    pem::{self, PemLabel},
-};
+use der::{Decode, Encode};
 use jiff::Timestamp;
 use thiserror::Error;
 use x509_cert::ext::pkix::{SubjectAltName, name::GeneralName};
@@ -51,8 +48,7 @@ impl Certificate {
     /// Too long, not DER, or a key that cannot be used here.
     pub fn from_der(der: &[u8]) -> Result<Self, CertificateError> {
         if der.len() > Self::MAX_LEN {
-            let what = format!("it has {} bytes; {} are allowed", der.len(), Self::MAX_LEN);
-            return Err(CertificateError::Malformed(what));
+            return Err(too_long(der.len()));
         }
         let certificate = x509_cert::Certificate::from_der(der)?;
         let tbs = certificate.tbs_certificate();
@@ -75,11 +71,10 @@ impl Certificate {
     ///
     /// Not such a PEM text, or as [`from_der`](Self::from_der).
     pub fn from_pem(text: &str) -> Result<Self, CertificateError> {
-        let (label, der) = pem::decode_vec(text.as_bytes())
-            .map_err(|error| CertificateError::Malformed(error.to_string()))?;
-        if label != x509_cert::Certificate::PEM_LABEL {
-            return Err(CertificateError::Malformed(format!("it is a PEM {label}")));
+        if text.len() > 2 * Self::MAX_LEN {
+            return Err(too_long(text.len()));
         }
+        let der = super::from_pem(text, &["CERTIFICATE"]).map_err(CertificateError::Malformed)?;
         Self::from_der(&der)
     }
 
@@ -143,6 +138,11 @@ impl From<der::Error> for CertificateError {
     fn from(error: der::Error) -> Self {
         Self::Malformed(error.to_string())
     }
+}
+
+fn too_long(len: usize) -> CertificateError {
+    let most = Certificate::MAX_LEN;
+    CertificateError::Malformed(format!("it has {len} bytes; {most} of DER are allowed"))
 }
 
 fn uris(tbs: &x509_cert::TbsCertificate) -> der::Result<Vec<String>> {

@@ -5,7 +5,6 @@ use std::{collections::BTreeSet, net::IpAddr};
 use der::{
     Decode, Encode,
     asn1::{AnyRef, BitStringRef},
-    pem,
 };
 use thiserror::Error;
 use x509_cert::{
@@ -48,11 +47,7 @@ impl Csr {
         if pem.len() > 2 * Self::MAX_LEN {
             return Err(too_long(pem.len()));
         }
-        let (label, der) = pem::decode_vec(pem.as_bytes())
-            .map_err(|error| CsrError::Malformed(format!("not PEM: {error}")))?;
-        if !PEM_LABELS.contains(&label) {
-            return Err(CsrError::Malformed(format!("it is a PEM {label}")));
-        }
+        let der = super::from_pem(pem, &PEM_LABELS).map_err(CsrError::Malformed)?;
         Self::from_der(&der)
     }
 

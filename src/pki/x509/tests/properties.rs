@@ -59,6 +59,15 @@ fn requests_never_panic() {
         prop_assume!(mutated != der);
         prop_assert!(Csr::from_der(&mutated).is_err());
     });
+    proptest!(|(at: Index, byte in 0_u8..128, how in 0..3, noise in "\\PC{0,80}")| {
+        let mutated = String::from_utf8(mutate(pem.as_bytes(), at, byte, how)).unwrap();
+        let _ = Csr::from_pem(&mutated);
+        prop_assert!(Csr::from_pem(&noise).is_err());
+        let framed = format!("-----BEGIN CERTIFICATE REQUEST-----{noise}-----END CERTIFICATE REQUEST-----");
+        prop_assert!(Csr::from_pem(&framed).is_err());
+        let lines = framed.replace(&noise, &format!("\n{noise}\n"));
+        prop_assert!(Csr::from_pem(&lines).is_err());
+    });
 }
 
 /// Changes a byte, takes one away, or cuts the rest off.

@@ -74,6 +74,34 @@ fn what_is_no_request_is_refused() {
     assert!(Csr::from_pem("").is_err());
 }
 
+/// GnuTLS writes a description before the PEM; Java wraps lines at 76.
+#[test]
+fn a_request_of_certtool_is_accepted_as_it_is_written() {
+    let directory = tempfile::tempdir().unwrap();
+    let certtool = |arguments: &[&str]| {
+        let mut command = Command::new("certtool");
+        let output =
+            command.args(arguments).current_dir(&directory).output().expect("certtool runs");
+        assert!(output.status.success(), "certtool {arguments:?}: {output:?}");
+    };
+    fs::write(directory.path().join("template"), "cn = \"x\"\ndns_name = \"a.example.test\"\n")
+        .unwrap();
+    certtool(&["--generate-privkey", "--key-type=ecdsa", "--curve=secp256r1", "--outfile=key"]);
+    let request =
+        ["--generate-request", "--load-privkey=key", "--template=template", "--outfile=csr"];
+    certtool(&request);
+    let text = fs::read_to_string(directory.path().join("csr")).unwrap();
+    assert!(!text.starts_with("-----BEGIN"), "{text}");
+    let csr = Csr::from_pem(&format!("{text}\n\n")).unwrap();
+    assert_eq!(csr.dns_names, super::set(&["a.example.test"]));
+
+    let base64 = <base64ct::Base64 as base64ct::Encoding>::encode_string(&der(&text));
+    let lines: Vec<_> = base64.as_bytes().chunks(76).map(String::from_utf8_lossy).collect();
+    let label = "CERTIFICATE REQUEST-----";
+    let java = format!("-----BEGIN NEW {label}\r\n{}\r\n-----END NEW {label}", lines.join("\r\n"));
+    assert_eq!(Csr::from_pem(&java).unwrap().public_key, csr.public_key);
+}
+
 pub(super) const EC256: [&str; 4] = ["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256"];
 const EC384: [&str; 4] = ["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-384"];
 const RSA: [&str; 4] = ["-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"];
@@ -93,7 +121,7 @@ pub(super) fn request(key: &[&str], signing: &[&str]) -> String {
 }
 
 pub(super) fn der(pem: &str) -> Vec<u8> {
-    ::der::pem::decode_vec(pem.as_bytes()).unwrap().1
+    crate::x509::from_pem(pem, &["CERTIFICATE REQUEST", "NEW CERTIFICATE REQUEST"]).unwrap()
 }
 
 fn openssl(directory: &Path, arguments: &[&str]) {
