@@ -32,18 +32,36 @@ impl Console {
             .map_err(Failure::Terminal)
     }
 
-    /// Asks for these words, and takes nothing else.
+    /// Says more about the line before.
+    ///
+    /// # Errors
+    ///
+    /// The terminal is gone.
+    pub fn add(&mut self, details: &str) -> Result<(), Failure> {
+        details.lines().try_for_each(|line| self.say(&format!("{INDENT}{line}")))
+    }
+
+    /// Asks for these words, and takes nothing else. A slip of the finger costs a try, of which
+    /// there are three, and not the ceremony.
     ///
     /// # Errors
     ///
     /// Something else was typed, or nothing; the terminal is gone.
     pub fn confirm(&mut self, words: &str) -> Result<(), Failure> {
-        let asked = write!(self.output, "    to confirm, type: {words}\n    > ");
-        asked.and_then(|()| self.output.flush()).map_err(Failure::Terminal)?;
-        let mut line = String::new();
-        self.input.read_line(&mut line).map_err(Failure::Terminal)?;
-        let typed = line.split_whitespace().collect::<Vec<_>>().join(" ");
-        if typed.eq_ignore_ascii_case(words) { Ok(()) } else { Err(Failure::NotConfirmed) }
+        self.add(&format!("to confirm, type: {words}"))?;
+        for _ in 0..TRIES {
+            let asked = write!(self.output, "{INDENT}> ").and_then(|()| self.output.flush());
+            asked.map_err(Failure::Terminal)?;
+            let mut line = String::new();
+            if self.input.read_line(&mut line).map_err(Failure::Terminal)? == 0 {
+                break;
+            }
+            let typed = line.split_whitespace().collect::<Vec<_>>().join(" ");
+            if typed.eq_ignore_ascii_case(words) {
+                return Ok(());
+            }
+        }
+        Err(Failure::NotConfirmed)
     }
 
     /// Does what may take minutes (an RSA key in hardware), with a dot for each second.
@@ -68,7 +86,9 @@ impl Console {
     }
 }
 
+const INDENT: &str = "        ";
 const SECOND: Duration = Duration::from_secs(1);
+const TRIES: u32 = 3;
 
 fn write_dot(output: &mut (impl Write + ?Sized)) -> io::Result<()> {
     output.write_all(b".")?;

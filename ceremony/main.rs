@@ -12,7 +12,7 @@ use ceremony::{
     console::Console,
     digest::Digest,
     failure::Failure,
-    plan::{Plan, PlanError},
+    plan::{Plan, PlanError, Step},
     rehearsal::rehearse,
     run::{Job, run},
     site::Site,
@@ -147,12 +147,18 @@ fn plan(arguments: &PlanArguments) -> Result<Answer, Failure> {
         })
     };
     let text = || {
-        let steps: String =
-            steps().zip(1..).map(|(step, number)| format!("{number:>3}  {step}\n")).collect();
+        let steps: String = plan.steps().map(explained).collect();
         let (hash, words) = (plan.hash(), spoken(plan.hash()));
         format!("{steps}rehearsed on software keys: no finding\nplan {hash}\n     {words}")
     };
     Ok(Answer::new(arguments.json, value, text))
+}
+
+/// A step as a line, and its details below it.
+fn explained((number, step): (u32, &Step)) -> String {
+    let details = step.details().unwrap_or_default();
+    let details: String = details.lines().map(|line| format!("     {line}\n")).collect();
+    format!("{number:>3}  {step}\n{details}")
 }
 
 fn perform(arguments: &RunArguments) -> Result<Answer, Failure> {

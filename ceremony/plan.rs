@@ -234,6 +234,15 @@ impl Plan {
     }
 }
 
+impl Step {
+    /// What a person should know before the step besides its effect.
+    pub fn details(&self) -> Option<String> {
+        let Self::SignCertificate(certificate) = self else { return None };
+        let Certificate { subject, not_before, not_after, .. } = certificate;
+        Some(format!("{subject}\nvalid from {not_before} to {not_after}"))
+    }
+}
+
 /// What the step changes, as a sentence without its full stop.
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -242,24 +251,16 @@ impl fmt::Display for Step {
                 write!(f, "generate the {} key {} in the token", key.algorithm, key.label)
             }
             Self::HandOff => f.write_str("close the transcript and write the hand-off"),
-            Self::SignCertificate(certificate) => certificate.fmt(f),
+            Self::SignCertificate(Certificate { name, kind, .. }) => match kind {
+                AuthorityKind::Issuing { signer, .. } => {
+                    write!(f, "sign the issuing certificate {name} with {signer}")
+                }
+                AuthorityKind::Root { .. } => {
+                    write!(f, "sign the root certificate {name} with itself")
+                }
+            },
             Self::TokenInit => f.write_str("initialize the token: label, SO PIN, user PIN"),
         }
-    }
-}
-
-impl fmt::Display for Certificate {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (kind, signer) = match &self.kind {
-            AuthorityKind::Issuing { signer, .. } => ("issuing", format!("with {signer}")),
-            AuthorityKind::Root { .. } => ("root", "with itself".to_owned()),
-        };
-        let (from, to) = (self.not_before, self.not_after);
-        write!(
-            f,
-            "sign the {kind} certificate {} ({}, {from} to {to}) {signer}",
-            self.name, self.subject
-        )
     }
 }
 

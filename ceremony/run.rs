@@ -169,6 +169,9 @@ impl Performance<'_> {
         let count = plan.script().steps.len();
         for (number, step) in plan.steps() {
             self.console.say(&format!("{number:>3}/{count}  {step}"))?;
+            if let Some(details) = step.details() {
+                self.console.add(&details)?;
+            }
             if self.job.attendance == Attendance::Attended && *step != Step::HandOff {
                 self.console.confirm(&plan.confirmation(number, step))?;
             }
@@ -205,7 +208,7 @@ impl Performance<'_> {
         let fingerprint = key.public_key.fingerprint();
         self.made.add_key(name.clone(), key.clone());
         self.conclude(number, Outcome::KeyGenerated { name, key, attributes })?;
-        self.console.say(&format!("       public key SHA-256 {fingerprint}"))
+        self.console.add(&format!("public key SHA-256 {fingerprint}"))
     }
 
     fn sign(&mut self, number: u32, certificate: &Certificate) -> Result<(), Failure> {
@@ -229,7 +232,7 @@ impl Performance<'_> {
             number,
             Outcome::CertificateSigned { name, signature: octets, certificate: sealed },
         )?;
-        self.console.say(&format!("       serial {serial}"))
+        self.console.add(&format!("serial {serial}"))
     }
 
     fn use_session(
