@@ -72,8 +72,8 @@ pub enum SignatureScheme {
     RsaPssSha512,
 }
 
-/// A public key whose numbers were checked to be a key at all: a point on its curve, an RSA
-/// modulus of 2048, 3072 or 4096 bits.
+/// A public key whose numbers were checked to be a key at all: a point on P-256 or P-384, a
+/// canonical Ed25519 key of no small order, an RSA modulus of 2048, 3072 or 4096 bits.
 ///
 /// Serialized as PEM (`PUBLIC KEY`). Cheap to clone.
 #[derive(Clone)]

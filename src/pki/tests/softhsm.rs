@@ -31,6 +31,7 @@ const USER_PIN: &str = "4711-user";
 fn stories() {
     assert!(Path::new(LIBRARY).exists(), "{LIBRARY} is missing: install the package softhsm2");
     for story in [
+        "a_key_that_vanishes_is_missed",
         "a_key_is_found_by_its_public_key_and_alone",
         "a_token_is_found_by_what_it_is",
         "a_wrong_pin_is_tried_once",
@@ -124,6 +125,8 @@ fn a_token_is_found_by_what_it_is() {
     let error = module.identify(&other).unwrap_err();
     // A person sees at once what is there instead.
     assert!(error.to_string().contains(token.serial.as_deref().unwrap()), "{error}");
+    let short = module.initialize("other", &user_pin(), &Secret::new("123".to_owned()));
+    assert!(matches!(short, Err(TokenError::Pin { .. })), "{short:?}");
     let again = module.initialize("chancery", &Secret::new("so-pin".to_owned()), &user_pin());
     assert!(matches!(again, Err(TokenError::NoToken(_))), "{again:?}");
 
@@ -216,6 +219,22 @@ fn digests_of_another_length_are_refused() {
     }
     let other = session.sign(&key, SignatureScheme::EcdsaP384Sha384, Input::Digest(&[7; 48]));
     assert!(matches!(other, Err(TokenError::MechanismMissing { .. })));
+}
+
+#[test]
+#[ignore = "run by `stories`"]
+fn a_key_that_vanishes_is_missed() {
+    let (module, token) = new_token();
+    let mut session = open(&module, &token);
+    let key = session.generate(KeyAlgorithm::EcP256, &label(1), &id(1)).unwrap().key;
+    let sign = |session: &mut Session| {
+        session.sign(&key, SignatureScheme::EcdsaP256Sha256, Input::Message(MESSAGE))
+    };
+    assert!(sign(&mut session).is_ok());
+    open(&module, &token).destroy(&key).unwrap();
+    // The handle is stale: the session says so, looks again, and finds nothing.
+    assert!(matches!(sign(&mut session), Err(TokenError::Session { .. })));
+    assert!(matches!(sign(&mut session), Err(TokenError::KeyMissing { .. })));
 }
 
 #[test]

@@ -142,7 +142,8 @@ impl Module {
     ///
     /// # Errors
     ///
-    /// There is no free slot, or a token with this label is there already.
+    /// There is no free slot, a token with this label is there already, or a PIN is too short or
+    /// too long.
     pub fn initialize(
         &self,
         label: &str,
@@ -155,6 +156,15 @@ impl Module {
         }
         let pkcs11 = &self.0.pkcs11;
         let slot = self.free_slot(label)?;
+        let info = pkcs11.get_token_info(slot).map_err(token_error)?;
+        // Found out after C_InitToken, it would leave a token that nobody can use.
+        let lengths = info.min_pin_length()..=info.max_pin_length();
+        if !lengths.contains(&user_pin.expose().len()) {
+            let (least, most) = lengths.into_inner();
+            return Err(TokenError::Pin {
+                code: format!("not set: a user PIN has {least} to {most} bytes"),
+            });
+        }
         pkcs11.init_token(slot, &auth_pin(so_pin), label).map_err(token_error)?;
         // SoftHSM gives the new token another slot.
         let wanted = TokenIdentity {
