@@ -1,14 +1,19 @@
 //! Policy: who may have what now. Deny is the default.
+//!
+//! A *profile* (in `pki`) says what a certificate of a kind looks like; a *role* says who may have
+//! one. [`decide`] is pure and total: it uses the request up, so that only what was granted can be
+//! issued.
 
 mod decide;
 mod grant;
+mod pattern;
 mod request;
 mod rules;
 
-pub use decide::{Denial, decide};
-pub use grant::Grant;
-pub use request::{BadRequest, Certify, Request, SignDigest};
-pub use rules::{Role, Rules, RulesError};
+pub use decide::{Denial, SignGrant, decide, decide_sign};
+pub use grant::{Grant, Template};
+pub use request::{BadRequest, Certify, Request, SignDigest, SshUser, Wanted, X509Names};
+pub use rules::{Account, CertificateRule, Grants, Role, Rules, RulesError, Validity};
 
 use pki::names::SpiffeId;
 

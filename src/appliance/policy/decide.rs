@@ -1,40 +1,403 @@
-use jiff::Timestamp;
+use std::{collections::BTreeSet, net::IpAddr};
+
+use jiff::SignedDuration;
+use pki::{
+    keys::SignatureScheme,
+    names::{DnsName, Principal, SourceAddress, SpiffeId, Upn},
+    ssh::CriticalOptions,
+    x509::Profile,
+};
 use thiserror::Error;
 
-use super::{Caller, Certify, Grant, Rules};
-
-/// Why policy refuses.
-#[derive(Clone, Debug, Eq, Error, PartialEq)]
-pub enum Denial {
-    /// There is no such role, or it is not for this caller; which of the two is not told.
-    #[error("no role {role:?} for {caller}")]
-    NoSuchRole {
-        /// The role asked for.
-        role: String,
-        /// Who asked.
-        caller: String,
+use super::{
+    Caller, Certify, Grant, Role, Rules, SignDigest, SshUser, Template, Validity, Wanted,
+    X509Names,
+    pattern::{self, DnsPattern, SpiffePattern},
+    rules::{
+        CertificateRule, Grants, KdcRule, SmartcardRule, SshHostRule, SshUserRule, TlsClientRule,
+        TlsServerRule,
     },
+};
+
+/// Why policy refuses: the reason is data, audited and answered.
+#[derive(Clone, Debug, Eq, Error, PartialEq)]
+#[expect(missing_docs, reason = "each variant's message says what it is and names its fields")]
+pub enum Denial {
+    #[error("no account of the directory is called {upn}")]
+    AccountUnknown { upn: Upn },
+    #[error("role {role:?} does not allow the address {address}")]
+    AddressNotAllowed { role: String, address: IpAddr },
+    #[error("role {role:?} is not given to {caller}")]
+    CallerNotInRole { role: String, caller: SpiffeId },
+    #[error("role {role:?} does not allow the DNS name {name}")]
+    DnsNameNotAllowed { role: String, name: DnsName },
+    #[error("role {role:?} allows one command only, and not the one asked for")]
+    ForceCommandFixed { role: String },
+    #[error("the key asked for, {key:?}, is not one of role {role:?}")]
+    KeyNotAllowed { role: String, key: String },
+    #[error("no name was asked for")]
+    NoNames,
+    #[error("role {role:?} gives no login name to {caller}")]
+    NoPrincipals { role: String, caller: SpiffeId },
+    #[error("there is no role {role:?}")]
+    NoSuchRole { role: String },
+    #[error("this is a key of the appliance's own token; it is certified for nobody")]
+    OwnKey,
+    #[error("role {role:?} does not allow the principal {principal}")]
+    PrincipalNotAllowed { role: String, principal: Principal },
+    #[error("role {role:?} does not sign with {scheme}")]
+    SchemeNotAllowed { role: String, scheme: SignatureScheme },
+    #[error("role {role:?} does not allow logins from {address}")]
+    SourceAddressNotAllowed { role: String, address: SourceAddress },
+    #[error("role {role:?} does not allow the SPIFFE id {id}")]
+    SpiffeIdNotAllowed { role: String, id: SpiffeId },
+    #[error("role {role:?} grants at most {max}; asked for were {asked} s")]
+    TtlTooLong { role: String, asked: u32, max: SignedDuration },
+    #[error("a validity of 0 s was asked for")]
+    TtlZero,
+    #[error("role {role:?} does not allow cards for {upn}")]
+    UpnNotAllowed { role: String, upn: Upn },
+    #[error("role {role:?} is for another operation than {operation}")]
+    WrongOperation { role: String, operation: &'static str },
 }
 
 impl Denial {
     /// The stable word for programs and the audit log.
     pub fn reason(&self) -> &'static str {
         match self {
+            Self::AccountUnknown { .. } => "account-unknown",
+            Self::AddressNotAllowed { .. } => "address-not-allowed",
+            Self::CallerNotInRole { .. } => "caller-not-in-role",
+            Self::DnsNameNotAllowed { .. } => "dns-name-not-allowed",
+            Self::ForceCommandFixed { .. } => "force-command-fixed",
+            Self::KeyNotAllowed { .. } => "key-not-allowed",
+            Self::NoNames => "no-names",
+            Self::NoPrincipals { .. } => "no-principals",
             Self::NoSuchRole { .. } => "no-such-role",
+            Self::OwnKey => "own-key",
+            Self::PrincipalNotAllowed { .. } => "principal-not-allowed",
+            Self::SchemeNotAllowed { .. } => "scheme-not-allowed",
+            Self::SourceAddressNotAllowed { .. } => "source-address-not-allowed",
+            Self::SpiffeIdNotAllowed { .. } => "spiffe-id-not-allowed",
+            Self::TtlTooLong { .. } => "ttl-too-long",
+            Self::TtlZero => "ttl-zero",
+            Self::UpnNotAllowed { .. } => "upn-not-allowed",
+            Self::WrongOperation { .. } => "wrong-operation",
         }
     }
 }
 
-/// Decides; pure and total.
+/// A signature over a digest that was granted.
+#[derive(Clone, Debug)]
+pub struct SignGrant {
+    request: SignDigest,
+}
+
+impl SignGrant {
+    /// What was granted.
+    pub fn into_request(self) -> SignDigest {
+        self.request
+    }
+}
+
+/// Decides on a certificate; pure and total.
 ///
 /// # Errors
 ///
-/// The one reason for which it is refused.
-pub fn decide(
-    caller: &Caller,
-    request: Certify,
-    _rules: &Rules,
-    _now: Timestamp,
-) -> Result<Grant, Denial> {
-    Err(Denial::NoSuchRole { role: request.role, caller: caller.id.to_string() })
+/// The first reason for which it is refused.
+pub fn decide(caller: &Caller, request: Certify, rules: &Rules) -> Result<Grant, Denial> {
+    let role = find_role(caller, &request.role, rules)?;
+    let Grants::Certificate { issuer, validity, rule } = &role.grants else {
+        return Err(wrong_operation(role, &request.wanted));
+    };
+    if rules.is_own(&request.public_key) {
+        return Err(Denial::OwnKey);
+    }
+    let template = decide_names(caller, request.wanted, role, rule, rules)?;
+    Ok(Grant {
+        ttl: decide_ttl(role, *validity, request.ttl)?,
+        role: request.role,
+        issuer: issuer.clone(),
+        public_key: request.public_key,
+        template,
+    })
 }
+
+/// Decides on a signature over a digest; pure and total.
+///
+/// # Errors
+///
+/// The first reason for which it is refused.
+pub fn decide_sign(
+    caller: &Caller,
+    request: SignDigest,
+    rules: &Rules,
+) -> Result<SignGrant, Denial> {
+    let role = find_role(caller, &request.role, rules)?;
+    let Grants::Sign(rule) = &role.grants else {
+        return Err(Denial::WrongOperation { role: role.name.clone(), operation: "sign" });
+    };
+    if !rule.keys.contains(&request.key) {
+        return Err(Denial::KeyNotAllowed { role: request.role, key: request.key });
+    }
+    if !rule.schemes.contains(&request.scheme) {
+        return Err(Denial::SchemeNotAllowed { role: request.role, scheme: request.scheme });
+    }
+    Ok(SignGrant { request })
+}
+
+fn find_role<'a>(caller: &Caller, name: &str, rules: &'a Rules) -> Result<&'a Role, Denial> {
+    let role = rules.role(name).ok_or_else(|| Denial::NoSuchRole { role: name.to_owned() })?;
+    if !role.has(caller) {
+        return Err(Denial::CallerNotInRole { role: name.to_owned(), caller: caller.id.clone() });
+    }
+    Ok(role)
+}
+
+fn decide_ttl(
+    role: &Role,
+    validity: Validity,
+    asked: Option<u32>,
+) -> Result<SignedDuration, Denial> {
+    let Some(asked) = asked else { return Ok(validity.default_ttl) };
+    let ttl = SignedDuration::from_secs(i64::from(asked));
+    if ttl.is_zero() {
+        return Err(Denial::TtlZero);
+    }
+    if ttl > validity.max_ttl {
+        return Err(Denial::TtlTooLong { role: role.name.clone(), asked, max: validity.max_ttl });
+    }
+    Ok(ttl)
+}
+
+fn decide_names(
+    caller: &Caller,
+    wanted: Wanted,
+    role: &Role,
+    rule: &CertificateRule,
+    rules: &Rules,
+) -> Result<Template, Denial> {
+    use CertificateRule as Rule;
+
+    match (wanted, rule) {
+        (Wanted::Smartcard(upn), Rule::Smartcard(rule)) => {
+            smartcard(caller, upn, role, rule, rules)
+        }
+        (Wanted::SshHost(names), Rule::SshHost(rule)) => ssh_host(caller, names, role, rule),
+        (Wanted::SshUser(user), Rule::SshUser(rule)) => ssh_user(caller, user, role, rule),
+        (Wanted::X509(names), Rule::Kdc(rule)) => kdc(caller, names, role, rule),
+        (Wanted::X509(names), Rule::TlsClient(rule)) => tls_client(caller, names, role, rule),
+        (Wanted::X509(names), Rule::TlsServer(rule)) => tls_server(caller, names, role, rule),
+        (wanted, _) => Err(wrong_operation(role, &wanted)),
+    }
+}
+
+fn ssh_user(
+    caller: &Caller,
+    user: SshUser,
+    role: &Role,
+    rule: &SshUserRule,
+) -> Result<Template, Denial> {
+    let allowed: BTreeSet<Principal> =
+        rule.principals.iter().filter_map(|pattern| pattern.expand(caller)).collect();
+    if let Some(principal) = user.principals.difference(&allowed).next() {
+        return Err(Denial::PrincipalNotAllowed {
+            role: role.name.clone(),
+            principal: principal.clone(),
+        });
+    }
+    let principals = if user.principals.is_empty() { allowed } else { user.principals };
+    if principals.is_empty() {
+        return Err(Denial::NoPrincipals { role: role.name.clone(), caller: caller.id.clone() });
+    }
+    Ok(Template::Ssh {
+        key_id: key_id(caller, role),
+        principals,
+        critical_options: CriticalOptions {
+            force_command: force_command(user.force_command, role, rule)?,
+            source_addresses: source_addresses(user.source_addresses, role, rule)?,
+        },
+        extensions: rule.extensions.clone(),
+    })
+}
+
+fn force_command(
+    asked: Option<String>,
+    role: &Role,
+    rule: &SshUserRule,
+) -> Result<Option<String>, Denial> {
+    match (&rule.force_command, asked) {
+        (Some(fixed), Some(asked)) if *fixed != asked => {
+            Err(Denial::ForceCommandFixed { role: role.name.clone() })
+        }
+        (Some(fixed), _) => Ok(Some(fixed.clone())),
+        (None, asked) => Ok(asked),
+    }
+}
+
+fn source_addresses(
+    asked: BTreeSet<SourceAddress>,
+    role: &Role,
+    rule: &SshUserRule,
+) -> Result<BTreeSet<SourceAddress>, Denial> {
+    if asked.is_empty() {
+        return Ok(rule.source_addresses.clone());
+    }
+    let outside = |address: &&SourceAddress| {
+        !rule.source_addresses.is_empty()
+            && !rule.source_addresses.iter().any(|outer| pattern::contains(outer, address))
+    };
+    match asked.iter().find(outside) {
+        Some(address) => Err(Denial::SourceAddressNotAllowed {
+            role: role.name.clone(),
+            address: address.clone(),
+        }),
+        None => Ok(asked),
+    }
+}
+
+fn ssh_host(
+    caller: &Caller,
+    principals: BTreeSet<Principal>,
+    role: &Role,
+    rule: &SshHostRule,
+) -> Result<Template, Denial> {
+    if principals.is_empty() {
+        return Err(Denial::NoNames);
+    }
+    let refused = |name: &&Principal| !rule.principals.iter().any(|p| p.matches(name, caller));
+    if let Some(principal) = principals.iter().find(refused) {
+        return Err(Denial::PrincipalNotAllowed {
+            role: role.name.clone(),
+            principal: principal.clone(),
+        });
+    }
+    Ok(Template::Ssh {
+        key_id: key_id(caller, role),
+        principals,
+        critical_options: CriticalOptions::default(),
+        extensions: BTreeSet::new(),
+    })
+}
+
+fn smartcard(
+    caller: &Caller,
+    upn: Upn,
+    role: &Role,
+    rule: &SmartcardRule,
+    rules: &Rules,
+) -> Result<Template, Denial> {
+    if !rule.upns.iter().any(|pattern| pattern.matches(&upn, caller)) {
+        return Err(Denial::UpnNotAllowed { role: role.name.clone(), upn });
+    }
+    let Some(account) = rules.account(&upn) else { return Err(Denial::AccountUnknown { upn }) };
+    Ok(Template::X509 {
+        subject: Some(account.subject.clone()),
+        profile: Profile::SmartcardLogon {
+            upn: account.upn.clone(),
+            sid: account.sid.clone(),
+            template: rule.template.clone(),
+        },
+        policies: rule.policies.clone(),
+    })
+}
+
+fn kdc(caller: &Caller, names: X509Names, role: &Role, rule: &KdcRule) -> Result<Template, Denial> {
+    check_dns_names(&names.dns_names, &rule.dns_names, caller, role)?;
+    check_addresses(&names.addresses, &BTreeSet::new(), role)?;
+    check_spiffe_id(names.spiffe_id.as_ref(), &[], role)?;
+    if names.dns_names.is_empty() {
+        return Err(Denial::NoNames);
+    }
+    Ok(x509(Profile::Kdc { dns_names: names.dns_names, realm: rule.realm.clone() }))
+}
+
+fn tls_client(
+    caller: &Caller,
+    names: X509Names,
+    role: &Role,
+    rule: &TlsClientRule,
+) -> Result<Template, Denial> {
+    check_dns_names(&names.dns_names, &rule.dns_names, caller, role)?;
+    check_addresses(&names.addresses, &BTreeSet::new(), role)?;
+    let spiffe_id = names.spiffe_id.unwrap_or_else(|| caller.id.clone());
+    if spiffe_id != caller.id {
+        check_spiffe_id(Some(&spiffe_id), &rule.spiffe_ids, role)?;
+    }
+    Ok(x509(Profile::TlsClient { spiffe_id, dns_names: names.dns_names }))
+}
+
+fn tls_server(
+    caller: &Caller,
+    names: X509Names,
+    role: &Role,
+    rule: &TlsServerRule,
+) -> Result<Template, Denial> {
+    let X509Names { mut dns_names, mut addresses, spiffe_id, csr_dns_names, csr_addresses } = names;
+    if rule.names_from_csr {
+        dns_names.extend(csr_dns_names);
+        addresses.extend(csr_addresses);
+    }
+    check_dns_names(&dns_names, &rule.dns_names, caller, role)?;
+    check_addresses(&addresses, &rule.addresses, role)?;
+    check_spiffe_id(spiffe_id.as_ref(), &rule.spiffe_ids, role)?;
+    if dns_names.is_empty() && addresses.is_empty() && spiffe_id.is_none() {
+        return Err(Denial::NoNames);
+    }
+    Ok(x509(Profile::TlsServer { dns_names, addresses, spiffe_id }))
+}
+
+fn check_dns_names(
+    names: &BTreeSet<DnsName>,
+    allowed: &[DnsPattern],
+    caller: &Caller,
+    role: &Role,
+) -> Result<(), Denial> {
+    let refused = |name: &&DnsName| !allowed.iter().any(|p| p.matches(name.as_str(), caller));
+    match names.iter().find(refused) {
+        Some(name) => {
+            Err(Denial::DnsNameNotAllowed { role: role.name.clone(), name: name.clone() })
+        }
+        None => Ok(()),
+    }
+}
+
+fn check_addresses(
+    addresses: &BTreeSet<IpAddr>,
+    allowed: &BTreeSet<IpAddr>,
+    role: &Role,
+) -> Result<(), Denial> {
+    match addresses.difference(allowed).next() {
+        Some(&address) => Err(Denial::AddressNotAllowed { role: role.name.clone(), address }),
+        None => Ok(()),
+    }
+}
+
+fn check_spiffe_id(
+    id: Option<&SpiffeId>,
+    allowed: &[SpiffePattern],
+    role: &Role,
+) -> Result<(), Denial> {
+    match id {
+        Some(id) if !allowed.iter().any(|pattern| pattern.matches(id)) => {
+            Err(Denial::SpiffeIdNotAllowed { role: role.name.clone(), id: id.clone() })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What sshd logs: who, and by which role. A `#` cannot stand in a SPIFFE id.
+fn key_id(caller: &Caller, role: &Role) -> String {
+    format!("{}#{}", caller.id, role.name)
+}
+
+fn x509(profile: Profile) -> Template {
+    Template::X509 { subject: None, profile, policies: Vec::new() }
+}
+
+fn wrong_operation(role: &Role, wanted: &Wanted) -> Denial {
+    Denial::WrongOperation { role: role.name.clone(), operation: wanted.operation() }
+}
+
+#[cfg(test)]
+mod tests;

@@ -32,38 +32,52 @@ pub struct Certify {
 /// What a certificate is wanted for.
 #[derive(Clone, Debug)]
 pub enum Wanted {
-    /// A smart-card logon.
-    Smartcard {
-        /// The account.
-        upn: Upn,
-    },
-    /// An SSH host.
-    SshHost {
-        /// Its names.
-        principals: BTreeSet<Principal>,
-    },
+    /// A smart-card logon of this account.
+    Smartcard(Upn),
+    /// An SSH host of these names.
+    SshHost(BTreeSet<Principal>),
     /// An SSH user.
-    SshUser {
-        /// Login names; empty for all that the role gives.
-        principals: BTreeSet<Principal>,
-        /// Narrows from where.
-        source_addresses: BTreeSet<SourceAddress>,
-        /// Narrows to one command.
-        force_command: Option<String>,
-    },
+    SshUser(SshUser),
     /// TLS or a KDC, as the role says.
-    X509 {
-        /// DNS names, asked for in the request.
-        dns_names: BTreeSet<DnsName>,
-        /// Addresses, asked for in the request.
-        addresses: BTreeSet<IpAddr>,
-        /// SPIFFE id, asked for in the request.
-        spiffe_id: Option<SpiffeId>,
-        /// DNS names that only the CSR has: they count if the role says so.
-        csr_dns_names: BTreeSet<DnsName>,
-        /// Likewise.
-        csr_addresses: BTreeSet<IpAddr>,
-    },
+    X509(X509Names),
+}
+
+/// What an SSH user asks for.
+#[derive(Clone, Debug, Default)]
+pub struct SshUser {
+    /// Login names; empty for all that the role gives.
+    pub principals: BTreeSet<Principal>,
+    /// Narrows from where.
+    pub source_addresses: BTreeSet<SourceAddress>,
+    /// Narrows to one command.
+    pub force_command: Option<String>,
+}
+
+/// The names that an X.509 request asks for.
+#[derive(Clone, Debug, Default)]
+pub struct X509Names {
+    /// In the request itself.
+    pub dns_names: BTreeSet<DnsName>,
+    /// In the request itself.
+    pub addresses: BTreeSet<IpAddr>,
+    /// In the request itself.
+    pub spiffe_id: Option<SpiffeId>,
+    /// In the CSR: they count if the role says so.
+    pub csr_dns_names: BTreeSet<DnsName>,
+    /// In the CSR: likewise.
+    pub csr_addresses: BTreeSet<IpAddr>,
+}
+
+impl Wanted {
+    /// The operation's name on the wire.
+    pub fn operation(&self) -> &'static str {
+        match self {
+            Self::Smartcard(_) => "smartcard",
+            Self::SshHost(_) => "ssh_host",
+            Self::SshUser(_) => "ssh_user",
+            Self::X509(_) => "x509",
+        }
+    }
 }
 
 /// A signature over a digest is asked for.
@@ -136,7 +150,7 @@ impl TryFrom<api::SmartcardRequest> for Certify {
             role: request.role,
             public_key: Csr::from_pem(&request.csr)?.public_key,
             ttl: request.ttl,
-            wanted: Wanted::Smartcard { upn: request.upn },
+            wanted: Wanted::Smartcard(request.upn),
         })
     }
 }
@@ -149,7 +163,7 @@ impl TryFrom<api::SshHostRequest> for Certify {
             role: request.role,
             public_key: offered_ssh_key(&request.public_key)?,
             ttl: request.ttl,
-            wanted: Wanted::SshHost { principals: request.principals },
+            wanted: Wanted::SshHost(request.principals),
         })
     }
 }
@@ -162,11 +176,11 @@ impl TryFrom<api::SshUserRequest> for Certify {
             role: request.role,
             public_key: offered_ssh_key(&request.public_key)?,
             ttl: request.ttl,
-            wanted: Wanted::SshUser {
+            wanted: Wanted::SshUser(SshUser {
                 principals: request.principals,
                 source_addresses: request.source_addresses,
                 force_command: request.force_command,
-            },
+            }),
         })
     }
 }
@@ -180,13 +194,13 @@ impl TryFrom<api::X509Request> for Certify {
             role: request.role,
             public_key: csr.public_key,
             ttl: request.ttl,
-            wanted: Wanted::X509 {
+            wanted: Wanted::X509(X509Names {
                 dns_names: request.dns_names,
                 addresses: request.addresses,
                 spiffe_id: request.spiffe_id,
                 csr_dns_names: csr.dns_names,
                 csr_addresses: csr.addresses,
-            },
+            }),
         })
     }
 }

@@ -1,26 +1,188 @@
-use std::path::Path;
+use std::{
+    collections::{BTreeMap, BTreeSet, HashSet},
+    fs, io,
+    net::IpAddr,
+    path::Path,
+};
 
+use jiff::SignedDuration;
+use pki::{
+    handoff::Handoff,
+    keys::{PublicKey, SignatureScheme},
+    names::{DistinguishedName, Oid, Realm, Sid, SourceAddress, Upn},
+    ssh::{Extension, Usage},
+    x509::profile::CertificateTemplate,
+};
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
 use thiserror::Error;
+
+use super::{
+    Caller,
+    pattern::{DnsPattern, HostPattern, PrincipalPattern, SpiffePattern, UpnPattern},
+};
 
 /// All roles and accounts: one consistent set.
 #[derive(Clone, Debug, Default)]
-pub struct Rules {}
+pub struct Rules {
+    accounts: BTreeMap<String, Account>,
+    digest: String,
+    own_keys: HashSet<String>,
+    roles: BTreeMap<String, Role>,
+}
 
-/// A role.
+/// A role: who may have what.
 #[derive(Clone, Debug)]
-pub struct Role {}
+pub struct Role {
+    /// Its name.
+    pub name: String,
+    /// Who has it.
+    pub callers: Vec<SpiffePattern>,
+    /// What it grants.
+    pub grants: Grants,
+}
+
+/// What a role grants.
+#[derive(Clone, Debug)]
+pub enum Grants {
+    /// Certificates.
+    Certificate {
+        /// The authority that signs them.
+        issuer: String,
+        /// How long they are valid.
+        validity: Validity,
+        /// Of which profile, for which names.
+        rule: CertificateRule,
+    },
+    /// Signatures over digests.
+    Sign(SignRule),
+}
+
+/// How long certificates of a role are valid.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Validity {
+    /// When the request does not say.
+    pub default_ttl: SignedDuration,
+    /// At most.
+    pub max_ttl: SignedDuration,
+}
+
+/// A smart-card account of the directory: the SID is pinned here and never taken from a requester.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Account {
+    /// The account's user principal name.
+    pub upn: Upn,
+    /// Its objectSid.
+    pub sid: Sid,
+    /// `CN=account,DC=corp,DC=example`: clients outside the domain find it by the DC parts.
+    pub subject: DistinguishedName,
+}
+
+/// The profile of a role's certificates, and the names that they may have.
+#[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "each variant is its rule")]
+pub enum CertificateRule {
+    Kdc(KdcRule),
+    Smartcard(SmartcardRule),
+    SshHost(SshHostRule),
+    SshUser(SshUserRule),
+    TlsClient(TlsClientRule),
+    TlsServer(TlsServerRule),
+}
+
+/// `[role.ssh_user]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SshUserRule {
+    /// Login names; `{name}` is the caller's.
+    pub principals: Vec<PrincipalPattern>,
+    /// Extensions of every certificate; none unless listed.
+    #[serde(default)]
+    pub extensions: BTreeSet<Extension>,
+    /// From where certificates may be used; anywhere unless listed. Requests may narrow it.
+    #[serde(default)]
+    pub source_addresses: BTreeSet<SourceAddress>,
+    /// The one command that may run. Without it, requests may name one.
+    #[serde(default)]
+    pub force_command: Option<String>,
+}
+
+/// `[role.ssh_host]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SshHostRule {
+    /// What hosts may be called.
+    pub principals: Vec<HostPattern>,
+}
+
+/// `[role.tls_server]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TlsServerRule {
+    /// DNS names.
+    #[serde(default)]
+    pub dns_names: Vec<DnsPattern>,
+    /// Addresses.
+    #[serde(default)]
+    pub addresses: BTreeSet<IpAddr>,
+    /// SPIFFE ids.
+    #[serde(default)]
+    pub spiffe_ids: Vec<SpiffePattern>,
+    /// Whether names may also come from the CSR.
+    #[serde(default)]
+    pub names_from_csr: bool,
+}
+
+/// `[role.tls_client]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TlsClientRule {
+    /// SPIFFE ids besides the caller's own.
+    #[serde(default)]
+    pub spiffe_ids: Vec<SpiffePattern>,
+    /// DNS names, for peers that know no SPIFFE id.
+    #[serde(default)]
+    pub dns_names: Vec<DnsPattern>,
+}
+
+/// `[role.smartcard_logon]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SmartcardRule {
+    /// For which accounts; `{name}@domain` is the caller's own, `*@domain` any of the domain.
+    pub upns: Vec<UpnPattern>,
+    /// The certificate template extension, the same at each renewal.
+    #[serde(default)]
+    pub template: Option<CertificateTemplate>,
+    /// Certificate policies.
+    #[serde(default)]
+    pub policies: Vec<Oid>,
+}
+
+/// `[role.kdc]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KdcRule {
+    /// Names of domain controllers and their domain.
+    pub dns_names: Vec<DnsPattern>,
+    /// Adds `krbtgt/REALM@REALM` for clients that are not Windows.
+    #[serde(default)]
+    pub realm: Option<Realm>,
+}
+
+/// `[role.sign]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SignRule {
+    /// Names of raw keys.
+    pub keys: BTreeSet<String>,
+    /// Signature schemes.
+    pub schemes: BTreeSet<SignatureScheme>,
+}
 
 /// The rules cannot be used; the ones before stay.
 #[derive(Debug, Error)]
 pub enum RulesError {
-    /// A file or the directory cannot be read.
-    #[error("cannot read {path}")]
-    Read {
-        /// Which.
-        path: String,
-        /// Why.
-        source: std::io::Error,
-    },
     /// A file breaks the rules of rules.
     #[error("{path}: {what}")]
     Invalid {
@@ -29,6 +191,22 @@ pub enum RulesError {
         /// What is wrong.
         what: String,
     },
+    /// A role does not fit the authorities of the hand-off.
+    #[error("role {role:?}: {what}")]
+    Misfit {
+        /// Which.
+        role: String,
+        /// What does not fit.
+        what: String,
+    },
+    /// A file or the directory cannot be read.
+    #[error("cannot read {path}")]
+    Read {
+        /// Which.
+        path: String,
+        /// Why.
+        source: io::Error,
+    },
 }
 
 impl Rules {
@@ -36,13 +214,283 @@ impl Rules {
     ///
     /// # Errors
     ///
-    /// Any file is unreadable or invalid; then none counts.
-    pub fn read(_directory: &Path) -> Result<Self, RulesError> {
-        todo!()
+    /// Any file is unreadable or invalid, two roles or accounts have one name, or there is no
+    /// file; then none counts.
+    pub fn read(directory: &Path) -> Result<Self, RulesError> {
+        let mut paths = toml_files(directory).map_err(|source| read_error(directory, source))?;
+        paths.sort();
+        let mut rules = Self::default();
+        let mut hash = Sha256::new();
+        for path in &paths {
+            let text = fs::read_to_string(path).map_err(|source| read_error(path, source))?;
+            let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+            hash.update(name);
+            hash.update([0]);
+            hash.update(Sha256::digest(&text));
+            rules.add(&text).map_err(|what| invalid(path, what))?;
+        }
+        if paths.is_empty() {
+            return Err(invalid(
+                directory,
+                "there is no *.toml file, so that nobody may do anything",
+            ));
+        }
+        rules.digest = hex::encode(hash.finalize());
+        Ok(rules)
+    }
+
+    /// Binds the rules to a hand-off: each role's authority or key must exist, be online, and be
+    /// of the role's kind; the hand-off's own keys are never certified for anyone.
+    ///
+    /// # Errors
+    ///
+    /// [`RulesError::Misfit`] for the first role that does not fit.
+    pub fn bind(mut self, handoff: &Handoff) -> Result<Self, RulesError> {
+        for role in self.roles.values() {
+            role.check(handoff)
+                .map_err(|what| RulesError::Misfit { role: role.name.clone(), what })?;
+        }
+        self.own_keys = handoff.keys().map(|(_, key)| key.public_key.fingerprint()).collect();
+        Ok(self)
+    }
+
+    /// Whether this is a key of the token itself.
+    pub fn is_own(&self, public_key: &PublicKey) -> bool {
+        self.own_keys.contains(&public_key.fingerprint())
+    }
+
+    /// The role of this name.
+    pub fn role(&self, name: &str) -> Option<&Role> {
+        self.roles.get(name)
+    }
+
+    /// The account of this user principal name, whatever the case of its domain.
+    pub fn account(&self, upn: &Upn) -> Option<&Account> {
+        self.accounts.get(&account_key(upn))
     }
 
     /// SHA-256 over the files' names and contents, hexadecimal.
     pub fn digest(&self) -> &str {
-        todo!()
+        &self.digest
+    }
+
+    fn add(&mut self, text: &str) -> Result<(), String> {
+        let file: RawFile = toml::from_str(text).map_err(|error| error.to_string())?;
+        for raw in file.role {
+            let role = raw.parse()?;
+            let name = role.name.clone();
+            if self.roles.insert(name.clone(), role).is_some() {
+                return Err(format!("a second role is called {name:?}"));
+            }
+        }
+        for account in file.account {
+            let account = account.parse()?;
+            let key = account_key(&account.upn);
+            if self.accounts.insert(key.clone(), account).is_some() {
+                return Err(format!("a second account is called {key}"));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Role {
+    /// Whether the caller has this role.
+    pub fn has(&self, caller: &Caller) -> bool {
+        self.callers.iter().any(|pattern| pattern.matches(&caller.id))
+    }
+
+    fn check(&self, handoff: &Handoff) -> Result<(), String> {
+        match &self.grants {
+            Grants::Certificate { issuer, rule, .. } => check_issuer(handoff, issuer, rule),
+            Grants::Sign(rule) => {
+                match rule.keys.iter().find(|key| !handoff.raw.contains_key(*key)) {
+                    Some(key) => Err(format!("the hand-off has no raw key {key:?}")),
+                    None => Ok(()),
+                }
+            }
+        }
+    }
+}
+
+fn check_issuer(handoff: &Handoff, issuer: &str, rule: &CertificateRule) -> Result<(), String> {
+    let usage = match rule {
+        CertificateRule::SshHost(_) => Usage::Host,
+        CertificateRule::SshUser(_) => Usage::User,
+        _ => {
+            return match handoff.x509.get(issuer) {
+                Some(authority) if authority.online => Ok(()),
+                Some(_) => Err(format!("X.509 authority {issuer:?} is not online")),
+                None => Err(format!("the hand-off has no X.509 authority {issuer:?}")),
+            };
+        }
+    };
+    match handoff.ssh.get(issuer) {
+        Some(authority) if authority.usage == usage => Ok(()),
+        Some(_) => Err(format!("SSH authority {issuer:?} is for the other kind of certificates")),
+        None => Err(format!("the hand-off has no SSH authority {issuer:?}")),
+    }
+}
+
+/// Accounts are told apart by account and domain; the domain's case says nothing.
+fn account_key(upn: &Upn) -> String {
+    format!("{}@{}", upn.account(), upn.domain())
+}
+
+fn toml_files(directory: &Path) -> io::Result<Vec<std::path::PathBuf>> {
+    let mut paths = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "toml") {
+            paths.push(path);
+        }
+    }
+    Ok(paths)
+}
+
+fn read_error(path: &Path, source: io::Error) -> RulesError {
+    RulesError::Read { path: path.display().to_string(), source }
+}
+
+fn invalid(path: &Path, what: impl Into<String>) -> RulesError {
+    RulesError::Invalid { path: path.display().to_string(), what: what.into() }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawFile {
+    #[serde(default)]
+    role: Vec<RawRole>,
+    #[serde(default)]
+    account: Vec<RawAccount>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawAccount {
+    upn: Upn,
+    sid: Sid,
+}
+
+impl RawAccount {
+    fn parse(self) -> Result<Account, String> {
+        let mut subject = format!("CN={}", escape(self.upn.account()));
+        for label in self.upn.domain().split('.') {
+            subject.push_str(",DC=");
+            subject.push_str(label);
+        }
+        let subject = subject.parse().map_err(|error| format!("account {}: {error}", self.upn))?;
+        Ok(Account { upn: self.upn, sid: self.sid, subject })
+    }
+}
+
+/// Escapes a value for RFC 4514 (section 2.4).
+fn escape(value: &str) -> String {
+    let mut escaped = String::with_capacity(value.len());
+    for c in value.chars() {
+        if ",+\"\\<>;=#".contains(c) {
+            escaped.push('\\');
+        }
+        escaped.push(c);
+    }
+    escaped
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawRole {
+    name: String,
+    callers: Vec<SpiffePattern>,
+    issuer: Option<String>,
+    max_ttl: Option<SignedDuration>,
+    default_ttl: Option<SignedDuration>,
+    kdc: Option<KdcRule>,
+    sign: Option<SignRule>,
+    smartcard_logon: Option<SmartcardRule>,
+    ssh_host: Option<SshHostRule>,
+    ssh_user: Option<SshUserRule>,
+    tls_client: Option<TlsClientRule>,
+    tls_server: Option<TlsServerRule>,
+}
+
+impl RawRole {
+    fn parse(mut self) -> Result<Role, String> {
+        let name = std::mem::take(&mut self.name);
+        let callers = std::mem::take(&mut self.callers);
+        let plain = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
+        if name.is_empty() || name.len() > 32 || !name.bytes().all(plain) {
+            return Err(format!("role {name:?}: a role's name has 1 to 32 of a-z, 0-9 and -"));
+        }
+        if callers.is_empty() {
+            return Err(format!("role {name:?}: `callers` is empty, so that nobody has it"));
+        }
+        let grants = self.grants().map_err(|what| format!("role {name:?}: {what}"))?;
+        Ok(Role { name, callers, grants })
+    }
+
+    fn grants(self) -> Result<Grants, String> {
+        let rules: Vec<CertificateRule> = [
+            self.kdc.map(CertificateRule::Kdc),
+            self.smartcard_logon.map(CertificateRule::Smartcard),
+            self.ssh_host.map(CertificateRule::SshHost),
+            self.ssh_user.map(CertificateRule::SshUser),
+            self.tls_client.map(CertificateRule::TlsClient),
+            self.tls_server.map(CertificateRule::TlsServer),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        match (<[CertificateRule; 1]>::try_from(rules), self.sign) {
+            (Ok([rule]), None) => {
+                let issuer = self.issuer.ok_or("`issuer` is missing")?;
+                let validity = Validity::parse(self.max_ttl, self.default_ttl)?;
+                rule.check()?;
+                Ok(Grants::Certificate { issuer, validity, rule })
+            }
+            (Err(none), Some(rule)) if none.is_empty() => {
+                if self.issuer.is_some() || self.max_ttl.is_some() || self.default_ttl.is_some() {
+                    return Err("signatures have no issuer and no ttl".to_owned());
+                }
+                Ok(Grants::Sign(rule))
+            }
+            _ => Err("exactly one of [role.kdc], [role.sign], [role.smartcard_logon], \
+                      [role.ssh_host], [role.ssh_user], [role.tls_client] and [role.tls_server] \
+                      is wanted"
+                .to_owned()),
+        }
+    }
+}
+
+impl CertificateRule {
+    /// A rule that can never grant anything is a mistake of its writer.
+    fn check(&self) -> Result<(), String> {
+        let empty = match self {
+            Self::Kdc(rule) => rule.dns_names.is_empty(),
+            Self::Smartcard(rule) => rule.upns.is_empty(),
+            Self::SshHost(rule) => rule.principals.is_empty(),
+            Self::SshUser(rule) => rule.principals.is_empty(),
+            Self::TlsClient(_) => false,
+            Self::TlsServer(rule) => {
+                rule.dns_names.is_empty() && rule.addresses.is_empty() && rule.spiffe_ids.is_empty()
+            }
+        };
+        if empty { Err("it allows no name at all".to_owned()) } else { Ok(()) }
+    }
+}
+
+impl Validity {
+    /// The longest validity that any role may grant.
+    const LIMIT: SignedDuration = SignedDuration::from_hours(24 * 397);
+
+    fn parse(max: Option<SignedDuration>, default: Option<SignedDuration>) -> Result<Self, String> {
+        let max_ttl = max.ok_or("`max_ttl` is missing; a longest validity is mandatory")?;
+        let default_ttl = default.unwrap_or(max_ttl);
+        if max_ttl > Self::LIMIT {
+            return Err("`max_ttl` is more than 397 days".to_owned());
+        }
+        if default_ttl.as_secs() < 1 || default_ttl > max_ttl {
+            return Err("`default_ttl` is not between 1s and `max_ttl`".to_owned());
+        }
+        Ok(Self { default_ttl, max_ttl })
     }
 }

@@ -1,0 +1,437 @@
+//! The table of decisions: every reason for a denial at least once, beside what is granted.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use pki::{
+    handoff::{Ceremony, Handoff, SshAuthority},
+    keys::{KeyAlgorithm, PublicKey, SignatureScheme},
+    ssh::Usage,
+    token::{KeyId, KeyStore, pkcs11::TokenIdentity, software::SoftwareToken},
+    x509::Profile,
+};
+
+use super::*;
+
+const RULES: &str = r#"
+    [[role]]
+    name = "developers"
+    callers = ["spiffe://example.test/user/*"]
+    issuer = "ssh-user"
+    max_ttl = "8h"
+    default_ttl = "1h"
+    [role.ssh_user]
+    principals = ["{name}", "deploy"]
+    extensions = ["permit-pty"]
+    source_addresses = ["10.0.0.0/8"]
+
+    [[role]]
+    name = "backup"
+    callers = ["spiffe://example.test/bot/backup"]
+    issuer = "ssh-user"
+    max_ttl = "10m"
+    [role.ssh_user]
+    principals = ["backup"]
+    force_command = "/usr/bin/backup"
+
+    [[role]]
+    name = "nameless"
+    callers = ["spiffe://example.test/user/-x"]
+    issuer = "ssh-user"
+    max_ttl = "10m"
+    [role.ssh_user]
+    principals = ["{name}"]
+
+    [[role]]
+    name = "hosts"
+    callers = ["spiffe://example.test/host/*"]
+    issuer = "ssh-host"
+    max_ttl = "24h"
+    [role.ssh_host]
+    principals = ["{name}.example.test", "192.0.2.7"]
+
+    [[role]]
+    name = "servers"
+    callers = ["spiffe://example.test/service/*"]
+    issuer = "services"
+    max_ttl = "24h"
+    [role.tls_server]
+    dns_names = ["{name}.example.test"]
+    addresses = ["192.0.2.1"]
+    names_from_csr = true
+
+    [[role]]
+    name = "clients"
+    callers = ["spiffe://example.test/service/*"]
+    issuer = "services"
+    max_ttl = "24h"
+    [role.tls_client]
+
+    [[role]]
+    name = "controllers"
+    callers = ["spiffe://example.test/host/*"]
+    issuer = "issuing"
+    max_ttl = "24h"
+    [role.kdc]
+    dns_names = ["dc1.corp.example", "corp.example"]
+    realm = "CORP.EXAMPLE"
+
+    [[role]]
+    name = "cards"
+    callers = ["spiffe://example.test/user/*"]
+    issuer = "issuing"
+    max_ttl = "8h"
+    [role.smartcard_logon]
+    upns = ["{name}@corp.example"]
+
+    [[role]]
+    name = "firmware"
+    callers = ["spiffe://example.test/service/build"]
+    [role.sign]
+    keys = ["firmware"]
+    schemes = ["ecdsa-p256-sha256"]
+
+    [[account]]
+    upn = "alice@corp.example"
+    sid = "S-1-5-21-1-2-3-1104"
+"#;
+
+/// Who, by which role, how long, what; and the reason of the denial, or what is granted.
+type Case = (&'static str, &'static str, Option<u32>, Wanted, Result<&'static str, &'static str>);
+
+#[test]
+fn every_decision_of_the_table() {
+    let rules = rules();
+    let mut reasons = BTreeSet::new();
+    for (caller, role, ttl, wanted, expected) in cases() {
+        let request = Certify { role: role.to_owned(), public_key: key(), ttl, wanted };
+        let case = format!("{caller} {request:?}");
+        let decided = decide(&self::caller(caller), request, &rules);
+        let decided = decided.as_ref().map(describe).map_err(Denial::reason);
+        assert_eq!(decided.as_deref(), expected.as_deref(), "{case}");
+        reasons.extend(decided.err());
+    }
+    for (caller, role, key, scheme, expected) in sign_cases() {
+        let request =
+            SignDigest { role: role.to_owned(), key: key.to_owned(), scheme, digest: vec![0; 32] };
+        let decided = decide_sign(&self::caller(caller), request, &rules);
+        let decided = decided.map(|_| ()).map_err(|denial| denial.reason());
+        assert_eq!(decided, expected, "{caller} {role} {key}");
+        reasons.extend(decided.err());
+    }
+    assert_eq!(reasons, ALL_REASONS.into_iter().collect(), "every reason is in the table");
+}
+
+/// Every word of [`Denial::reason`] but `own-key`, which has a test of its own.
+const ALL_REASONS: [&str; 17] = [
+    "account-unknown",
+    "address-not-allowed",
+    "caller-not-in-role",
+    "dns-name-not-allowed",
+    "force-command-fixed",
+    "key-not-allowed",
+    "no-names",
+    "no-principals",
+    "no-such-role",
+    "principal-not-allowed",
+    "scheme-not-allowed",
+    "source-address-not-allowed",
+    "spiffe-id-not-allowed",
+    "ttl-too-long",
+    "ttl-zero",
+    "upn-not-allowed",
+    "wrong-operation",
+];
+
+fn cases() -> Vec<Case> {
+    let mut cases = ssh_cases();
+    cases.extend(x509_cases());
+    cases
+}
+
+fn ssh_cases() -> Vec<Case> {
+    vec![
+        ("user/alice", "developers", None, user(&[]), Ok("ssh-user 3600s alice deploy")),
+        ("user/alice", "developers", Some(60), user(&["deploy"]), Ok("ssh-user 60s deploy")),
+        ("user/alice", "developers", Some(28_800), user(&[]), Ok("ssh-user 28800s alice deploy")),
+        ("user/alice", "developers", Some(28_801), user(&[]), Err("ttl-too-long")),
+        ("user/alice", "developers", Some(0), user(&[]), Err("ttl-zero")),
+        ("user/alice", "developers", None, user(&["root"]), Err("principal-not-allowed")),
+        ("user/alice", "developers", None, user(&["alice", "bob"]), Err("principal-not-allowed")),
+        ("user/alice", "nothing", None, user(&[]), Err("no-such-role")),
+        ("user/alice", "backup", None, user(&[]), Err("caller-not-in-role")),
+        ("bot/alice", "developers", None, user(&[]), Err("caller-not-in-role")),
+        ("user/alice", "developers", None, from("10.1.0.0/16"), Ok("ssh-user 3600s alice deploy")),
+        ("user/alice", "developers", None, from("11.0.0.1"), Err("source-address-not-allowed")),
+        ("user/-x", "nameless", None, user(&[]), Err("no-principals")),
+        ("bot/backup", "backup", None, command("/usr/bin/backup"), Ok("ssh-user 600s backup")),
+        ("bot/backup", "backup", None, user(&[]), Ok("ssh-user 600s backup")),
+        ("bot/backup", "backup", None, command("/bin/sh"), Err("force-command-fixed")),
+        ("user/alice", "developers", None, host(&["web1.example.test"]), Err("wrong-operation")),
+        (
+            "host/web1",
+            "hosts",
+            None,
+            host(&["web1.example.test", "192.0.2.7"]),
+            Ok("ssh-host 86400s 192.0.2.7 web1.example.test"),
+        ),
+        ("host/web1", "hosts", None, host(&["web2.example.test"]), Err("principal-not-allowed")),
+        ("host/web1", "hosts", None, host(&[]), Err("no-names")),
+    ]
+}
+
+fn x509_cases() -> Vec<Case> {
+    let names = |dns: &str| X509Names {
+        dns_names: dns.split_whitespace().map(|name| name.parse().unwrap()).collect(),
+        ..X509Names::default()
+    };
+    let x509 = |dns| Wanted::X509(names(dns));
+    let from_csr = Wanted::X509(X509Names {
+        csr_dns_names: names("web.example.test").dns_names,
+        ..X509Names::default()
+    });
+    let at = |address: &str| {
+        Wanted::X509(X509Names { addresses: [address.parse().unwrap()].into(), ..names("") })
+    };
+    let called = |id: &str| {
+        Wanted::X509(X509Names {
+            spiffe_id: Some(format!("spiffe://example.test/{id}").parse().unwrap()),
+            ..names("")
+        })
+    };
+    let card = |upn: &str| Wanted::Smartcard(upn.parse().unwrap());
+    vec![
+        (
+            "service/web",
+            "servers",
+            None,
+            x509("web.example.test"),
+            Ok("services 86400s tls_server"),
+        ),
+        ("service/web", "servers", None, from_csr.clone(), Ok("services 86400s tls_server")),
+        ("service/db", "servers", None, from_csr, Err("dns-name-not-allowed")),
+        ("service/web", "servers", None, x509("db.example.test"), Err("dns-name-not-allowed")),
+        ("service/web", "servers", None, at("192.0.2.1"), Ok("services 86400s tls_server")),
+        ("service/web", "servers", None, at("192.0.2.2"), Err("address-not-allowed")),
+        ("service/web", "servers", None, called("service/web"), Err("spiffe-id-not-allowed")),
+        ("service/web", "servers", None, x509(""), Err("no-names")),
+        ("service/web", "clients", None, x509(""), Ok("services 86400s tls_client")),
+        ("service/web", "clients", None, called("service/web"), Ok("services 86400s tls_client")),
+        ("service/web", "clients", None, called("operator/web"), Err("spiffe-id-not-allowed")),
+        ("service/web", "clients", None, x509("web.example.test"), Err("dns-name-not-allowed")),
+        (
+            "host/dc1",
+            "controllers",
+            None,
+            x509("dc1.corp.example corp.example"),
+            Ok("issuing 86400s kdc"),
+        ),
+        (
+            "host/dc1",
+            "controllers",
+            None,
+            x509("dc1.corp.example evil.example"),
+            Err("dns-name-not-allowed"),
+        ),
+        ("host/dc1", "controllers", None, at("192.0.2.1"), Err("address-not-allowed")),
+        ("host/dc1", "controllers", None, x509(""), Err("no-names")),
+        (
+            "user/alice",
+            "cards",
+            None,
+            card("alice@corp.example"),
+            Ok("issuing 28800s smartcard_logon"),
+        ),
+        (
+            "user/alice",
+            "cards",
+            None,
+            card("alice@CORP.example"),
+            Ok("issuing 28800s smartcard_logon"),
+        ),
+        ("user/alice", "cards", None, card("bob@corp.example"), Err("upn-not-allowed")),
+        ("user/bob", "cards", None, card("bob@corp.example"), Err("account-unknown")),
+        ("user/alice", "cards", None, x509("web.example.test"), Err("wrong-operation")),
+        ("service/build", "firmware", None, x509("web.example.test"), Err("wrong-operation")),
+    ]
+}
+
+type SignCase =
+    (&'static str, &'static str, &'static str, SignatureScheme, Result<(), &'static str>);
+
+fn sign_cases() -> Vec<SignCase> {
+    use SignatureScheme::{EcdsaP256Sha256 as P256, RsaPkcs1Sha256 as Rsa};
+    vec![
+        ("service/build", "firmware", "firmware", P256, Ok(())),
+        ("service/build", "firmware", "firmware", Rsa, Err("scheme-not-allowed")),
+        ("service/build", "firmware", "issuing", P256, Err("key-not-allowed")),
+        ("service/web", "firmware", "firmware", P256, Err("caller-not-in-role")),
+        ("service/build", "servers", "firmware", P256, Err("wrong-operation")),
+    ]
+}
+
+#[test]
+fn the_sid_and_the_name_come_from_the_directory() {
+    let request = Certify {
+        role: "cards".to_owned(),
+        public_key: key(),
+        ttl: None,
+        wanted: Wanted::Smartcard("alice@CORP.example".parse().unwrap()),
+    };
+    let grant = decide(&caller("user/alice"), request, &rules()).unwrap();
+    let Template::X509 { subject, profile, .. } = grant.template else { panic!("not X.509") };
+    assert_eq!(subject.unwrap().as_str(), "CN=alice,DC=corp,DC=example");
+    let Profile::SmartcardLogon { upn, sid, .. } = profile else { panic!("no logon") };
+    assert_eq!((upn.as_str(), sid.as_str()), ("alice@corp.example", "S-1-5-21-1-2-3-1104"));
+}
+
+#[test]
+fn special_characters_of_an_account_are_escaped_in_the_subject() {
+    let account = "[[account]]\nupn = \"#o+neil@corp.example\"\nsid = \"S-1-5-21-1-2-3-1105\"";
+    let rules = load(account).unwrap();
+    let account = rules.account(&"#o+neil@corp.example".parse().unwrap()).unwrap();
+    assert_eq!(account.subject.as_str(), "CN=\\#o\\+neil,DC=corp,DC=example");
+}
+
+#[test]
+fn a_key_of_the_token_is_certified_for_nobody() {
+    let handoff = handoff();
+    let key = handoff.publication.public_key.clone();
+    let role = RULES.split("[[role]]").nth(1).unwrap();
+    let rules = load(&format!("[[role]]{role}")).unwrap().bind(&handoff).unwrap();
+    let request =
+        Certify { role: "developers".to_owned(), public_key: key, ttl: None, wanted: user(&[]) };
+    let denial = decide(&caller("user/alice"), request, &rules).unwrap_err();
+    assert_eq!(denial.reason(), "own-key");
+}
+
+#[test]
+fn a_role_must_fit_the_authorities() {
+    let handoff = handoff();
+    for (issuer, table, what) in [
+        ("ssh-user", "ssh_user", ""),
+        ("nobody", "ssh_user", "has no SSH authority"),
+        ("ssh-user", "ssh_host", "other kind"),
+    ] {
+        let rules = load(&format!(
+            "[[role]]\nname = \"r\"\ncallers = [\"spiffe://example.test/user/*\"]\n\
+             issuer = \"{issuer}\"\nmax_ttl = \"1h\"\n[role.{table}]\nprincipals = [\"a\"]"
+        ));
+        let bound = rules
+            .and_then(|rules| rules.bind(&handoff).map(|_| ()).map_err(|error| error.to_string()));
+        match bound {
+            Ok(()) => assert_eq!(what, "", "{issuer} {table}"),
+            Err(error) => assert!(!what.is_empty() && error.contains(what), "{table}: {error}"),
+        }
+    }
+}
+
+#[test]
+fn a_role_that_says_too_little_or_too_much_is_not_loaded() {
+    let head = "[[role]]\nname = \"r\"\ncallers = [\"spiffe://example.test/user/*\"]\n";
+    for (rest, what) in [
+        ("issuer = \"a\"\n[role.ssh_user]\nprincipals = [\"a\"]", "max_ttl"),
+        ("max_ttl = \"1h\"\n[role.ssh_user]\nprincipals = [\"a\"]", "issuer"),
+        ("issuer = \"a\"\nmax_ttl = \"1h\"", "exactly one"),
+        ("issuer = \"a\"\nmax_ttl = \"1h\"\n[role.ssh_user]\nprincipals = []", "no name"),
+        (
+            "issuer = \"a\"\nmax_ttl = \"1h\"\ndefault_ttl = \"2h\"\n[role.ssh_user]\nprincipals = [\"a\"]",
+            "default_ttl",
+        ),
+        ("issuer = \"a\"\nmax_ttl = \"10000h\"\n[role.tls_client]", "397 days"),
+        (
+            "issuer = \"a\"\nmax_ttl = \"1h\"\n[role.tls_client]\n[role.kdc]\ndns_names = [\"a\"]",
+            "exactly one",
+        ),
+        ("max_ttl = \"1h\"\n[role.sign]\nkeys = []\nschemes = []", "no ttl"),
+        ("issuer = \"a\"\nmax_ttl = \"1h\"\n[role.tls_client]\nanything = true", "unknown field"),
+        ("issuer = \"a\"\nmax_ttl = \"1h\"\nunlimited = true\n[role.tls_client]", "unknown field"),
+    ] {
+        let error = load(&format!("{head}{rest}")).unwrap_err();
+        assert!(error.contains(what), "{rest}\n{error}");
+    }
+}
+
+/// An SSH user CA and a publication key, both in software.
+fn handoff() -> Handoff {
+    let mut token = SoftwareToken::default();
+    let mut key = |label: &str| {
+        let id = KeyId::new(label.as_bytes()).unwrap();
+        token.generate(KeyAlgorithm::EcP256, &label.parse().unwrap(), &id).unwrap().key
+    };
+    Handoff {
+        ceremony: Ceremony {
+            id: "test".to_owned(),
+            plan: String::new(),
+            transcript: String::new(),
+        },
+        token: TokenIdentity {
+            label: "test".to_owned(),
+            serial: None,
+            manufacturer: None,
+            model: None,
+        },
+        x509: BTreeMap::new(),
+        ssh: [(
+            "ssh-user".to_owned(),
+            SshAuthority { usage: Usage::User, key: key("issuing/ssh-user") },
+        )]
+        .into(),
+        publication: key("publication/log"),
+        raw: BTreeMap::new(),
+    }
+}
+
+fn rules() -> Rules {
+    load(RULES).unwrap()
+}
+
+fn load(text: &str) -> Result<Rules, String> {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("roles.toml"), text).unwrap();
+    Rules::read(directory.path()).map_err(|error| error.to_string())
+}
+
+fn caller(path: &str) -> Caller {
+    Caller { id: format!("spiffe://example.test/{path}").parse().unwrap() }
+}
+
+fn key() -> PublicKey {
+    let line = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAINdamAGCsQq31Uv+08lkBzoO4XLz2qYjJa8CGmj3B1Ea";
+    PublicKey::from_openssh(line).unwrap()
+}
+
+fn user(principals: &[&str]) -> Wanted {
+    let principals = principals.iter().map(|name| name.parse().unwrap()).collect();
+    Wanted::SshUser(SshUser { principals, ..SshUser::default() })
+}
+
+fn from(address: &str) -> Wanted {
+    let source_addresses = [address.parse().unwrap()].into();
+    Wanted::SshUser(SshUser { source_addresses, ..SshUser::default() })
+}
+
+fn command(command: &str) -> Wanted {
+    let force_command = Some(command.to_owned());
+    Wanted::SshUser(SshUser { force_command, ..SshUser::default() })
+}
+
+fn host(principals: &[&str]) -> Wanted {
+    Wanted::SshHost(principals.iter().map(|name| name.parse().unwrap()).collect())
+}
+
+/// Issuer, length of validity, and principals or profile.
+fn describe(grant: &Grant) -> String {
+    let what = match &grant.template {
+        Template::Ssh { principals, .. } => {
+            principals.iter().map(Principal::as_str).collect::<Vec<_>>().join(" ")
+        }
+        Template::X509 { profile, .. } => match profile {
+            Profile::Kdc { .. } => "kdc".to_owned(),
+            Profile::SmartcardLogon { .. } => "smartcard_logon".to_owned(),
+            Profile::TlsClient { .. } => "tls_client".to_owned(),
+            Profile::TlsServer { .. } => "tls_server".to_owned(),
+            Profile::Issuing { .. } | Profile::Root { .. } => "a CA".to_owned(),
+        },
+    };
+    format!("{} {}s {what}", grant.issuer, grant.ttl.as_secs())
+}
