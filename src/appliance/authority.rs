@@ -4,32 +4,67 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
     sync::Arc,
+    time::Duration,
 };
 
 use arc_swap::ArcSwap;
+use aws_lc_rs::rand;
+use jiff::SignedDuration;
 use pki::{
     clock::Clock,
     handoff::Handoff,
     keys::{BadSignature, PublicKey},
-    names::{DnsName, SpiffeId},
-    x509::{csr::Csr, lint},
+    names::{DnsName, NameError, SpiffeId},
+    seal::Prepared,
+    serial::X509Serial,
+    ssh,
+    token::{IssuingKey, RawKey},
+    x509::{self, csr::Csr, lint},
 };
 use thiserror::Error;
 
 use crate::{
     config::Config,
-    ledger::{Ledger, LedgerError, Released, ReleasedSignature},
-    policy::{Caller, Certify, Denial, Rules, SignDigest},
+    ledger::{
+        Begun, BegunRaw, Event, Idempotency, Ledger, LedgerError, NewIntent, RawDigest, Released,
+        ReleasedSignature,
+    },
+    policy::{Caller, Certify, Denial, Grant, Rules, SignDigest, decide, decide_sign},
     signing::{Signing, SigningError},
 };
+
+/// How long a request waits for the token before it is told to come again.
+const SIGN_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Validity of the appliance's own TLS certificate.
+const OWN_TLS_TTL: SignedDuration = SignedDuration::from_hours(24);
+
+/// Validity of an operator's certificate made on the machine itself.
+const OPERATOR_TTL: SignedDuration = SignedDuration::from_hours(7 * 24);
 
 /// Issues what the rules grant.
 pub struct Authority {
     clock: Arc<dyn Clock>,
-    issuers: BTreeMap<String, ()>,
+    /// The SPIFFE id of the appliance itself: the caller of its own requests.
+    own: Caller,
+    own_issuer: String,
+    handoff: Handoff,
+    issuers: BTreeMap<String, Issuer>,
     ledger: Ledger,
+    raw_keys: BTreeMap<String, RawKey>,
     rules: ArcSwap<Rules>,
     signing: Signing,
+    trust_domain: DnsName,
+}
+
+/// An authority that signs here.
+enum Issuer {
+    Ssh(ssh::Issuer),
+    X509 {
+        issuer: x509::Issuer,
+        /// What goes with its certificates: its own first, without the root. DER.
+        chain: Vec<Vec<u8>>,
+    },
 }
 
 /// Why nothing was issued.
@@ -43,13 +78,42 @@ pub enum IssueError {
     Ledger(#[from] LedgerError),
     /// The certificate would break a rule.
     #[error("the certificate would break a rule: {0}")]
-    Lint(lint::Findings),
+    Lint(Refused),
+    /// The role names an authority that cannot sign such a certificate.
+    #[error("authority {issuer:?} does not sign certificates of this kind")]
+    NoIssuer {
+        /// Which.
+        issuer: String,
+    },
+    /// There is no randomness for serial numbers.
+    #[error("the system gave no random numbers")]
+    Random,
     /// The token made a signature that does not verify.
     #[error("the token made a wrong signature")]
     Seal(#[from] BadSignature),
     /// The token does not sign now.
     #[error(transparent)]
     Signing(#[from] SigningError),
+}
+
+/// The rules that a to-be-signed text breaks.
+#[derive(Clone, Debug, Error)]
+#[expect(missing_docs, reason = "each variant is its format")]
+pub enum Refused {
+    #[error(transparent)]
+    Ssh(#[from] ssh::Refused),
+    #[error(transparent)]
+    X509(#[from] lint::Findings),
+}
+
+impl Refused {
+    /// The stable name of the first rule.
+    pub fn rule(&self) -> &'static str {
+        match self {
+            Self::Ssh(refused) => refused.rule,
+            Self::X509(findings) => findings.0.first().map_or("unknown", |finding| finding.rule),
+        }
+    }
 }
 
 /// The configuration names an authority that the hand-off does not have, or of another kind.
@@ -73,59 +137,60 @@ impl Authority {
     /// A certificate cannot be read or is for another key, or the configuration names an authority
     /// that there is not.
     pub fn new(
-        _config: &Config,
-        _handoff: Handoff,
-        _rules: Rules,
-        _ledger: Ledger,
-        _signing: Signing,
-        _clock: Arc<dyn Clock>,
+        config: &Config,
+        handoff: Handoff,
+        rules: Rules,
+        ledger: Ledger,
+        signing: Signing,
+        clock: Arc<dyn Clock>,
     ) -> Result<Self, AuthorityError> {
-        todo!()
+        let issuers = issuers(config, &handoff)?;
+        if !matches!(issuers.get(&config.tls.issuer), Some(Issuer::X509 { .. })) {
+            return Err(invalid(
+                &config.tls.issuer,
+                "tls.issuer is no X.509 authority that is online",
+            ));
+        }
+        let raw_keys = handoff
+            .raw
+            .iter()
+            .map(|(name, key)| match RawKey::new(key.clone()) {
+                Ok(key) => Ok((name.clone(), key)),
+                Err(wrong) => Err(invalid(name, wrong)),
+            })
+            .collect::<Result<_, _>>()?;
+        let own = spiffe_id(&config.trust_domain, "service", "chanceryd")
+            .map_err(|what| invalid(&config.tls.issuer, what))?;
+        Ok(Self {
+            clock,
+            own: Caller { id: own },
+            own_issuer: config.tls.issuer.clone(),
+            handoff,
+            issuers,
+            ledger,
+            raw_keys,
+            rules: ArcSwap::from_pointee(rules),
+            signing,
+            trust_domain: config.trust_domain.clone(),
+        })
     }
 
-    /// Certifies the appliance's own TLS key for 24 hours: a tls_server certificate of the
-    /// configured issuer with the SPIFFE id `spiffe://<trust domain>/service/chanceryd`. No role
-    /// grants it, the configuration does; it is recorded as every other.
-    ///
-    /// # Errors
-    ///
-    /// As [`issue`](Self::issue).
-    pub async fn own_tls_certificate(
-        &self,
-        _public_key: PublicKey,
-        _dns_names: BTreeSet<DnsName>,
-        _addresses: BTreeSet<IpAddr>,
-    ) -> Result<Released, IssueError> {
-        todo!()
-    }
-
-    /// Certifies an operator: a tls_client certificate of the configured issuer. Whoever may run
-    /// this program on this machine with its token grants it; it is recorded as every other.
-    ///
-    /// # Errors
-    ///
-    /// As [`issue`](Self::issue).
-    pub async fn operator_certificate(
-        &self,
-        _id: SpiffeId,
-        _csr: Csr,
-    ) -> Result<Released, IssueError> {
-        todo!()
-    }
-
-    /// Issues one certificate. `idempotency_key` was checked to be 1 to 128 printable characters.
+    /// Issues one certificate.
     ///
     /// # Errors
     ///
     /// See [`IssueError`]; nothing left the appliance.
     pub async fn issue(
         &self,
-        _caller: &Caller,
-        _request: Certify,
-        _idempotency_key: Option<String>,
+        caller: &Caller,
+        request: Certify,
+        idempotency: Option<Idempotency>,
     ) -> Result<Released, IssueError> {
-        let _ = (&self.clock, &self.issuers, &self.ledger, &self.rules, &self.signing);
-        todo!()
+        let (operation, role) = (request.wanted.operation(), request.role.clone());
+        match decide(caller, request, &self.rules.load()) {
+            Ok(grant) => self.fulfil(caller, grant, idempotency).await,
+            Err(denial) => Err(self.denied(caller, operation, &role, denial).await),
+        }
     }
 
     /// Signs one digest with a raw key.
@@ -135,31 +200,270 @@ impl Authority {
     /// As [`issue`](Self::issue).
     pub async fn sign(
         &self,
-        _caller: &Caller,
-        _request: SignDigest,
-        _idempotency_key: Option<String>,
+        caller: &Caller,
+        request: SignDigest,
+        idempotency: Option<Idempotency>,
     ) -> Result<ReleasedSignature, IssueError> {
-        todo!()
+        let role = request.role.clone();
+        let request = match decide_sign(caller, request, &self.rules.load()) {
+            Ok(grant) => grant.into_request(),
+            Err(denial) => return Err(self.denied(caller, "sign", &role, denial).await),
+        };
+        let no_key = || IssueError::NoIssuer { issuer: request.key.clone() };
+        let key = self.raw_keys.get(&request.key).ok_or_else(no_key)?;
+        let intent = self.new_intent(caller, &request.key, &request.role, idempotency);
+        let digest = RawDigest { scheme: request.scheme, digest: request.digest.clone() };
+        let intent = match self.ledger.begin_raw(intent, digest).await? {
+            BegunRaw::New(intent) => intent,
+            BegunRaw::Done(released) => return Ok(released),
+        };
+        let signature =
+            self.signing.sign_digest(key, request.scheme, &request.digest, SIGN_DEADLINE).await?;
+        key.key().public_key.verify_digest(request.scheme, &request.digest, &signature)?;
+        Ok(intent.commit(signature, self.clock.now()).await?)
+    }
+
+    /// Certifies the appliance's own TLS key for 24 hours: a tls_server certificate of the
+    /// configured issuer with the SPIFFE id `spiffe://<trust domain>/service/chanceryd`. No role
+    /// grants it, the configuration does; it is recorded as every other.
+    ///
+    /// # Errors
+    ///
+    /// As [`issue`](Self::issue), without a denial.
+    pub async fn own_tls_certificate(
+        &self,
+        public_key: PublicKey,
+        dns_names: BTreeSet<DnsName>,
+        addresses: BTreeSet<IpAddr>,
+    ) -> Result<Released, IssueError> {
+        let grant = Grant::own_tls(
+            &self.own_issuer,
+            &self.own,
+            public_key,
+            OWN_TLS_TTL,
+            dns_names,
+            addresses,
+        );
+        self.fulfil(&self.own, grant, None).await
+    }
+
+    /// Certifies an operator for 7 days: a tls_client certificate of the configured issuer.
+    /// Whoever may run this program on this machine with its token grants it; it is recorded as
+    /// every other.
+    ///
+    /// # Errors
+    ///
+    /// As [`issue`](Self::issue), without a denial.
+    pub async fn operator_certificate(
+        &self,
+        id: SpiffeId,
+        csr: Csr,
+    ) -> Result<Released, IssueError> {
+        let grant = Grant::operator(&self.own_issuer, id, csr.public_key, OPERATOR_TTL);
+        self.fulfil(&self.own, grant, None).await
     }
 
     /// The CA certificates that go with a certificate of this authority: the issuer's first,
     /// without the root; empty for SSH. DER.
-    pub fn chain(&self, _issuer: &str) -> &[Vec<u8>] {
-        todo!()
+    pub fn chain(&self, issuer: &str) -> &[Vec<u8>] {
+        match self.issuers.get(issuer) {
+            Some(Issuer::X509 { chain, .. }) => &chain[..chain.len().saturating_sub(1)],
+            Some(Issuer::Ssh(_)) | None => &[],
+        }
     }
 
-    /// Replaces the rules.
+    /// The public half of a raw key.
+    pub fn raw_public_key(&self, name: &str) -> Option<&PublicKey> {
+        self.raw_keys.get(name).map(|key| &key.key().public_key)
+    }
+
+    /// Replaces the rules, which were bound to this authority's hand-off.
     pub fn set_rules(&self, rules: Rules) {
         self.rules.store(Arc::new(rules));
     }
 
-    /// The authorities, as clients see them.
+    /// The authorities, as clients see them: X.509, SSH, raw keys; by name.
     pub fn authorities(&self) -> api::Authorities {
-        todo!()
+        let x509 = self.issuers.iter().filter_map(|(name, issuer)| match issuer {
+            Issuer::X509 { chain, .. } => Some(api::Authority::X509 {
+                name: name.clone(),
+                chain: chain.iter().map(|der| x509::to_pem(der)).collect(),
+            }),
+            Issuer::Ssh(_) => None,
+        });
+        let ssh = self.issuers.iter().filter_map(|(name, issuer)| match issuer {
+            Issuer::Ssh(ca) => {
+                let (name, public_key) = (name.clone(), ca.key().key().public_key.to_openssh());
+                Some(match ca.usage() {
+                    ssh::Usage::Host => api::Authority::SshHost { name, public_key },
+                    ssh::Usage::User => api::Authority::SshUser { name, public_key },
+                })
+            }
+            Issuer::X509 { .. } => None,
+        });
+        let raw = self.raw_keys.iter().map(|(name, key)| api::Authority::Raw {
+            name: name.clone(),
+            public_key: key.key().public_key.to_pem(),
+        });
+        api::Authorities { authorities: x509.chain(ssh).chain(raw).collect() }
     }
 
     /// The hand-off that this authority signs by.
     pub fn handoff(&self) -> &Handoff {
-        todo!()
+        &self.handoff
     }
+
+    /// The SPIFFE trust domain of callers.
+    pub fn trust_domain(&self) -> &DnsName {
+        &self.trust_domain
+    }
+
+    /// From a grant to a released certificate.
+    async fn fulfil(
+        &self,
+        caller: &Caller,
+        grant: Grant,
+        idempotency: Option<Idempotency>,
+    ) -> Result<Released, IssueError> {
+        let no_issuer = || IssueError::NoIssuer { issuer: grant.issuer().to_owned() };
+        let issuer = self.issuers.get(grant.issuer()).ok_or_else(no_issuer)?;
+        let intent = self.new_intent(caller, grant.issuer(), grant.role(), idempotency);
+        let prepared = self.prepare(issuer, grant, &intent).await?;
+        let (intent, prepared) = match self.ledger.begin(intent, &prepared).await? {
+            Begun::New(intent) => (intent, prepared),
+            Begun::Unfinished(intent, bytes) => {
+                (intent, issuer.resume(bytes).map_err(IssueError::Lint)?)
+            }
+            Begun::Done(released) => return Ok(released),
+        };
+        let signature = self
+            .signing
+            .sign(prepared.key(), prepared.scheme(), prepared.bytes(), SIGN_DEADLINE)
+            .await?;
+        let sealed = prepared.seal(signature)?;
+        Ok(intent.commit(sealed, self.clock.now()).await?)
+    }
+
+    /// Builds and lints the to-be-signed bytes; what the lint refuses is audited.
+    async fn prepare(
+        &self,
+        issuer: &Issuer,
+        grant: Grant,
+        intent: &NewIntent,
+    ) -> Result<Prepared, IssueError> {
+        let misfit = |grant: Box<Grant>| IssueError::NoIssuer { issuer: grant.issuer().to_owned() };
+        let prepared = match issuer {
+            Issuer::Ssh(ca) => {
+                let serial = self.ledger.ssh_serial(grant.issuer()).await?;
+                let template = grant.into_ssh(serial, intent.now).map_err(misfit)?;
+                ca.prepare(template, random()?).map_err(Refused::Ssh)
+            }
+            Issuer::X509 { issuer, .. } => {
+                let serial = X509Serial::from_random(random()?);
+                let template =
+                    grant.into_x509(serial, intent.now, issuer.not_after()).map_err(misfit)?;
+                issuer.prepare(template).map_err(Refused::X509)
+            }
+        };
+        match prepared {
+            Ok(prepared) => Ok(prepared),
+            Err(refused) => {
+                let event = Event::LintRefused {
+                    caller: intent.caller.clone(),
+                    role: intent.role.clone(),
+                    findings: refused.to_string(),
+                };
+                self.ledger.record(event).await?;
+                Err(IssueError::Lint(refused))
+            }
+        }
+    }
+
+    fn new_intent(
+        &self,
+        caller: &Caller,
+        issuer: &str,
+        role: &str,
+        idempotency: Option<Idempotency>,
+    ) -> NewIntent {
+        NewIntent {
+            issuer: issuer.to_owned(),
+            caller: caller.id.to_string(),
+            role: role.to_owned(),
+            idempotency,
+            now: self.clock.now(),
+        }
+    }
+
+    /// Audits a denial. If it cannot be audited, that is the error.
+    async fn denied(
+        &self,
+        caller: &Caller,
+        operation: &str,
+        role: &str,
+        denial: Denial,
+    ) -> IssueError {
+        let event = Event::Denied {
+            caller: caller.id.to_string(),
+            operation: format!("{operation} {role}"),
+            reason: denial.reason().to_owned(),
+            detail: denial.to_string(),
+        };
+        match self.ledger.record(event).await {
+            Ok(()) => IssueError::Denied(denial),
+            Err(error) => IssueError::Ledger(error),
+        }
+    }
+}
+
+impl Issuer {
+    fn resume(&self, bytes: Vec<u8>) -> Result<Prepared, Refused> {
+        match self {
+            Self::Ssh(ca) => ca.resume(bytes).map_err(Refused::Ssh),
+            Self::X509 { issuer, .. } => issuer.resume(bytes).map_err(Refused::X509),
+        }
+    }
+}
+
+/// A SPIFFE id of the trust domain: `spiffe://<trust domain>/<kind>/<name>`.
+///
+/// # Errors
+///
+/// The name is no path segment of a SPIFFE id.
+pub fn spiffe_id(trust_domain: &DnsName, kind: &str, name: &str) -> Result<SpiffeId, NameError> {
+    format!("spiffe://{trust_domain}/{kind}/{name}").parse()
+}
+
+fn issuers(config: &Config, handoff: &Handoff) -> Result<BTreeMap<String, Issuer>, AuthorityError> {
+    let mut issuers = BTreeMap::new();
+    for (name, authority) in &handoff.ssh {
+        let key = IssuingKey::new(authority.key.clone()).map_err(|wrong| invalid(name, wrong))?;
+        issuers.insert(name.clone(), Issuer::Ssh(ssh::Issuer::new(key, authority.usage)));
+    }
+    for (name, authority) in handoff.x509.iter().filter(|(_, authority)| authority.online) {
+        let key = IssuingKey::new(authority.key.clone()).map_err(|wrong| invalid(name, wrong))?;
+        let chain =
+            handoff.certificates(&config.handoff, name).map_err(|error| invalid(name, error))?;
+        let certificate = chain.first().cloned().unwrap_or_default();
+        let publication = config.publication.get(name).cloned().unwrap_or_default();
+        let issuer = x509::Issuer::new(certificate, key, publication)
+            .map_err(|error| invalid(name, error))?;
+        if issuers.insert(name.clone(), Issuer::X509 { issuer, chain }).is_some() {
+            return Err(invalid(name, "an SSH and an X.509 authority have the same name"));
+        }
+    }
+    match config.publication.keys().find(|name| !issuers.contains_key(*name)) {
+        Some(name) => Err(invalid(name, "[publication] names no X.509 authority that is online")),
+        None => Ok(issuers),
+    }
+}
+
+fn random<const N: usize>() -> Result<[u8; N], IssueError> {
+    let mut bytes = [0; N];
+    rand::fill(&mut bytes).map_err(|_| IssueError::Random)?;
+    Ok(bytes)
+}
+
+fn invalid(name: &str, what: impl ToString) -> AuthorityError {
+    AuthorityError::Invalid { name: name.to_owned(), what: what.to_string() }
 }
