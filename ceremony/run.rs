@@ -23,7 +23,9 @@ use crate::{
     plan::{Certificate, Key, Plan, Step},
     rehearsal::rehearse,
     site::Site,
-    transcript::{Attendance, Event, Intent, Opened, Outcome, TOOL, Writer, directory_of},
+    transcript::{
+        Attendance, Event, Intent, Opened, Outcome, TOOL, TokenFound, Writer, directory_of,
+    },
 };
 
 /// What is to be performed, and where its outputs go.
@@ -86,8 +88,8 @@ fn check_outputs(job: &Job) -> Result<(), Failure> {
 }
 
 fn check_validity(plan: &Plan, now: Timestamp) -> Result<(), Failure> {
-    let valid = |it: &&Certificate| !(it.not_before <= now && now <= it.not_after);
-    match plan.certificates().find(valid) {
+    let dead = |it: &&Certificate| now < it.not_before || it.not_after < now;
+    match plan.certificates().find(dead) {
         Some(certificate) => Err(Failure::OutOfValidity(certificate.name.clone())),
         None => Ok(()),
     }
@@ -106,16 +108,16 @@ fn opened(job: &Job) -> Result<Opened, Failure> {
 
 /// Opens the token that the keys go into, and checks that there is room for each; or, if the plan
 /// is to initialize it, that it is not there.
-fn open_if_there(job: &Job, module: &Module) -> Result<Option<(TokenIdentity, Session)>, Failure> {
+fn open_if_there(job: &Job, module: &Module) -> Result<Option<(TokenFound, Session)>, Failure> {
     if job.plan.initializes_token() {
         refuse_token(module, &job.site)?;
         return Ok(None);
     }
-    let (identity, mut session) = open(module, &job.site)?;
+    let (found, mut session) = open(module, &job.site)?;
     for key in job.plan.keys() {
         session.vacant(&key.label, &job.plan.key_id(&key.name))?;
     }
-    Ok(Some((identity, session)))
+    Ok(Some((found, session)))
 }
 
 fn refuse_token(module: &Module, site: &Site) -> Result<(), Failure> {
@@ -131,10 +133,11 @@ fn refuse_token(module: &Module, site: &Site) -> Result<(), Failure> {
     }
 }
 
-fn open(module: &Module, site: &Site) -> Result<(TokenIdentity, Session), Failure> {
-    let identity = module.identify(&site.token)?;
-    let session = module.open(&identity, &site.pin()?)?;
-    Ok((identity, session))
+fn open(module: &Module, site: &Site) -> Result<(TokenFound, Session), Failure> {
+    // Before the login: its flags say how many wrong tries of the PIN there were.
+    let found = TokenFound::from(module.info(&site.token)?);
+    let session = module.open(&found.identity, &site.pin()?)?;
+    Ok((found, session))
 }
 
 /// A ceremony under way.
@@ -149,7 +152,7 @@ struct Performance<'a> {
 }
 
 impl Performance<'_> {
-    fn perform(mut self, session: Option<(TokenIdentity, Session)>) -> Result<Digest, Failure> {
+    fn perform(mut self, session: Option<(TokenFound, Session)>) -> Result<Digest, Failure> {
         if let Err(failure) = self.steps(session) {
             // The transcript may be what failed; the failure itself is what the person must see.
             let reason = failure.message();
@@ -161,9 +164,9 @@ impl Performance<'_> {
         Ok(head)
     }
 
-    fn steps(&mut self, session: Option<(TokenIdentity, Session)>) -> Result<(), Failure> {
-        if let Some((identity, session)) = session {
-            self.use_session(None, identity, session)?;
+    fn steps(&mut self, session: Option<(TokenFound, Session)>) -> Result<(), Failure> {
+        if let Some((found, session)) = session {
+            self.use_session(None, found, session)?;
         }
         let plan = &self.job.plan;
         let count = plan.script().steps.len();
@@ -177,7 +180,7 @@ impl Performance<'_> {
             }
             match step {
                 Step::GenerateKey(key) => self.generate_key(number, key)?,
-                Step::HandOff => self.record(Some(number), Event::Closed {})?,
+                Step::HandOff => self.close(number)?,
                 Step::SignCertificate(certificate) => self.sign(number, certificate)?,
                 Step::TokenInit => self.initialize_token(number)?,
             }
@@ -192,8 +195,8 @@ impl Performance<'_> {
         self.intend(number, Intent::InitializeToken { label: label.clone() })?;
         let made = self.module.initialize(&label, &so_pin, &pin)?;
         self.conclude(number, Outcome::TokenInitialized(made.clone()))?;
-        let (identity, session) = open(&self.module, site)?;
-        self.use_session(Some(number), identity, session)
+        let (found, session) = open(&self.module, site)?;
+        self.use_session(Some(number), found, session)
     }
 
     fn generate_key(&mut self, number: u32, key: &Key) -> Result<(), Failure> {
@@ -235,14 +238,23 @@ impl Performance<'_> {
         self.console.add(&format!("serial {serial}"))
     }
 
+    /// A token may show a session what it never wrote down: each key must be there for another.
+    fn close(&mut self, number: u32) -> Result<(), Failure> {
+        let (_, mut fresh) = open(&self.module, &self.job.site)?;
+        for key in self.job.plan.keys() {
+            fresh.find(self.made.key(&key.name)?)?;
+        }
+        self.record(Some(number), Event::Closed {})
+    }
+
     fn use_session(
         &mut self,
         step: Option<u32>,
-        identity: TokenIdentity,
+        found: TokenFound,
         session: Session,
     ) -> Result<(), Failure> {
-        self.record(step, Event::Token(identity.clone()))?;
-        self.made.token = Some(identity);
+        self.made.token = Some(found.identity.clone());
+        self.record(step, Event::Token(found))?;
         self.session = Some(session);
         Ok(())
     }

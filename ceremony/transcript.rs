@@ -19,7 +19,10 @@ use std::{
 use jiff::Timestamp;
 use pki::{
     keys::KeyAlgorithm,
-    token::{KeyId, KeyLabel, KeyRef, pkcs11::TokenIdentity},
+    token::{
+        KeyId, KeyLabel, KeyRef,
+        pkcs11::{TokenIdentity, TokenInfo},
+    },
 };
 use thiserror::Error;
 
@@ -53,7 +56,8 @@ pub struct Record {
 #[derive(Clone, Debug, Eq, PartialEq, serde::Deserialize, serde::Serialize)]
 #[serde(tag = "event", content = "data", rename_all = "kebab-case")]
 pub enum Event {
-    /// The plan was carried out to its end; nothing follows.
+    /// The plan was carried out to its end, and a fresh session found every key again; nothing
+    /// follows.
     Closed {},
     /// What is about to be done. On disk before it is done.
     Intent(Intent),
@@ -67,7 +71,7 @@ pub enum Event {
         reason: String,
     },
     /// A session was opened on the token.
-    Token(TokenIdentity),
+    Token(TokenFound),
 }
 
 /// What a ceremony starts from.
@@ -106,6 +110,34 @@ pub struct ModuleFile {
     pub path: PathBuf,
     /// SHA-256 of its content.
     pub sha256: Digest,
+}
+
+/// What the token and its module say of themselves.
+#[derive(Clone, Debug, Eq, PartialEq, serde::Deserialize, serde::Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct TokenFound {
+    /// Label, serial, manufacturer and model.
+    pub identity: TokenIdentity,
+    /// CK_TOKEN_INFO.hardwareVersion.
+    pub hardware_version: String,
+    /// CK_TOKEN_INFO.firmwareVersion.
+    pub firmware_version: String,
+    /// The module's description and version.
+    pub library: String,
+    /// The flags that are set, of those that speak of PINs and login.
+    pub flags: Vec<String>,
+}
+
+impl From<TokenInfo> for TokenFound {
+    fn from(info: TokenInfo) -> Self {
+        Self {
+            identity: info.identity,
+            hardware_version: info.hardware_version,
+            firmware_version: info.firmware_version,
+            library: info.library,
+            flags: info.flags.into_iter().map(str::to_owned).collect(),
+        }
+    }
 }
 
 /// What is about to be done.

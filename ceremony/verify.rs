@@ -223,7 +223,7 @@ impl Replay {
 
     fn token(&mut self, step: Option<u32>) -> Result<TokenIdentity, VerifyError> {
         match self.next(step)? {
-            Event::Token(identity) => Ok(identity),
+            Event::Token(found) => Ok(found.identity),
             _ => Err(self.unexpected("the opened token")),
         }
     }
