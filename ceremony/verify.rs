@@ -112,40 +112,40 @@ impl Verified {
 fn chain(content: &[u8]) -> Result<(Vec<Record>, Digest), VerifyError> {
     let text = content.strip_suffix(b"\n").ok_or(VerifyError::Torn)?;
     let mut lines: Vec<&[u8]> = text.split(|byte| *byte == b'\n').collect();
-    let trailer = lines.pop().unwrap_or_default();
+    let last = lines.pop().unwrap_or_default();
     let mut records: Vec<Record> = Vec::with_capacity(lines.len());
     let mut head = None;
     for (line, number) in lines.into_iter().zip(1..) {
-        let record: Record = parse(line, number)?;
-        let expected = head.map_or_else(|| start(&record), Ok)?;
-        if record.prev != expected || record.seq != number {
-            return Err(VerifyError::Chain { line: number });
-        }
-        head = Some(transcript::next(expected, line));
+        let record = linked(line, number, head)?;
+        head = Some(transcript::next(record.prev, line));
         records.push(record);
     }
     let number = records.len() as u64 + 1;
-    match (head, parse::<Trailer>(trailer, number)) {
+    match (head, parse::<Trailer>(last, number)) {
         (Some(head), Ok(trailer)) if trailer.head == head => Ok((records, head)),
         (_, Ok(_)) => Err(VerifyError::Chain { line: number }),
-        (Some(head), Err(_)) => Err(unfinished(trailer, number, head)),
-        (None, Err(error)) => Err(error),
+        (_, Err(_)) => Err(unfinished(linked(last, number, head)?)),
     }
 }
 
-/// A last line that is no trailer: a record of a ceremony that did not end, or damage.
-fn unfinished(line: &[u8], number: u64, head: Digest) -> VerifyError {
-    match parse::<Record>(line, number) {
-        Ok(record) if record.prev == head && record.seq == number => {
-            let reason = match record.event {
-                Event::Stopped { reason } => format!("it was stopped: {reason}"),
-                _ => "it was interrupted".to_owned(),
-            };
-            VerifyError::Unfinished { records: number, reason }
-        }
-        Ok(_) => VerifyError::Chain { line: number },
-        Err(error) => error,
+/// A record that follows from the head before it.
+fn linked(line: &[u8], number: u64, head: Option<Digest>) -> Result<Record, VerifyError> {
+    let record: Record = parse(line, number)?;
+    let expected = head.map_or_else(|| start(&record), Ok)?;
+    if record.prev == expected && record.seq == number {
+        Ok(record)
+    } else {
+        Err(VerifyError::Chain { line: number })
     }
+}
+
+/// A ceremony whose last line is a record and no trailer.
+fn unfinished(last: Record) -> VerifyError {
+    let reason = match last.event {
+        Event::Stopped { reason } => format!("it was stopped: {reason}"),
+        _ => "it was interrupted".to_owned(),
+    };
+    VerifyError::Unfinished { records: last.seq, reason }
 }
 
 fn start(first: &Record) -> Result<Digest, VerifyError> {
