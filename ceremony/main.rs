@@ -20,7 +20,7 @@ use ceremony::{
     verify::Verified,
     words::words,
 };
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use pki::clock::SystemClock;
 use serde_json::{Value, json};
 
@@ -34,6 +34,11 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Print a plan to start from.
+    New {
+        /// Which.
+        template: Template,
+    },
     /// Check a plan, rehearse it on throwaway software keys, and say what it would do.
     Plan(PlanArguments),
     /// Perform a plan on a token.
@@ -42,6 +47,23 @@ enum Command {
     Verify(VerifyArguments),
     /// Write the hand-off of a whole transcript again.
     HandOff(HandOffArguments),
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Template {
+    /// Every kind of key, in a token that is initialized already.
+    Demo,
+    /// A root and one issuing CA, in a token that is initialized first.
+    RootAndIssuing,
+}
+
+impl Template {
+    fn text(self) -> &'static str {
+        match self {
+            Self::Demo => include_str!("plans/demo.toml"),
+            Self::RootAndIssuing => include_str!("plans/root-and-issuing.toml"),
+        }
+    }
 }
 
 #[derive(Args)]
@@ -103,6 +125,7 @@ struct HandOffArguments {
 
 fn main() -> ExitCode {
     let answer = match Arguments::parse().command {
+        Command::New { template } => Ok(Answer::Text(template.text().trim_end().to_owned())),
         Command::Plan(arguments) => plan(&arguments),
         Command::Run(arguments) => perform(&arguments),
         Command::Verify(arguments) => verify(&arguments),

@@ -286,9 +286,11 @@ fn a_hand_off_that_is_not_the_transcripts_is_found() {
 #[test]
 fn a_plan_is_explained_and_its_findings_are_named() {
     let place = Place::new();
-    let answer = program(&["plan", &manifest(DEMO)]).ok();
+    let demo = place.write("demo.toml", &program(&["new", "demo"]).ok());
+    let answer = program(&["plan", &demo]).ok();
     assert!(answer.contains("  1  generate the rsa3072 key issuing/root in the token"), "{answer}");
-    let answer = program(&["plan", &manifest(ROOT_AND_ISSUING), "--json"]).ok();
+    let root = place.write("root.toml", &program(&["new", "root-and-issuing"]).ok());
+    let answer = program(&["plan", &root, "--json"]).ok();
     let answer: Value = serde_json::from_str(&answer).unwrap();
     let plan = Plan::read(Path::new(&manifest(ROOT_AND_ISSUING))).unwrap();
     assert_eq!(answer["plan_hash"], plan.hash().to_string());
