@@ -339,10 +339,13 @@ mod tests {
         assert_eq!(fs::read(made.path().join(Handoff::FILE)).unwrap(), text);
     }
 
+    /// Breaks one rule.
+    type Damage = fn(&mut Handoff);
+
     #[test]
     fn what_would_be_refused_is_not_written() {
         let made = Made::new();
-        let cases: [(&str, fn(&mut Handoff)); 13] = [
+        let cases: [(&str, Damage); 13] = [
             ("ceremony.plan is no SHA-256", |handoff| handoff.ceremony.plan = "AB".repeat(32)),
             ("ceremony.transcript is no SHA-256", |handoff| handoff.ceremony.transcript.clear()),
             ("x509.issuing: key raw/firmware is not for issuing use", |handoff| {
@@ -391,7 +394,7 @@ mod tests {
     #[test]
     fn chains_that_do_not_hold_are_not_read() {
         let made = Made::new();
-        let cases: [(&str, fn(&mut Handoff)); 4] = [
+        let cases: [(&str, Damage); 4] = [
             ("for another key than issuing/issuing", |handoff| ca(handoff).chain = root()),
             ("issuing.pem: its issuer", |handoff| {
                 ca(handoff).chain.truncate(1);

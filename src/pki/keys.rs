@@ -104,7 +104,7 @@ pub enum KeyError {
     #[error("{0}; use P-256, P-384, Ed25519, or RSA of 2048, 3072 or 4096 bits")]
     Unsupported(String),
     /// A key that others could find the private half of.
-    #[error("weak key: {0}")]
+    #[error(transparent)]
     Weak(#[from] weak::WeakKey),
 }
 
