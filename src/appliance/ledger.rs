@@ -1,7 +1,25 @@
 //! The ledger: what was intended, what was issued, and who asked; the audit log in the same
 //! transactions.
+//!
+//! All writes go through one thread, which commits whatever waits in one transaction and appends
+//! its audit entries to the audit directory before it answers.
 
-use std::{path::Path, sync::Arc};
+mod acts;
+pub mod audit;
+mod database;
+mod directory;
+mod read;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+use std::{
+    collections::HashMap,
+    fs,
+    ops::Range,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use jiff::Timestamp;
 use pki::{
@@ -10,11 +28,24 @@ use pki::{
     seal::{Prepared, Sealed, Summary},
     serial::SshSerial,
 };
+use rusqlite::Connection;
 use thiserror::Error;
+
+use acts::{Found, Stored, Text};
+use audit::Body;
+use directory::AuditDirectory;
+use writer::Writer;
 
 /// A handle on the ledger; cheap to clone.
 #[derive(Clone)]
-pub struct Ledger {}
+pub struct Ledger(Arc<Inner>);
+
+struct Inner {
+    writer: Writer,
+    reader: Mutex<Connection>,
+    /// What is left of the block that each SSH authority has reserved.
+    ssh_serials: tokio::sync::Mutex<HashMap<String, Range<u64>>>,
+}
 
 /// What is to be signed, before any signature exists.
 #[derive(Clone, Debug)]
@@ -51,7 +82,10 @@ pub enum Begun {
 }
 
 /// An intent that is durable. Used up by [`commit`](Self::commit).
-pub struct Intent {}
+pub struct Intent {
+    ledger: Ledger,
+    stored: Stored,
+}
 
 /// A certificate whose record is durable: the only thing that may become an answer.
 #[derive(Clone, Debug)]
@@ -96,7 +130,12 @@ pub enum BegunRaw {
 }
 
 /// An intent to sign a digest that is durable. Used up by [`commit`](Self::commit).
-pub struct RawIntent {}
+pub struct RawIntent {
+    ledger: Ledger,
+    id: i64,
+    key: String,
+    digest: Vec<u8>,
+}
 
 /// A signature over a digest whose record is durable.
 #[derive(Clone, Debug)]
@@ -158,6 +197,10 @@ pub enum LedgerError {
         /// The key.
         key: String,
     },
+    /// The record contradicts what is there: a serial number that was used before, or a
+    /// certificate that is not the intent's. A fault of the appliance; nothing was written.
+    #[error("the ledger refuses the record: {0}")]
+    Refused(String),
     /// Something cannot be written: nothing is signed until it can.
     #[error("the ledger cannot be written: {0}")]
     Unavailable(String),
@@ -168,13 +211,23 @@ impl Ledger {
     ///
     /// # Errors
     ///
-    /// A file cannot be opened, or is of a later version.
+    /// A file cannot be opened, or is of a later version, or the audit files say something else
+    /// than the ledger.
     pub fn open(
-        _state_directory: &Path,
-        _audit_directory: &Path,
-        _clock: Arc<dyn Clock>,
+        state_directory: &Path,
+        audit_directory: &Path,
+        clock: Arc<dyn Clock>,
     ) -> Result<Self, LedgerError> {
-        todo!()
+        fs::create_dir_all(state_directory).map_err(|error| {
+            LedgerError::Unavailable(format!("{}: {error}", state_directory.display()))
+        })?;
+        let path = state_directory.join(FILE_NAME);
+        let connection = database::open_for_writing(&path).map_err(unavailable)?;
+        let reader = database::open_for_reading(&path).map_err(unavailable)?;
+        let directory = AuditDirectory::open(audit_directory, &connection).map_err(unavailable)?;
+        let writer = Writer::start(connection, directory, clock).map_err(unavailable)?;
+        let ssh_serials = tokio::sync::Mutex::default();
+        Ok(Self(Arc::new(Inner { writer, reader: Mutex::new(reader), ssh_serials })))
     }
 
     /// The next serial number of an SSH authority; reserved in blocks, never used twice.
@@ -182,8 +235,19 @@ impl Ledger {
     /// # Errors
     ///
     /// The reservation cannot be written.
-    pub async fn ssh_serial(&self, _issuer: &str) -> Result<SshSerial, LedgerError> {
-        todo!()
+    pub async fn ssh_serial(&self, issuer: &str) -> Result<SshSerial, LedgerError> {
+        let mut reserved = self.0.ssh_serials.lock().await;
+        loop {
+            if let Some(serial) = reserved.get_mut(issuer).and_then(Iterator::next) {
+                // Blocks begin at 1; a 0 would be passed over.
+                if let Some(serial) = SshSerial::new(serial) {
+                    return Ok(serial);
+                }
+            }
+            let work = acts::reserve_ssh_serials(issuer, SERIAL_BLOCK);
+            let first = self.0.writer.submit(work).await?;
+            reserved.insert(issuer.to_owned(), first..first + SERIAL_BLOCK);
+        }
     }
 
     /// Writes down what is to be signed. Durable when this returns.
@@ -193,10 +257,26 @@ impl Ledger {
     /// It cannot be written, or the idempotency key belongs to another request.
     pub async fn begin(
         &self,
-        _intent: NewIntent,
-        _prepared: &Prepared,
+        intent: NewIntent,
+        prepared: &Prepared,
     ) -> Result<Begun, LedgerError> {
-        todo!()
+        let text = Text { bytes: prepared.bytes().to_vec(), summary: prepared.summary().clone() };
+        self.begin_text(intent, text).await
+    }
+
+    async fn begin_text(&self, intent: NewIntent, text: Text) -> Result<Begun, LedgerError> {
+        let issuer = intent.issuer.clone();
+        let summary = text.summary.clone();
+        let found = self.0.writer.submit(acts::begin(intent, text)?).await?;
+        Ok(match found {
+            Found::New(id) => Begun::New(self.intent(Stored { id, issuer, summary })),
+            Found::Unfinished((stored, text)) => Begun::Unfinished(self.intent(stored), text),
+            Found::Done((stored, certificate)) => Begun::Done(Released::new(stored, certificate)),
+        })
+    }
+
+    fn intent(&self, stored: Stored) -> Intent {
+        Intent { ledger: self.clone(), stored }
     }
 
     /// As [`begin`](Self::begin), for a digest.
@@ -206,10 +286,17 @@ impl Ledger {
     /// As [`begin`](Self::begin).
     pub async fn begin_raw(
         &self,
-        _intent: NewIntent,
-        _digest: RawDigest,
+        intent: NewIntent,
+        digest: RawDigest,
     ) -> Result<BegunRaw, LedgerError> {
-        todo!()
+        let (key, bytes) = (intent.issuer.clone(), digest.digest.clone());
+        let found = self.0.writer.submit(acts::begin_raw(intent, digest)?).await?;
+        Ok(match found {
+            Found::New(id) | Found::Unfinished(id) => {
+                BegunRaw::New(RawIntent { ledger: self.clone(), id, key, digest: bytes })
+            }
+            Found::Done(signature) => BegunRaw::Done(ReleasedSignature { signature }),
+        })
     }
 
     /// Writes an audit record. Durable when this returns.
@@ -217,8 +304,9 @@ impl Ledger {
     /// # Errors
     ///
     /// It cannot be written: the act that it records must not happen.
-    pub async fn record(&self, _event: Event) -> Result<(), LedgerError> {
-        todo!()
+    pub async fn record(&self, event: Event) -> Result<(), LedgerError> {
+        let body = Body::event(&event).map_err(acts::not_json)?;
+        self.0.writer.submit(move |batch| Ok(batch.audit(&body)?)).await
     }
 
     /// A page of issued certificates, in the order of their release.
@@ -228,9 +316,9 @@ impl Ledger {
     /// The ledger cannot be read.
     pub async fn certificates(
         &self,
-        _query: api::ListQuery,
+        query: api::ListQuery,
     ) -> Result<api::CertificatePage, LedgerError> {
-        todo!()
+        self.read(move |sql| read::certificates(sql, &query)).await
     }
 
     /// One issued certificate.
@@ -240,28 +328,68 @@ impl Ledger {
     /// The ledger cannot be read.
     pub async fn certificate(
         &self,
-        _issuer: &str,
-        _serial: &str,
+        issuer: &str,
+        serial: &str,
     ) -> Result<Option<api::CertificateRecord>, LedgerError> {
-        todo!()
+        let (issuer, serial) = (issuer.to_owned(), serial.to_owned());
+        self.read(move |sql| read::certificate(sql, &issuer, &serial)).await
     }
 
-    /// Whether the ledger and the audit directory can be written now.
+    async fn read<T: Send + 'static>(
+        &self,
+        query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, LedgerError> {
+        let inner = Arc::clone(&self.0);
+        let read = move || query(&inner.reader.lock().unwrap_or_else(PoisonError::into_inner));
+        let read = tokio::task::spawn_blocking(read).await.map_err(unavailable)?;
+        read.map_err(unavailable)
+    }
+
+    /// Whether the ledger and the audit directory could be written last; tried again twice a
+    /// second while they cannot.
     pub fn healthy(&self) -> bool {
-        todo!()
+        self.0.writer.healthy()
+    }
+
+    /// How many transactions were committed since the start; each holds all that waited.
+    pub fn transactions(&self) -> u64 {
+        self.0.writer.transactions()
     }
 }
 
 impl Intent {
+    /// The authority that is to sign.
+    pub fn issuer(&self) -> &str {
+        &self.stored.issuer
+    }
+
+    /// What the certificate is to say.
+    pub fn summary(&self) -> &Summary {
+        &self.stored.summary
+    }
+
     /// Records the certificate. Durable when this returns.
     ///
     /// If the same intent was committed meanwhile, the first certificate is returned.
     ///
     /// # Errors
     ///
-    /// It cannot be written: the certificate must not leave.
-    pub async fn commit(self, _sealed: Sealed, _now: Timestamp) -> Result<Released, LedgerError> {
-        todo!()
+    /// It cannot be written, or is not this intent's: the certificate must not leave.
+    pub async fn commit(self, sealed: Sealed, now: Timestamp) -> Result<Released, LedgerError> {
+        let (given, wanted) = (sealed.summary(), &self.stored.summary);
+        if (given.kind, given.serial) != (wanted.kind, wanted.serial) {
+            return Err(LedgerError::Refused(format!(
+                "certificate {} belongs to another intent than {}",
+                given.serial, wanted.serial
+            )));
+        }
+        self.commit_bytes(sealed.bytes().to_vec(), now).await
+    }
+
+    async fn commit_bytes(self, bytes: Vec<u8>, now: Timestamp) -> Result<Released, LedgerError> {
+        let work = acts::commit(&self.stored, bytes, now)?;
+        let bytes = self.ledger.0.writer.submit(work).await?;
+        Ok(Released::new(self.stored, bytes))
     }
 }
 
@@ -273,9 +401,26 @@ impl RawIntent {
     /// As [`Intent::commit`].
     pub async fn commit(
         self,
-        _signature: Signature,
-        _now: Timestamp,
+        signature: Signature,
+        now: Timestamp,
     ) -> Result<ReleasedSignature, LedgerError> {
-        todo!()
+        let work = acts::commit_raw(self.id, &self.key, &self.digest, signature, now)?;
+        let signature = self.ledger.0.writer.submit(work).await?;
+        Ok(ReleasedSignature { signature })
     }
 }
+
+impl Released {
+    fn new(stored: Stored, certificate: Vec<u8>) -> Self {
+        Self { issuer: stored.issuer, bytes: certificate.into(), summary: stored.summary }
+    }
+}
+
+fn unavailable(error: impl std::fmt::Display) -> LedgerError {
+    LedgerError::Unavailable(error.to_string())
+}
+
+const FILE_NAME: &str = "ledger.sqlite";
+
+/// How many SSH serial numbers one write reserves; what is left of them at the end is a gap.
+const SERIAL_BLOCK: u64 = 1_000;

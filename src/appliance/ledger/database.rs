@@ -1,0 +1,101 @@
+//! The SQLite file: how it is opened, and which version of the schema it has.
+
+use std::{
+    fs::{File, OpenOptions},
+    io,
+    os::unix::fs::OpenOptionsExt,
+    path::Path,
+    time::Duration,
+};
+
+use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+use thiserror::Error;
+
+/// Why the database cannot be opened.
+#[derive(Debug, Error)]
+pub(super) enum OpenError {
+    #[error("cannot create {path}: {error}")]
+    Create { path: String, error: io::Error },
+    #[error("{path} is a database, but not a ledger")]
+    Foreign { path: String },
+    #[error(
+        "{path} has schema version {found}, this program knows {VERSION}; run the program that \
+         wrote it, or a later one"
+    )]
+    Later { path: String, found: i64 },
+    #[error("cannot open {path}: {error}")]
+    Sql { path: String, error: rusqlite::Error },
+}
+
+/// The schema version that this program writes.
+pub(super) const VERSION: i64 = 1;
+
+/// Opens the database for the one writer of this process; makes it when there is none.
+pub(super) fn open_for_writing(path: &Path) -> Result<Connection, OpenError> {
+    let name = path.display().to_string();
+    create(path).map_err(|error| OpenError::Create { path: name.clone(), error })?;
+    let sql = |error| OpenError::Sql { path: name.clone(), error };
+    let mut connection = Connection::open(path).map_err(sql)?;
+    configure(&connection).map_err(sql)?;
+    prepare_schema(&mut connection, &name)?;
+    Ok(connection)
+}
+
+/// Opens a database that is there, for reading.
+pub(super) fn open_for_reading(path: &Path) -> Result<Connection, OpenError> {
+    let open = || {
+        let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        connection.busy_timeout(BUSY_TIMEOUT)?;
+        Ok(connection)
+    };
+    open().map_err(|error| OpenError::Sql { path: path.display().to_string(), error })
+}
+
+/// Makes the file readable by this user alone; SQLite gives its other files the same mode.
+fn create(path: &Path) -> io::Result<()> {
+    OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
+    path.parent().map_or(Ok(()), |directory| File::open(directory)?.sync_all())
+}
+
+fn configure(connection: &Connection) -> rusqlite::Result<()> {
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    // Anything less loses acknowledged commits when the power fails.
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "foreign_keys", "ON")?;
+    connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
+    connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
+    connection.set_prepared_statement_cache_capacity(64);
+    Ok(())
+}
+
+fn prepare_schema(connection: &mut Connection, name: &str) -> Result<(), OpenError> {
+    let sql = |error| OpenError::Sql { path: name.to_owned(), error };
+    let transaction =
+        connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(sql)?;
+    let found = transaction
+        .pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0))
+        .map_err(sql)?;
+    let tables = transaction
+        .query_row("SELECT count(*) FROM sqlite_schema", (), |row| row.get::<_, i64>(0))
+        .map_err(sql)?;
+    match (found, tables) {
+        (VERSION, _) => return Ok(()),
+        (0, 0) => {}
+        (0, _) => return Err(OpenError::Foreign { path: name.to_owned() }),
+        _ => return Err(OpenError::Later { path: name.to_owned(), found }),
+    }
+    transaction.execute_batch(SCHEMA).map_err(sql)?;
+    transaction.pragma_update(None, "user_version", VERSION).map_err(sql)?;
+    transaction.commit().map_err(sql)
+}
+
+const SCHEMA: &str = include_str!("schema.sql");
+
+/// Another process (`chanceryd operator add`) writes for milliseconds at most.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// 16 MiB of 4 KiB pages: a page that many commits touch is copied back once for all of them.
+const CHECKPOINT_PAGES: i64 = 4096;
+
+const CACHE_KIB: i64 = 16 * 1024;
