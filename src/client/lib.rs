@@ -1,1 +1,25 @@
-//! Stub.
+//! The typed client of the appliance, and what it needs on the caller's machine.
+//!
+//! ```no_run
+//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//! use client::{Client, profile};
+//!
+//! let file = profile::ProfileFile::read("/etc/chancery/config.toml".as_ref())?;
+//! let settings = file.resolve(Some("office"), profile::Overrides::default())?;
+//! let client = Client::new(&settings)?;
+//! for authority in client.authorities().await?.authorities {
+//!     println!("{authority:?}");
+//! }
+//! # Ok(())
+//! # }
+//! ```
+
+mod connection;
+mod error;
+pub mod files;
+pub mod identity;
+pub mod local_key;
+pub mod profile;
+
+pub use connection::{BatchAnswers, Client};
+pub use error::{Error, TlsFault};

@@ -1,0 +1,91 @@
+//! Files that appear whole or not at all.
+
+use std::{
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
+
+use tempfile::{Builder, NamedTempFile};
+use thiserror::Error;
+
+/// A file was not written; what was there before is still there.
+#[derive(Debug, Error)]
+pub enum FileError {
+    /// A private key is never replaced.
+    #[error("{} is there already, and a key is never overwritten", .0.display())]
+    Exists(PathBuf),
+    /// The operating system refused.
+    #[error("cannot write {}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// Writes what anyone may read (mode 0644, less the umask), replacing a file that is there.
+///
+/// # Errors
+///
+/// [`FileError::Write`].
+pub fn write_public(path: &Path, contents: &[u8]) -> Result<(), FileError> {
+    let file = temporary(path, 0o644, contents).map_err(|source| failed(path, source))?;
+    file.persist(path).map_err(|error| failed(path, error.error))?;
+    Ok(())
+}
+
+/// Writes a private key (mode 0600).
+///
+/// # Errors
+///
+/// [`FileError::Exists`] when anything is there already, else [`FileError::Write`].
+pub fn write_private(path: &Path, contents: &[u8]) -> Result<(), FileError> {
+    let file = temporary(path, 0o600, contents).map_err(|source| failed(path, source))?;
+    match file.persist_noclobber(path) {
+        Ok(_) => Ok(()),
+        Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => {
+            Err(FileError::Exists(path.to_owned()))
+        }
+        Err(error) => Err(failed(path, error.error)),
+    }
+}
+
+/// Says before the work what [`write_private`] would say after it.
+///
+/// # Errors
+///
+/// [`FileError::Exists`].
+pub fn refuse_existing(path: &Path) -> Result<(), FileError> {
+    match path.symlink_metadata() {
+        Ok(_) => Err(FileError::Exists(path.to_owned())),
+        Err(_) => Ok(()),
+    }
+}
+
+/// A file beside the one to be, so that renaming it stays within one file system.
+fn temporary(path: &Path, mode: u32, contents: &[u8]) -> io::Result<NamedTempFile> {
+    let directory = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    if !directory.is_dir() {
+        let what = format!("there is no directory {}", directory.display());
+        return Err(io::Error::new(io::ErrorKind::NotFound, what));
+    }
+    let mut builder = Builder::new();
+    builder.prefix(".chancery-");
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(mode));
+    #[cfg(not(unix))]
+    let _ = mode;
+    // Of the temporary file's own name, which the error would show, nobody knows.
+    let mut file = builder.tempfile_in(directory).map_err(|error| io::Error::from(error.kind()))?;
+    file.write_all(contents)?;
+    file.as_file().sync_all()?;
+    Ok(file)
+}
+
+fn failed(path: &Path, source: io::Error) -> FileError {
+    FileError::Write { path: path.to_owned(), source }
+}

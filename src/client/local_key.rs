@@ -1,0 +1,140 @@
+//! Keys that are made on the caller's machine, and the proof that the caller has them.
+
+use aws_lc_rs::{
+    encoding::{AsBigEndian, AsDer, PublicKeyX509Der},
+    error::Unspecified,
+    rand::SystemRandom,
+    signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair},
+};
+use der::{
+    Decode, Encode,
+    asn1::{BitString, ObjectIdentifier},
+    pem::{self, LineEnding},
+};
+use ssh_key::{
+    private::{Ed25519Keypair, Ed25519PrivateKey, KeypairData, PrivateKey},
+    public::Ed25519PublicKey,
+};
+use thiserror::Error;
+use x509_cert::{
+    name::Name,
+    request::{CertReq, CertReqInfo, Version},
+    spki::{AlgorithmIdentifierOwned, SubjectPublicKeyInfoOwned},
+};
+use zeroize::Zeroizing;
+
+/// A P-256 key for X.509, made here.
+#[derive(Debug)]
+pub struct LocalKey(EcdsaKeyPair);
+
+/// An Ed25519 key for SSH, made here.
+#[derive(Debug)]
+pub struct LocalSshKey(PrivateKey);
+
+/// A key cannot be made or encoded.
+#[derive(Debug, Error)]
+pub enum LocalKeyError {
+    /// The cryptographic library failed, for want of random bytes most likely.
+    #[error("cannot make a key: the cryptographic library failed")]
+    Generate,
+    /// A DER structure was refused.
+    #[error("cannot encode the key or its request")]
+    Encode(#[from] der::Error),
+    /// An OpenSSH structure was refused.
+    #[error("cannot encode the SSH key")]
+    Ssh(#[from] ssh_key::Error),
+}
+
+impl LocalKey {
+    /// Makes a new key.
+    ///
+    /// # Errors
+    ///
+    /// [`LocalKeyError::Generate`].
+    pub fn generate() -> Result<Self, LocalKeyError> {
+        Ok(Self(EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING)?))
+    }
+
+    /// The private key as PEM `PRIVATE KEY` (PKCS#8, RFC 5958), not encrypted.
+    ///
+    /// # Errors
+    ///
+    /// [`LocalKeyError::Encode`].
+    pub fn private_pem(&self) -> Result<Zeroizing<String>, LocalKeyError> {
+        let pkcs8 = self.0.to_pkcs8v1()?;
+        let text = pem::encode_string("PRIVATE KEY", LineEnding::LF, pkcs8.as_ref())
+            .map_err(der::Error::from)?;
+        Ok(Zeroizing::new(text))
+    }
+
+    /// A certificate signing request as PEM (PKCS#10, RFC 2986): the key, no name, no attribute.
+    /// The names of a certificate are the appliance's to decide.
+    ///
+    /// # Errors
+    ///
+    /// [`LocalKeyError::Encode`].
+    pub fn signing_request(&self) -> Result<String, LocalKeyError> {
+        let spki: PublicKeyX509Der = self.0.public_key().as_der()?;
+        let info = CertReqInfo {
+            version: Version::V1,
+            subject: Name::default(),
+            public_key: SubjectPublicKeyInfoOwned::from_der(spki.as_ref())?,
+            attributes: Default::default(),
+        };
+        let signature = self.0.sign(&SystemRandom::new(), &info.to_der()?)?;
+        let request = CertReq {
+            info,
+            algorithm: AlgorithmIdentifierOwned { oid: ECDSA_WITH_SHA256, parameters: None },
+            signature: BitString::from_bytes(signature.as_ref())?,
+        };
+        let text = pem::encode_string("CERTIFICATE REQUEST", LineEnding::LF, &request.to_der()?)
+            .map_err(der::Error::from)?;
+        Ok(text)
+    }
+}
+
+impl LocalSshKey {
+    /// Makes a new key.
+    ///
+    /// # Errors
+    ///
+    /// [`LocalKeyError::Generate`] or [`LocalKeyError::Ssh`].
+    pub fn generate(comment: &str) -> Result<Self, LocalKeyError> {
+        let pair = Ed25519KeyPair::generate()?;
+        let public = Ed25519PublicKey::try_from(pair.public_key().as_ref())?;
+        let seed = Zeroizing::new(
+            <[u8; 32]>::try_from(pair.seed()?.as_be_bytes()?.as_ref())
+                .map_err(|_| LocalKeyError::Generate)?,
+        );
+        let private = Ed25519PrivateKey::from_bytes(&seed);
+        let pair = KeypairData::Ed25519(Ed25519Keypair { public, private });
+        Ok(Self(PrivateKey::new(pair, comment)?))
+    }
+
+    /// The private key as OpenSSH writes it, not encrypted.
+    ///
+    /// # Errors
+    ///
+    /// [`LocalKeyError::Ssh`].
+    pub fn private_text(&self) -> Result<Zeroizing<String>, LocalKeyError> {
+        Ok(self.0.to_openssh(LineEnding::LF)?)
+    }
+
+    /// The public key line, with the comment and without line end.
+    ///
+    /// # Errors
+    ///
+    /// [`LocalKeyError::Ssh`].
+    pub fn public_line(&self) -> Result<String, LocalKeyError> {
+        Ok(self.0.public_key().to_openssh()?)
+    }
+}
+
+impl From<Unspecified> for LocalKeyError {
+    fn from(_: Unspecified) -> Self {
+        Self::Generate
+    }
+}
+
+/// ecdsa-with-SHA256 (RFC 5758 section 3.2); it has no parameters.
+const ECDSA_WITH_SHA256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.4.3.2");
