@@ -1,2 +1,10 @@
-//! Stub.
-fn main() {}
+//! `chancery`: certificates and signatures from the appliance, on the command line.
+
+mod cli;
+
+use std::process::ExitCode;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    cli::run(std::env::args_os()).await
+}

@@ -1,0 +1,86 @@
+//! The command line: arguments, commands, output.
+
+mod arguments;
+mod batch;
+mod environment;
+mod failure;
+mod inspect;
+mod names;
+mod output;
+mod request;
+mod setup;
+mod sign;
+
+use std::{ffi::OsString, path::PathBuf, process::ExitCode};
+
+use clap::Parser;
+use client::{
+    Client,
+    profile::{Overrides, ProfileFile},
+};
+
+use arguments::{Arguments, Command, Global, ProfileCommand, Request};
+use failure::Failure;
+use output::Output;
+
+/// Runs one command line, and says on the terminal what became of it.
+pub(crate) async fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments = match Arguments::try_parse_from(arguments) {
+        Ok(arguments) => arguments,
+        Err(error) => return failure::usage(&error),
+    };
+    let mut output = Output::new(arguments.global.json);
+    match perform(arguments, &mut output).await {
+        Ok(code) => code,
+        Err(failure) => failure.report(&mut output),
+    }
+}
+
+async fn perform(arguments: Arguments, output: &mut Output) -> Result<ExitCode, Failure> {
+    let Arguments { global, command } = arguments;
+    match command {
+        Command::Batch(batch) => return batch::run(&connect(global)?, &batch, output).await,
+        Command::Ca(ca) => inspect::authorities(&connect(global)?, &ca, output).await?,
+        Command::Csr(csr) => setup::signing_request(&csr, output)?,
+        Command::List(list) => inspect::list(&connect(global)?, &list, output).await?,
+        Command::Profile(ProfileCommand::Add { name }) => {
+            setup::add_profile(global, &name, output)?
+        }
+        Command::Profile(ProfileCommand::List) => setup::list_profiles(global, output)?,
+        Command::Request(Request::Smartcard(it)) => {
+            request::smartcard(&connect(global)?, it, output).await?;
+        }
+        Command::Request(Request::Ssh(it)) => request::ssh(&connect(global)?, it, output).await?,
+        Command::Request(Request::SshHost(it)) => {
+            request::ssh_host(&connect(global)?, it, output).await?;
+        }
+        Command::Request(Request::X509(it)) => request::x509(&connect(global)?, it, output).await?,
+        Command::Show(show) => inspect::show(&connect(global)?, &show, output).await?,
+        Command::Sign(sign) => sign::run(&connect(global)?, sign, output).await?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn connect(global: Global) -> Result<Client, Failure> {
+    let file = profile_file(&global)?;
+    let Global { profile, server, ca, cert, cert_key, deadline, .. } = global;
+    let overrides = Overrides { server, ca, certificate: cert, key: cert_key, deadline };
+    let settings = file.resolve(profile.as_deref(), overrides)?;
+    Ok(Client::new(&settings)?)
+}
+
+/// The file of `--config` must be there; the one in its usual place need not.
+fn profile_file(global: &Global) -> Result<ProfileFile, Failure> {
+    match (&global.config, environment::config_file()) {
+        (Some(path), _) => Ok(ProfileFile::read(path)?),
+        (None, Some(path)) => Ok(ProfileFile::read_if_present(&path)?),
+        (None, None) => Ok(ProfileFile::default()),
+    }
+}
+
+fn config_path(global: &Global) -> Result<PathBuf, Failure> {
+    global.config.clone().or_else(environment::config_file).ok_or_else(|| Failure::Usage {
+        what: "neither XDG_CONFIG_HOME nor HOME is set".to_owned(),
+        hint: Some("name the file with --config FILE".to_owned()),
+    })
+}

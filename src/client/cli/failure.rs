@@ -1,0 +1,115 @@
+//! What a person and a program are told when a command does not succeed.
+
+use std::{error::Error as StdError, io, path::PathBuf, process::ExitCode};
+
+use client::{files::FileError, local_key::LocalKeyError, profile::ProfileError};
+use thiserror::Error;
+
+use super::output::Output;
+
+/// A command did not succeed.
+#[derive(Debug, Error)]
+pub(crate) enum Failure {
+    #[error(transparent)]
+    Client(#[from] client::Error),
+    #[error(transparent)]
+    File(#[from] FileError),
+    #[error(transparent)]
+    Key(#[from] LocalKeyError),
+    #[error("cannot write the output")]
+    Output(#[from] io::Error),
+    #[error(transparent)]
+    Profile(#[from] ProfileError),
+    #[error("cannot read {}", path.display())]
+    Read { path: PathBuf, source: io::Error },
+    #[error("{what}")]
+    Usage { what: String, hint: Option<String> },
+}
+
+impl Failure {
+    /// Prints `error:` and `hint:`; with `--json`, a problem of the appliance goes to the output
+    /// as it came.
+    pub(crate) fn report(self, output: &mut Output) -> ExitCode {
+        // The reader of a pipe may leave when it has seen enough.
+        if matches!(&self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe) {
+            return ExitCode::SUCCESS;
+        }
+        if let Self::Client(client::Error::Problem(problem)) = &self {
+            // An output that is closed does not change what is said below.
+            let _ = output.json_only(problem);
+        }
+        complain(&self.text(), self.hint().as_deref());
+        ExitCode::from(self.exit_code())
+    }
+
+    fn text(&self) -> String {
+        if let Self::Client(client::Error::Problem(problem)) = self {
+            let reason = problem.reason.as_ref().map(|it| format!(" ({it})")).unwrap_or_default();
+            return format!("{}: {}{reason}", problem.title, problem.detail);
+        }
+        let mut text = self.to_string();
+        let mut source = self.source();
+        while let Some(error) = source {
+            text.push_str(&format!(": {error}"));
+            source = error.source();
+        }
+        text
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Client(error) => error.hint(),
+            Self::File(FileError::Exists(_)) => {
+                Some("choose another file, or move the old key away".to_owned())
+            }
+            Self::File(FileError::Write { .. }) | Self::Key(_) | Self::Output(_) => None,
+            Self::Profile(error) => error.hint(),
+            Self::Read { .. } => None,
+            Self::Usage { hint, .. } => hint.clone(),
+        }
+    }
+
+    fn exit_code(&self) -> u8 {
+        use client::Error as E;
+
+        match self {
+            Self::Client(E::Problem(_)) => REFUSED,
+            Self::Client(E::Identity(_) | E::Encode(_) | E::Random) => USAGE,
+            Self::Client(
+                E::Answer { .. }
+                | E::Connect { .. }
+                | E::Interrupted { .. }
+                | E::Timeout { .. }
+                | E::Tls { .. },
+            ) => UNREACHABLE,
+            Self::File(_)
+            | Self::Key(_)
+            | Self::Output(_)
+            | Self::Profile(_)
+            | Self::Read { .. }
+            | Self::Usage { .. } => USAGE,
+        }
+    }
+}
+
+/// Prints what clap has to say: help to the output, or a usage error.
+pub(super) fn usage(error: &clap::Error) -> ExitCode {
+    // There is nobody left to tell if that fails.
+    let _ = error.print();
+    ExitCode::from(if error.use_stderr() { USAGE } else { 0 })
+}
+
+#[expect(clippy::print_stderr, reason = "this is where the command line speaks of errors")]
+fn complain(text: &str, hint: Option<&str>) {
+    eprintln!("error: {text}");
+    if let Some(hint) = hint {
+        eprintln!("\nhint: {hint}");
+    }
+}
+
+/// The appliance refused, or could not serve.
+pub(super) const REFUSED: u8 = 1;
+/// The command line, a profile or a local file is wrong.
+const USAGE: u8 = 2;
+/// The appliance cannot be reached, or the two sides do not accept each other.
+const UNREACHABLE: u8 = 3;
