@@ -8,6 +8,7 @@ pub mod failure;
 pub mod https;
 pub mod kdc;
 pub mod narrator;
+pub mod office;
 pub mod openssl;
 pub mod peers;
 pub mod ports;

@@ -1,0 +1,401 @@
+//! An office of one's own: a ceremony was held in SoftHSM, the appliance serves, and callers have
+//! their identities. Everything lies in one temporary directory and goes with it.
+
+use std::{
+    fs,
+    io::{Read, Write},
+    net::{Ipv4Addr, SocketAddr, TcpStream},
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::{
+    failure::{Doing, Failure},
+    https::{Https, Identity},
+    openssl,
+    peers::{ours, source_tree},
+    ports::on_free_port,
+    process::{Answer, Daemon, run},
+    softhsm::SoftHsm,
+};
+
+/// The token's label, which the plan of the demonstration takes.
+pub const TOKEN: &str = "chancery";
+
+/// The SPIFFE trust domain of all callers.
+pub const TRUST_DOMAIN: &str = "example.test";
+
+/// The token's user PIN.
+const PIN: &str = "chancery-demo";
+
+/// The first operator.
+const OPERATOR: &str = "olivia";
+
+/// How long the appliance may take to start on a busy machine.
+const READY: Duration = Duration::from_secs(30);
+
+/// An office; the appliance ends and the directory goes when this value is dropped.
+#[derive(Debug)]
+pub struct Office {
+    appliance: Option<Daemon>,
+    listening: Listening,
+    operator: Identity,
+    softhsm: SoftHsm,
+    directory: TempDir,
+}
+
+/// Where the appliance listens.
+#[derive(Clone, Copy, Debug)]
+struct Listening {
+    api: SocketAddr,
+    public: SocketAddr,
+}
+
+impl Office {
+    /// An office at work: the ceremony was held, the first operator has a certificate, the
+    /// appliance serves.
+    ///
+    /// # Errors
+    ///
+    /// One of the programs refuses or is missing.
+    pub fn open() -> Result<Self, Failure> {
+        let mut office = Self::prepare()?;
+        office.hold_ceremony()?;
+        office.add_operator()?;
+        office.start()?;
+        Ok(office)
+    }
+
+    /// An office before the ceremony: an empty token, a site file, a configuration file, rules.
+    ///
+    /// # Errors
+    ///
+    /// SoftHSM is missing, or the directory cannot be written.
+    pub fn prepare() -> Result<Self, Failure> {
+        let directory = TempDir::with_prefix("chancery-").doing("make a temporary directory")?;
+        let root = directory.path();
+        fs::create_dir(root.join("token")).doing("make a directory")?;
+        let softhsm = SoftHsm::new(&root.join("token"))?;
+        softhsm.initialize(TOKEN, PIN)?;
+        write_private(&root.join("pin"), PIN)?;
+        write(&root.join("site.toml"), &site(&softhsm))?;
+        copy_rules(&root.join("rules"))?;
+        let nowhere = (Ipv4Addr::LOCALHOST, 0).into();
+        let listening = Listening { api: nowhere, public: nowhere };
+        write(&root.join("chanceryd.toml"), &configuration(&softhsm, listening))?;
+        let operator = identity(root, OPERATOR);
+        Ok(Self { appliance: None, listening, operator, softhsm, directory })
+    }
+
+    /// Performs the plan of the demonstration in the token.
+    ///
+    /// # Errors
+    ///
+    /// The ceremony stops.
+    pub fn hold_ceremony(&self) -> Result<Answer, Failure> {
+        let mut command = Command::new(ours("chancery-ceremony")?);
+        command.current_dir(self.directory.path()).arg("run");
+        command.arg(source_tree().join("ceremony/plans/demo.toml"));
+        command.args(["--site", "site.toml", "--transcript", "transcript.jsonl"]);
+        command.args(["--handoff", "handoff", "--unattended"]);
+        run(&mut command)?.success()
+    }
+
+    /// Gives the first operator a client certificate, on the machine itself.
+    ///
+    /// # Errors
+    ///
+    /// The appliance refuses.
+    pub fn add_operator(&self) -> Result<Answer, Failure> {
+        make_request(&self.operator, &self.path("operator.csr"))?;
+        let arguments = ["operator", "add", OPERATOR, "--csr", "operator.csr"];
+        let mut command = self.chanceryd(&arguments)?;
+        let answer = run(command.args(["--config", "chanceryd.toml"]))?.success()?;
+        write(&self.operator.certificate, &answer.stdout)?;
+        Ok(answer)
+    }
+
+    /// Starts the appliance on free ports and waits until it is ready.
+    ///
+    /// # Errors
+    ///
+    /// It does not come up.
+    pub fn start(&mut self) -> Result<(), Failure> {
+        let (appliance, listening) = on_free_port(|api| {
+            on_free_port(|public| {
+                let listening = Listening {
+                    api: (Ipv4Addr::LOCALHOST, api).into(),
+                    public: (Ipv4Addr::LOCALHOST, public).into(),
+                };
+                self.serve(listening).map(|daemon| daemon.map(|daemon| (daemon, listening)))
+            })
+            .map(Some)
+        })?;
+        (self.appliance, self.listening) = (Some(appliance), listening);
+        Ok(())
+    }
+
+    /// The appliance on these ports; `None` when one was taken meanwhile.
+    fn serve(&self, listening: Listening) -> Result<Option<Daemon>, Failure> {
+        write(&self.path("chanceryd.toml"), &configuration(&self.softhsm, listening))?;
+        let mut command = self.chanceryd(&["serve", "--config", "chanceryd.toml"])?;
+        let mut daemon = Daemon::start("chanceryd", &mut command, &self.path("chanceryd.log"))?;
+        let ready = daemon.wait_for_log(READY, |_| {
+            http_get(listening.public, "/readyz").is_ok_and(|head| head.starts_with("HTTP/1.1 200"))
+        });
+        if ready.is_err() && daemon.log()?.contains("Address already in use") {
+            return Ok(None);
+        }
+        ready.map(|()| Some(daemon))
+    }
+
+    /// The appliance's program in the office's directory.
+    ///
+    /// # Errors
+    ///
+    /// It is not built.
+    pub fn chanceryd(&self, arguments: &[&str]) -> Result<Command, Failure> {
+        let mut command = Command::new(ours("chanceryd")?);
+        command.current_dir(self.directory.path()).args(arguments);
+        Ok(command)
+    }
+
+    /// A path in the office's directory.
+    pub fn path(&self, name: impl AsRef<Path>) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// A file of the ceremony's hand-off.
+    pub fn handoff(&self, name: &str) -> PathBuf {
+        self.path("handoff").join(name)
+    }
+
+    /// The token's store.
+    pub fn softhsm(&self) -> &SoftHsm {
+        &self.softhsm
+    }
+
+    /// The first operator.
+    pub fn operator(&self) -> &Identity {
+        &self.operator
+    }
+
+    /// Where the API is, for mutual TLS.
+    pub fn api(&self) -> SocketAddr {
+        self.listening.api
+    }
+
+    /// Where the public listener is, for plain HTTP.
+    pub fn public(&self) -> SocketAddr {
+        self.listening.public
+    }
+
+    /// An HTTP client of the API that shows `identity`, or nothing.
+    ///
+    /// # Errors
+    ///
+    /// The identity's files cannot be read.
+    pub fn https(&self, identity: Option<&Identity>) -> Result<Https, Failure> {
+        Https::new(self.api(), "localhost", &self.handoff("root.pem"), identity)
+    }
+
+    /// Sends a request that must be granted, and gives the answer.
+    ///
+    /// # Errors
+    ///
+    /// It is refused.
+    pub fn ask(&self, identity: &Identity, path: &str, body: &Value) -> Result<Value, Failure> {
+        self.https(Some(identity))?.post(path, body)?.expect_status(200)?.json()
+    }
+
+    /// Gives a caller a client certificate, as the operator would: `id` is the path of its SPIFFE
+    /// id, `user/alice`.
+    ///
+    /// # Errors
+    ///
+    /// The appliance refuses.
+    pub fn enrol(&self, id: &str) -> Result<Identity, Failure> {
+        self.enrol_for(id, None)
+    }
+
+    /// As [`enrol`](Self::enrol), for `ttl` seconds.
+    ///
+    /// # Errors
+    ///
+    /// The appliance refuses.
+    pub fn enrol_for(&self, id: &str, ttl: Option<u32>) -> Result<Identity, Failure> {
+        let identity = identity(self.directory.path(), &id.replace('/', "-"));
+        let request = make_request(&identity, &self.path("caller.csr"))?;
+        let mut body = json!({
+            "role": "enrol",
+            "csr": request,
+            "spiffe_id": format!("spiffe://{TRUST_DOMAIN}/{id}"),
+        });
+        if let Some(ttl) = ttl {
+            body["ttl"] = ttl.into();
+        }
+        let issued = self.ask(&self.operator, "/v1/issue/x509", &body)?;
+        write(&identity.certificate, &with_chain(&issued))?;
+        Ok(identity)
+    }
+
+    /// The client as `identity`'s owner types it: where the appliance is and who calls, it reads
+    /// in the caller's own profile.
+    ///
+    /// # Errors
+    ///
+    /// The client is not built, or the profile cannot be written.
+    pub fn chancery(&self, identity: &Identity, arguments: &[&str]) -> Result<Command, Failure> {
+        let home = identity.certificate.with_extension("config");
+        let profile = home.join("chancery/config.toml");
+        fs::create_dir_all(home.join("chancery")).doing("make a directory")?;
+        write(
+            &profile,
+            &format!(
+                "default = \"office\"\n\n[profiles.office]\nserver = \"https://localhost:{}\"\n\
+                 ca = \"{}\"\ncertificate = \"{}\"\nkey = \"{}\"\n",
+                self.api().port(),
+                self.handoff("root.pem").display(),
+                identity.certificate.display(),
+                identity.key.display(),
+            ),
+        )?;
+        let mut command = Command::new(ours("chancery")?);
+        command.current_dir(self.directory.path()).env("XDG_CONFIG_HOME", &home).args(arguments);
+        Ok(command)
+    }
+
+    /// The running appliance.
+    ///
+    /// # Errors
+    ///
+    /// It was killed.
+    pub fn appliance(&mut self) -> Result<&mut Daemon, Failure> {
+        self.appliance.as_mut().ok_or_else(|| Failure::new("the appliance was killed"))
+    }
+
+    /// Ends the appliance as a power cut would.
+    pub fn kill(&mut self) {
+        if let Some(appliance) = self.appliance.take() {
+            appliance.kill();
+        }
+    }
+
+    /// Starts the appliance again on the same state, on other ports.
+    ///
+    /// # Errors
+    ///
+    /// It does not come up.
+    pub fn restart(&mut self) -> Result<(), Failure> {
+        if let Some(appliance) = self.appliance.take() {
+            appliance.stop();
+        }
+        self.start()
+    }
+}
+
+/// The certificate of an answer, followed by its chain.
+pub fn with_chain(issued: &Value) -> String {
+    let chain = issued["chain"].as_array().into_iter().flatten();
+    let certificates = std::iter::once(&issued["certificate"]).chain(chain);
+    certificates.filter_map(Value::as_str).map(|pem| format!("{}\n", pem.trim_end())).collect()
+}
+
+fn site(softhsm: &SoftHsm) -> String {
+    format!(
+        "module = \"{}\"\npin_file = \"pin\"\n\n[token]\nlabel = \"{TOKEN}\"\n\n\
+         [environment]\nSOFTHSM2_CONF = \"{}\"\n",
+        softhsm.module().display(),
+        softhsm.configuration().display()
+    )
+}
+
+/// The appliance's configuration file.
+fn configuration(softhsm: &SoftHsm, listening: Listening) -> String {
+    let Listening { api, public } = listening;
+    format!(
+        r#"trust_domain = "{TRUST_DOMAIN}"
+handoff = "handoff"
+rules = "rules"
+state_directory = "state"
+audit_directory = "audit"
+
+[listen]
+api = "{api}"
+public = "{public}"
+
+[token]
+module = "{module}"
+label = "{TOKEN}"
+pin_file = "pin"
+environment = {{ SOFTHSM2_CONF = "{environment}" }}
+
+[tls]
+issuer = "services"
+dns_names = ["localhost"]
+addresses = ["127.0.0.1"]
+client_authorities = ["services"]
+
+[publication.issuing]
+crl_url = "http://pki.example.test/issuing.crl"
+issuer_url = "http://pki.example.test/issuing.cer"
+
+[publication.services]
+crl_url = "http://pki.example.test/services.crl"
+"#,
+        module = softhsm.module().display(),
+        environment = softhsm.configuration().display(),
+    )
+}
+
+/// Gets a path of the public listener, as text with the head.
+///
+/// # Errors
+///
+/// Nobody listens there, or nothing readable came.
+pub fn http_get(address: SocketAddr, path: &str) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(READY))?;
+    write!(stream, "GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+fn identity(directory: &Path, name: &str) -> Identity {
+    Identity {
+        certificate: directory.join(format!("{name}.caller.pem")),
+        key: directory.join(format!("{name}.caller.key")),
+    }
+}
+
+/// Makes a caller's key and a request for it; gives the request (PEM).
+fn make_request(identity: &Identity, path: &Path) -> Result<String, Failure> {
+    openssl::generate("ec:P-256", &identity.key)?;
+    openssl::request(&identity.key, "/CN=caller", &[], path)?;
+    fs::read_to_string(path).doing(format_args!("read {}", path.display()))
+}
+
+fn copy_rules(to: &Path) -> Result<(), Failure> {
+    fs::create_dir_all(to).doing(format_args!("create {}", to.display()))?;
+    for name in ["accounts.toml", "roles.toml"] {
+        let from = source_tree().join("softhsm-tests/rules").join(name);
+        fs::copy(&from, to.join(name)).doing(format_args!("copy {}", from.display()))?;
+    }
+    Ok(())
+}
+
+fn write(path: &Path, text: &str) -> Result<(), Failure> {
+    fs::write(path, text).doing(format_args!("write {}", path.display()))
+}
+
+fn write_private(path: &Path, text: &str) -> Result<(), Failure> {
+    write(path, text)?;
+    let mode = fs::Permissions::from_mode(0o600);
+    fs::set_permissions(path, mode).doing(format_args!("protect {}", path.display()))
+}
