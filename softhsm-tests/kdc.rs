@@ -199,8 +199,8 @@ impl Ticket {
         const MARK: &str = "Received error from KDC: ";
         // The first answer of a KDC only asks for pre-authentication.
         let errors = self.trace.lines().filter_map(|line| line.split_once(MARK));
-        let real = errors.filter(|(_, error)| !error.contains("Additional pre-authentication"));
-        real.last().map(|(_, error)| error.to_owned()).unwrap_or_default()
+        let mut real = errors.filter(|(_, error)| !error.contains("Additional pre-authentication"));
+        real.next_back().map(|(_, error)| error.to_owned()).unwrap_or_default()
     }
 }
 
@@ -272,7 +272,7 @@ fn listen(directory: &Path, realm: &Realm) -> Result<Option<Daemon>, Failure> {
     let mut daemon =
         Daemon::start("krb5kdc", environment(directory, &mut command), &directory.join("kdc.out"))?;
     let said = |text: &str| fs::read_to_string(&log).is_ok_and(|log| log.contains(text));
-    let ready = daemon.wait_for_log(Duration::from_secs(20), |_| said("commencing operation"));
+    let ready = daemon.wait_until(Duration::from_secs(20), |_| said("commencing operation"));
     if said("Address already in use") {
         return Ok(None);
     }

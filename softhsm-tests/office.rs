@@ -19,7 +19,6 @@ use crate::{
     https::{Https, Identity},
     openssl,
     peers::{ours, source_tree},
-    ports::on_free_port,
     process::{Answer, Daemon, run},
     softhsm::SoftHsm,
 };
@@ -87,7 +86,7 @@ impl Office {
         copy_rules(&root.join("rules"))?;
         let nowhere = (Ipv4Addr::LOCALHOST, 0).into();
         let listening = Listening { api: nowhere, public: nowhere };
-        write(&root.join("chanceryd.toml"), &configuration(&softhsm, listening))?;
+        write(&root.join("chanceryd.toml"), &configuration(&softhsm))?;
         let operator = identity(root, OPERATOR);
         Ok(Self { appliance: None, listening, operator, softhsm, directory })
     }
@@ -120,38 +119,26 @@ impl Office {
         Ok(answer)
     }
 
-    /// Starts the appliance on free ports and waits until it is ready.
+    /// Starts the appliance on ports that the system gives, and waits until it is ready.
     ///
     /// # Errors
     ///
     /// It does not come up.
     pub fn start(&mut self) -> Result<(), Failure> {
-        let (appliance, listening) = on_free_port(|api| {
-            on_free_port(|public| {
-                let listening = Listening {
-                    api: (Ipv4Addr::LOCALHOST, api).into(),
-                    public: (Ipv4Addr::LOCALHOST, public).into(),
-                };
-                self.serve(listening).map(|daemon| daemon.map(|daemon| (daemon, listening)))
-            })
-            .map(Some)
-        })?;
-        (self.appliance, self.listening) = (Some(appliance), listening);
-        Ok(())
-    }
-
-    /// The appliance on these ports; `None` when one was taken meanwhile.
-    fn serve(&self, listening: Listening) -> Result<Option<Daemon>, Failure> {
-        write(&self.path("chanceryd.toml"), &configuration(&self.softhsm, listening))?;
+        let told = self.path("state/listening.json");
+        if told.exists() {
+            fs::remove_file(&told).doing("remove listening.json")?;
+        }
         let mut command = self.chanceryd(&["serve", "--config", "chanceryd.toml"])?;
         let mut daemon = Daemon::start("chanceryd", &mut command, &self.path("chanceryd.log"))?;
-        let ready = daemon.wait_for_log(READY, |_| {
-            http_get(listening.public, "/readyz").is_ok_and(|head| head.starts_with("HTTP/1.1 200"))
-        });
-        if ready.is_err() && daemon.log()?.contains("Address already in use") {
-            return Ok(None);
-        }
-        ready.map(|()| Some(daemon))
+        daemon.wait_until(READY, |_| told.exists())?;
+        self.listening = read_listening(&told)?;
+        let public = self.public();
+        daemon.wait_until(READY, |_| {
+            http_get(public, "/readyz").is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
+        })?;
+        self.appliance = Some(daemon);
+        Ok(())
     }
 
     /// The appliance's program in the office's directory.
@@ -210,7 +197,8 @@ impl Office {
     ///
     /// It is refused.
     pub fn ask(&self, identity: &Identity, path: &str, body: &Value) -> Result<Value, Failure> {
-        self.https(Some(identity))?.post(path, body)?.expect_status(200)?.json()
+        let expected = if path == "/v1/sign" { 200 } else { 201 };
+        self.https(Some(identity))?.post(path, body)?.expect_status(expected)?.json()
     }
 
     /// Gives a caller a client certificate, as the operator would: `id` is the path of its SPIFFE
@@ -316,8 +304,7 @@ fn site(softhsm: &SoftHsm) -> String {
 }
 
 /// The appliance's configuration file.
-fn configuration(softhsm: &SoftHsm, listening: Listening) -> String {
-    let Listening { api, public } = listening;
+fn configuration(softhsm: &SoftHsm) -> String {
     format!(
         r#"trust_domain = "{TRUST_DOMAIN}"
 handoff = "handoff"
@@ -326,8 +313,8 @@ state_directory = "state"
 audit_directory = "audit"
 
 [listen]
-api = "{api}"
-public = "{public}"
+api = "127.0.0.1:0"
+public = "127.0.0.1:0"
 
 [token]
 module = "{module}"
@@ -351,6 +338,17 @@ crl_url = "http://pki.example.test/services.crl"
         module = softhsm.module().display(),
         environment = softhsm.configuration().display(),
     )
+}
+
+/// The appliance says where it listens once it does.
+fn read_listening(path: &Path) -> Result<Listening, Failure> {
+    let text = fs::read_to_string(path).doing("read listening.json")?;
+    let told: Value = serde_json::from_str(&text).doing("read listening.json")?;
+    let address = |name: &str| {
+        let text = told[name].as_str().unwrap_or_default();
+        text.parse().doing(format_args!("read {name:?} of listening.json"))
+    };
+    Ok(Listening { api: address("api")?, public: address("public")? })
 }
 
 /// Gets a path of the public listener, as text with the head.

@@ -130,12 +130,12 @@ impl Daemon {
         Ok(Self { name: name.to_owned(), child, log: log.to_owned() })
     }
 
-    /// Waits until `ready` says so of what the program has written.
+    /// Waits until `ready` says so of what the program has written, or of anything else.
     ///
     /// # Errors
     ///
     /// The program ended or the time is over: the failure holds what it wrote.
-    pub fn wait_for_log(
+    pub fn wait_until(
         &mut self,
         deadline: Duration,
         ready: impl Fn(&str) -> bool,

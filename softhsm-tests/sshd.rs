@@ -80,7 +80,7 @@ impl Sshd {
     /// The file cannot be read.
     pub fn host_public_key(&self) -> Result<String, Failure> {
         let path = self.host_key.with_extension("pub");
-        Ok(fs::read_to_string(&path).doing(format_args!("read {}", path.display()))?)
+        fs::read_to_string(&path).doing(format_args!("read {}", path.display()))
     }
 
     /// Waits until the log says something.
@@ -89,7 +89,7 @@ impl Sshd {
     ///
     /// It does not say it within ten seconds.
     pub fn wait_for_log(&mut self, text: &str) -> Result<(), Failure> {
-        self.daemon.wait_for_log(Duration::from_secs(10), |log| log.contains(text))
+        self.daemon.wait_until(Duration::from_secs(10), |log| log.contains(text))
     }
 
     /// What sshd has logged.
@@ -110,7 +110,7 @@ fn listen(directory: &Path, configuration: &str, port: u16) -> Result<Option<Dae
     command.args(["-D", "-e", "-f"]).arg(&file);
     let mut daemon = Daemon::start("sshd", &mut command, &log)?;
     let (listening, taken) = (format!("Server listening on 127.0.0.1 port {port}"), in_use(port));
-    daemon.wait_for_log(Duration::from_secs(20), |log| {
+    daemon.wait_until(Duration::from_secs(20), |log| {
         log.contains(&listening) || log.contains(&taken)
     })?;
     let taken = daemon.log()?.contains(&taken);
