@@ -54,6 +54,7 @@ impl Client {
             .referer(false)
             .connect_timeout(CONNECT_TIMEOUT)
             .read_timeout(READ_TIMEOUT)
+            .pool_idle_timeout(IDLE_TIMEOUT)
             .user_agent(concat!("chancery/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|error| Error::Identity(IdentityError::Tls(error.to_string())))?;
@@ -335,3 +336,5 @@ const JSON: &str = "application/json";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest silence of a server that is at work on a request.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
+/// Shorter than the server's, so that no request is sent into a connection that it is closing.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
