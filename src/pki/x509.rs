@@ -21,6 +21,7 @@ use x509_cert::ext::{
     pkix::{BasicConstraints, KeyUsage, SubjectKeyIdentifier},
 };
 
+pub use algorithm::encode_signature;
 pub use certificate::Certificate;
 pub use profile::Profile;
 

@@ -28,7 +28,7 @@ pub(crate) fn scheme(identifier_der: &[u8]) -> Option<SignatureScheme> {
 
 /// A signature value as it stands in the BIT STRING: ECDSA as `SEQUENCE { r, s }` (RFC 5758
 /// section 3.2), the others as they are.
-pub(crate) fn encode_signature(scheme: SignatureScheme, signature: &Signature) -> Vec<u8> {
+pub fn encode_signature(scheme: SignatureScheme, signature: &Signature) -> Vec<u8> {
     match scheme {
         SignatureScheme::EcdsaP256Sha256 | SignatureScheme::EcdsaP384Sha384 => {
             let (r, s) = signature.0.split_at(signature.0.len() / 2);
