@@ -4,9 +4,24 @@
 //! the intent down, has it signed, seals, records, and only then is there something to answer.
 
 pub mod authority;
+pub mod check;
 pub mod config;
 pub mod ledger;
+pub mod operator;
 pub mod policy;
 pub mod service;
 pub mod signing;
+pub mod start;
 pub mod worker;
+
+/// An error with its sources, in one line: `cannot read rules: permission denied`.
+pub fn describe(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}

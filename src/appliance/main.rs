@@ -1,2 +1,290 @@
-//! Stub.
-fn main() {}
+//! `chanceryd`: the signing appliance.
+
+use std::{
+    fmt::Display,
+    fs,
+    io::{self, Write},
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+};
+
+use appliance::{
+    check::check,
+    config::{Config, ConfigError, Overrides},
+    describe, operator,
+    operator::OperatorError,
+    service::{ServeError, Signal, serve},
+    signing::SigningError,
+    start::StartError,
+};
+use clap::{Parser, Subcommand, ValueEnum};
+use pki::{clock::SystemClock, token::TokenError};
+use tokio::{
+    runtime::Runtime,
+    signal::unix::{SignalKind, signal},
+    sync::mpsc,
+};
+use tracing_subscriber::{EnvFilter, fmt, prelude::*};
+
+/// Signs certificates with keys that stay in a PKCS#11 token.
+#[derive(Debug, Parser)]
+#[command(name = "chanceryd", version, about, max_term_width = 100)]
+struct Arguments {
+    /// How to write the log, which goes to standard error.
+    #[arg(long, value_enum, global = true, default_value_t = LogFormat::Text)]
+    log_format: LogFormat,
+    /// What to log: error, warn, info, debug, or a filter such as appliance=debug.
+    #[arg(long, global = true, default_value = "info", value_name = "FILTER")]
+    log: EnvFilter,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum LogFormat {
+    Json,
+    Text,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Reads a configuration with all that it names, and says everything that is wrong.
+    Check {
+        /// The configuration file.
+        file: PathBuf,
+        #[command(flatten)]
+        overrides: Overrides,
+    },
+    /// Gives operators their certificates, on this machine.
+    #[command(subcommand)]
+    Operator(OperatorCommand),
+    /// Serves. SIGHUP reads the rules anew, SIGTERM ends it in order.
+    Serve {
+        /// The configuration file.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        #[command(flatten)]
+        overrides: Overrides,
+    },
+    /// The process that loads the PKCS#11 module; started by the others.
+    #[command(hide = true)]
+    TokenWorker,
+}
+
+#[derive(Debug, Subcommand)]
+enum OperatorCommand {
+    /// Issues a client certificate for spiffe://TRUST-DOMAIN/operator/NAME, valid for 7 days.
+    Add {
+        /// The operator's name.
+        name: String,
+        /// PEM certificate signing request; it gives the key and nothing else.
+        #[arg(long, value_name = "FILE")]
+        csr: PathBuf,
+        /// The configuration file.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// Where to write the certificate with its chain, as PEM; standard output unless given.
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+        #[command(flatten)]
+        overrides: Overrides,
+    },
+}
+
+/// Exit status for what a person has to mend before another start can help (EX_CONFIG of
+/// sysexits.h): systemd must not start again on it, above all after a refused PIN.
+const EX_CONFIG: u8 = 78;
+
+fn main() -> ExitCode {
+    let Arguments { log_format, log, command } = Arguments::parse();
+    if matches!(command, Command::TokenWorker) {
+        return appliance::worker::main();
+    }
+    start_log(log_format, log);
+    let done = match command {
+        Command::Check { file, overrides } => run_check(&file, overrides),
+        Command::Operator(OperatorCommand::Add { name, csr, config, out, overrides }) => {
+            add_operator(&name, &csr, &config, out.as_deref(), overrides)
+        }
+        Command::Serve { config, overrides } => run_server(&config, overrides),
+        Command::TokenWorker => Ok(()),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+/// What went wrong, what to do about it, and the exit status.
+#[derive(Debug)]
+struct Failure {
+    errors: Vec<(String, Option<String>)>,
+    status: u8,
+}
+
+impl Failure {
+    fn new(status: u8, what: impl Display, hint: Option<&str>) -> Self {
+        Self { errors: vec![(what.to_string(), hint.map(str::to_owned))], status }
+    }
+
+    fn report(self) -> ExitCode {
+        let mut terminal = io::stderr().lock();
+        for (what, hint) in self.errors {
+            // Nobody is left to be told that this cannot be written.
+            let _ = writeln!(terminal, "error: {what}");
+            if let Some(hint) = hint {
+                let _ = writeln!(terminal, "\nhint: {hint}");
+            }
+        }
+        ExitCode::from(self.status)
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        Self::new(EX_CONFIG, &error, error.hint.as_deref())
+    }
+}
+
+impl From<StartError> for Failure {
+    fn from(error: StartError) -> Self {
+        let (status, hint) = match &error {
+            StartError::Signing(SigningError::Token(TokenError::Pin { .. })) => (
+                EX_CONFIG,
+                Some(
+                    "put the right PIN into token.pin_file before you start again: each start \
+                      with a wrong one is a try, and tokens lock after a few",
+                ),
+            ),
+            StartError::Signing(SigningError::Token(_)) => {
+                (EX_CONFIG, Some("check token.module, token.label and the ceremony's hand-off"))
+            }
+            StartError::Signing(_) => {
+                (1, Some("see whether the token is plugged in and reachable"))
+            }
+            StartError::Ledger(_) => (1, Some("see to the state and audit directories")),
+            StartError::Authority(_)
+            | StartError::Handoff(_)
+            | StartError::Rules(_)
+            | StartError::TokenLabel { .. } => {
+                (EX_CONFIG, Some("run chanceryd check FILE, which lists all that is wrong"))
+            }
+        };
+        Self::new(status, describe(&error), hint)
+    }
+}
+
+impl From<ServeError> for Failure {
+    fn from(error: ServeError) -> Self {
+        match error {
+            ServeError::Start(error) => error.into(),
+            ServeError::Listen { .. } => Self::new(
+                1,
+                describe(&error),
+                Some("choose another address in [listen], or port 0 for a free one"),
+            ),
+            error => Self::new(1, describe(&error), None),
+        }
+    }
+}
+
+fn run_check(file: &Path, overrides: Overrides) -> Result<(), Failure> {
+    let errors = check(file, overrides, credentials().as_deref());
+    if errors.is_empty() {
+        return write_out(&format!("{} is valid\n", file.display()));
+    }
+    let errors = errors.into_iter().map(|error| (error.to_string(), error.hint)).collect();
+    Err(Failure { errors, status: EX_CONFIG })
+}
+
+fn run_server(file: &Path, overrides: Overrides) -> Result<(), Failure> {
+    let config = Config::read(file, overrides, credentials().as_deref())?;
+    warn_of_root();
+    runtime()?.block_on(async {
+        let signals = signals().map_err(|error| Failure::new(1, error, None))?;
+        Ok(serve(config, Arc::new(SystemClock), signals).await?)
+    })
+}
+
+fn add_operator(
+    name: &str,
+    csr: &Path,
+    file: &Path,
+    out: Option<&Path>,
+    overrides: Overrides,
+) -> Result<(), Failure> {
+    let config = Config::read(file, overrides, credentials().as_deref())?;
+    let csr_pem = fs::read_to_string(csr).map_err(|error| {
+        Failure::new(1, format!("cannot read {}: {error}", csr.display()), None)
+    })?;
+    let adding = operator::add(&config, Arc::new(SystemClock), name, &csr_pem);
+    let pem = runtime()?.block_on(adding).map_err(|error| match error {
+        OperatorError::Start(error) => error.into(),
+        error => Failure::new(1, describe(&error), None),
+    })?;
+    match out {
+        None => write_out(&pem),
+        Some(path) => fs::write(path, pem).map_err(|error| {
+            Failure::new(
+                1,
+                format!(
+                    "the certificate was issued, but cannot be written to {}: {error}",
+                    path.display()
+                ),
+                Some("issue another one; operators see this one with chancery list"),
+            )
+        }),
+    }
+}
+
+/// SIGHUP and SIGTERM (or Ctrl-C), as the service takes them.
+fn signals() -> io::Result<mpsc::Receiver<Signal>> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let (sender, receiver) = mpsc::channel(4);
+    tokio::spawn(async move {
+        loop {
+            let signal = tokio::select! {
+                _ = hangup.recv() => Signal::Reload,
+                _ = interrupt.recv() => Signal::Stop,
+                _ = terminate.recv() => Signal::Stop,
+            };
+            if sender.send(signal).await.is_err() {
+                return;
+            }
+        }
+    });
+    Ok(receiver)
+}
+
+fn runtime() -> Result<Runtime, Failure> {
+    Runtime::new().map_err(|error| Failure::new(1, format!("cannot start: {error}"), None))
+}
+
+fn start_log(format: LogFormat, filter: EnvFilter) {
+    let registry = tracing_subscriber::registry().with(filter);
+    match format {
+        LogFormat::Json => registry.with(fmt::layer().json().with_writer(io::stderr)).init(),
+        LogFormat::Text => registry.with(fmt::layer().with_writer(io::stderr)).init(),
+    }
+}
+
+/// Where systemd gives credentials (systemd.exec(5), LoadCredential=).
+fn credentials() -> Option<PathBuf> {
+    std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from)
+}
+
+fn warn_of_root() {
+    if rustix::process::geteuid().is_root() {
+        tracing::warn!("running as root; run chanceryd as a user of its own");
+    }
+}
+
+fn write_out(text: &str) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())
+        .and_then(|()| out.flush())
+        .map_err(|error| Failure::new(1, format!("cannot write to standard output: {error}"), None))
+}

@@ -1,1 +1,341 @@
 //! Listeners, TLS, callers, and the endpoints.
+//!
+//! A connection takes a straight line too: a place is taken ([`slots`]), TLS shows who is there
+//! ([`tls`], [`caller`]), HTTP/1.1 is served within its limits ([`connection`]), and each request
+//! is read, performed and answered ([`api`], [`batch`]). What goes wrong becomes an answer in one
+//! place ([`problem`]).
+
+mod answer;
+mod api;
+mod batch;
+mod body;
+mod caller;
+mod connection;
+mod metrics;
+mod openapi;
+mod problem;
+mod public;
+mod slots;
+mod stall;
+mod tls;
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use pki::{clock::Clock, names::DnsName, x509};
+use thiserror::Error;
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio_rustls::TlsAcceptor;
+
+pub use self::tls::TlsError;
+use self::{
+    caller::Peer,
+    connection::{Connection, HANDSHAKE_PATIENCE, Listener},
+    public::Public,
+    tls::OwnCertificate,
+};
+use crate::{
+    authority::Authority,
+    config::Config,
+    ledger::{Event, Ledger, LedgerError},
+    policy::{Rules, RulesError},
+    signing::{Signing, State},
+    start::{StartError, Started},
+};
+
+/// The most connections to each listener, however many file descriptors there are: each costs
+/// memory.
+const API_CONNECTIONS: u64 = 2_048;
+const PUBLIC_CONNECTIONS: u64 = 512;
+
+/// File descriptors that are no connections: ledger, audit log, token worker, sockets that are
+/// being closed.
+const RESERVED_FILES: u64 = 128;
+
+/// What the appliance is told while it runs.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Signal {
+    /// Read the rules anew.
+    Reload,
+    /// Stop accepting, finish what is in flight, end.
+    Stop,
+}
+
+/// The service cannot start, or had to stop.
+#[derive(Debug, Error)]
+pub enum ServeError {
+    /// An audit record cannot be written.
+    #[error("the start cannot be recorded")]
+    Ledger(#[from] LedgerError),
+    /// A listener cannot be bound.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// The metrics cannot be set up.
+    #[error("the metrics cannot be set up")]
+    Metrics(#[from] metrics_exporter_prometheus::BuildError),
+    /// Ledger, token or authority cannot be stood up.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// The file that says where it listens cannot be written.
+    #[error("cannot write {path}")]
+    State {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// TLS cannot be stood up.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+}
+
+/// Serves until it is told to stop. Once it listens, `listening.json` in the state directory says
+/// where, and systemd is told.
+///
+/// # Errors
+///
+/// It cannot start; see [`ServeError`].
+pub async fn serve(
+    config: Config,
+    clock: Arc<dyn Clock>,
+    mut signals: mpsc::Receiver<Signal>,
+) -> Result<(), ServeError> {
+    // 1 What is needed: rules, ledger, token, authority.
+    let metrics = metrics::recorder()?;
+    let started = Started::new(&config, clock).await?;
+    let rules_digest = started.rules_digest.clone();
+    let service = Arc::new(Service::new(&config, started).await?);
+    let tls = tls::server_config(
+        &service.authorities,
+        &config.tls,
+        service.own_certificate.clone(),
+        service.clock.clone(),
+    )?;
+    service.ledger.record(Event::RulesLoaded { digest: rules_digest }).await?;
+    let version = env!("CARGO_PKG_VERSION").to_owned();
+    service.ledger.record(Event::Started { version }).await?;
+
+    // 2 Listen, and say so.
+    let (stop, stopping) = watch::channel(false);
+    let room = room();
+    let api = listen("api", config.listen.api, room.0, &stopping).await?;
+    let public = listen("public", config.listen.public, room.1, &stopping).await?;
+    let slots = [("api", api.slots()), ("public", public.slots())];
+    announce(&config.state_directory, &api, &public)?;
+
+    // 3 Serve.
+    let fresh = tokio::spawn(keep_fresh(service.clone(), config.tls.clone()));
+    let upkeep = tokio::spawn(keep_tidy(metrics.clone()));
+    let acceptor = TlsAcceptor::from(tls);
+    let public_desk = Arc::new(Public::new(service.clone(), metrics, slots));
+    let api = tokio::spawn(api.run({
+        let service = service.clone();
+        move |connection| serve_api(service.clone(), acceptor.clone(), connection)
+    }));
+    let public =
+        tokio::spawn(public.run(move |connection| serve_public(public_desk.clone(), connection)));
+    while let Some(signal) = signals.recv().await {
+        match signal {
+            Signal::Reload => service.reload(&config.rules).await,
+            Signal::Stop => break,
+        }
+    }
+
+    // 4 Stop.
+    notify(&[sd_notify::NotifyState::Stopping]);
+    tracing::info!("stopping");
+    let _ = stop.send(true);
+    let _ = tokio::join!(api, public);
+    fresh.abort();
+    upkeep.abort();
+    if let Err(error) = service.ledger.record(Event::Stopped {}).await {
+        tracing::error!(%error, "the stop cannot be recorded");
+    }
+    Ok(())
+}
+
+/// What every request needs.
+struct Service {
+    authorities: ::api::Authorities,
+    authority: Authority,
+    batch_windows: Semaphore,
+    /// PEM of the CA certificates that go with a certificate, by issuer.
+    chains: BTreeMap<String, Vec<String>>,
+    clock: Arc<dyn Clock>,
+    ledger: Ledger,
+    own_certificate: Arc<OwnCertificate>,
+    signing: Signing,
+    trust_domain: DnsName,
+}
+
+impl Service {
+    async fn new(config: &Config, started: Started) -> Result<Self, TlsError> {
+        let Started { authority, clock, ledger, signing, .. } = started;
+        let authorities = authority.authorities();
+        let chains = authorities.authorities.iter().filter_map(|found| match found {
+            ::api::Authority::X509 { name, .. } => {
+                let chain = authority.chain(name).iter().map(|der| x509::to_pem(der)).collect();
+                Some((name.clone(), chain))
+            }
+            _ => None,
+        });
+        Ok(Self {
+            chains: chains.collect(),
+            own_certificate: OwnCertificate::issue(&authority, &config.tls).await?,
+            authorities,
+            authority,
+            batch_windows: Semaphore::new(batch::ALL_WINDOWS),
+            clock,
+            ledger,
+            signing,
+            trust_domain: config.trust_domain.clone(),
+        })
+    }
+
+    /// What is missing to sign; empty when nothing is.
+    fn reasons(&self) -> Vec<String> {
+        let mut reasons = Vec::new();
+        match &*self.signing.state() {
+            State::Up => {}
+            State::Starting => reasons.push("the token is being opened".to_owned()),
+            State::Down(what) => reasons.push(format!("the token is down: {what}")),
+        }
+        if !self.ledger.healthy() {
+            reasons.push("ledger or audit log cannot be written".to_owned());
+        }
+        if self.own_certificate.not_after().is_none_or(|end| end < self.clock.now()) {
+            reasons.push("the appliance's own TLS certificate has expired".to_owned());
+        }
+        reasons
+    }
+
+    /// Takes new rules if the whole set is valid and its loading is recorded; else the old stay.
+    async fn reload(&self, directory: &Path) {
+        match self.read_rules(directory).await {
+            Ok(digest) => tracing::info!(digest, "the rules were read anew"),
+            Err(error) => tracing::error!(
+                error = crate::describe(&*error),
+                "the new rules are refused; the ones before stay in force"
+            ),
+        }
+    }
+
+    async fn read_rules(&self, directory: &Path) -> Result<String, Box<dyn std::error::Error>> {
+        let directory = directory.to_owned();
+        let read = tokio::task::spawn_blocking(move || Rules::read(&directory)).await?;
+        let rules = read.and_then(|rules: Rules| rules.bind(self.authority.handoff()));
+        let rules = rules.map_err(Box::<RulesError>::new)?;
+        let digest = rules.digest().to_owned();
+        self.ledger.record(Event::RulesLoaded { digest: digest.clone() }).await?;
+        self.authority.set_rules(rules);
+        Ok(digest)
+    }
+}
+
+async fn serve_api(service: Arc<Service>, acceptor: TlsAcceptor, connection: Connection) {
+    let stop = connection.stop();
+    let Connection { stream, peer: address, slot, .. } = connection;
+    let stream = match tokio::time::timeout(HANDSHAKE_PATIENCE, acceptor.accept(stream)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => {
+            metrics::handshake_failed("refused");
+            tracing::info!(peer = %address, %error, "a TLS handshake failed");
+            return;
+        }
+        Err(_) => return metrics::handshake_failed("timeout"),
+    };
+    let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
+    // TLS lets nobody in without a certificate; if it did, there would be no caller.
+    let Some(certificate) = certificates.first() else { return };
+    let peer = Arc::new(Peer::new(certificate, &service.trust_domain));
+    if !slot.identify(peer.fingerprint) {
+        tracing::info!(peer = %address, "one client has a quarter of all connections");
+        return;
+    }
+    Connection::serve(address, stream, stop, |request| {
+        let (service, peer, in_flight) = (service.clone(), peer.clone(), slot.begin());
+        async move { api::answer(&service, &peer, in_flight, request).await }
+    })
+    .await;
+}
+
+async fn serve_public(public: Arc<Public>, connection: Connection) {
+    let stop = connection.stop();
+    let Connection { stream, peer, slot, .. } = connection;
+    Connection::serve(peer, stream, stop, |request| {
+        let _in_flight = slot.begin();
+        std::future::ready(public.answer(&request))
+    })
+    .await;
+}
+
+async fn listen(
+    name: &'static str,
+    address: SocketAddr,
+    capacity: usize,
+    stop: &watch::Receiver<bool>,
+) -> Result<Listener, ServeError> {
+    Listener::bind(name, address, capacity, stop.clone())
+        .await
+        .map_err(|source| ServeError::Listen { address, source })
+}
+
+async fn keep_fresh(service: Arc<Service>, tls: crate::config::Tls) {
+    service.own_certificate.keep_fresh(&service.authority, &tls, &*service.clock).await;
+}
+
+async fn keep_tidy(recorder: metrics_exporter_prometheus::PrometheusHandle) {
+    loop {
+        tokio::time::sleep(metrics::UPKEEP).await;
+        recorder.run_upkeep();
+    }
+}
+
+/// Places for connections to the API and to the public listener: as many as file descriptors
+/// allow, after the limit was raised as far as it may be.
+fn room() -> (usize, usize) {
+    let mut limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = rustix::process::setrlimit(rustix::process::Resource::Nofile, limit) {
+        tracing::warn!(%error, "the limit of open files cannot be raised");
+    }
+    let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let places = files.unwrap_or(u64::MAX).saturating_sub(RESERVED_FILES).max(8);
+    let api = (places / 4 * 3).min(API_CONNECTIONS);
+    let public = (places / 4).min(PUBLIC_CONNECTIONS);
+    let count = |places| usize::try_from(places).unwrap_or(8);
+    (count(api), count(public))
+}
+
+/// Says where it listens: to whoever looks into the state directory, and to systemd.
+fn announce(directory: &Path, api: &Listener, public: &Listener) -> Result<(), ServeError> {
+    let path = directory.join("listening.json");
+    let write = || {
+        let (api, public) = (api.address()?, public.address()?);
+        let text = serde_json::json!({ "api": api, "public": public }).to_string();
+        let unfinished = directory.join("listening.json.new");
+        fs::write(&unfinished, text)?;
+        fs::rename(&unfinished, &path)?;
+        tracing::info!(%api, %public, "listening");
+        Ok(())
+    };
+    write().map_err(|source| ServeError::State { path: path.clone(), source })?;
+    notify(&[sd_notify::NotifyState::Ready]);
+    Ok(())
+}
+
+fn notify(state: &[sd_notify::NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        tracing::warn!(%error, "systemd cannot be told");
+    }
+}

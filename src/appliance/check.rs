@@ -1,0 +1,122 @@
+//! `chanceryd check`: everything that can be found wrong without the token, at once.
+
+use std::path::Path;
+
+use pki::{handoff::Handoff, secret::Secret};
+
+use crate::{
+    config::{Config, ConfigError, Overrides, Source},
+    describe,
+    policy::{Rules, RulesError},
+};
+
+/// Reads the configuration and all that it names, and says everything that is wrong; nothing is
+/// when it is empty. The token is not touched.
+pub fn check(path: &Path, overrides: Overrides, credentials: Option<&Path>) -> Vec<ConfigError> {
+    let config = match Config::read(path, overrides, credentials) {
+        Ok(config) => config,
+        Err(error) => return vec![error],
+    };
+    match Source::read(path) {
+        Ok(source) => Check { source, config, errors: Vec::new() }.all(),
+        Err(error) => vec![error],
+    }
+}
+
+struct Check {
+    source: Source,
+    config: Config,
+    errors: Vec<ConfigError>,
+}
+
+impl Check {
+    fn all(mut self) -> Vec<ConfigError> {
+        self.token();
+        self.directories();
+        let handoff = Handoff::read(&self.config.handoff);
+        match &handoff {
+            Ok(handoff) => self.authorities(handoff),
+            Err(error) => self.add(&["handoff"], describe(error), "run chancery-ceremony"),
+        }
+        self.rules(handoff.ok().as_ref());
+        self.errors
+    }
+
+    fn token(&mut self) {
+        let token = self.config.token.clone();
+        if !token.module.is_file() {
+            let what = format!("{} is not there", token.module.display());
+            self.add(&["token", "module"], what, "install the token's PKCS#11 module");
+        }
+        // Reading a PIN is no try: the token does not hear of it.
+        if let Err(error) = Secret::from_file(&token.pin_file) {
+            let what = format!("{}: {error}", token.pin_file.display());
+            self.add(&["token", "pin_file"], what, "write the PIN there, readable by chanceryd");
+        }
+    }
+
+    fn directories(&mut self) {
+        let directories = [
+            ("state_directory", self.config.state_directory.clone()),
+            ("audit_directory", self.config.audit_directory.clone()),
+        ];
+        for (key, directory) in directories {
+            if directory.exists() && !directory.is_dir() {
+                let what = format!("{} is no directory", directory.display());
+                self.add(&[key], what, "name a directory; it is made if it is not there");
+            }
+        }
+    }
+
+    fn authorities(&mut self, handoff: &Handoff) {
+        let token = &self.config.token.label;
+        if *token != handoff.token.label {
+            let what = format!("the ceremony's token is {:?}", handoff.token.label);
+            self.add(&["token", "label"], what, "name the token of the hand-off");
+        }
+        let online = |name: &str| handoff.x509.get(name).is_some_and(|authority| authority.online);
+        let tls = self.config.tls.clone();
+        let hint = format!("the hand-off has {}", names(handoff));
+        if !online(&tls.issuer) {
+            let what = format!("there is no X.509 authority {:?} that is online", tls.issuer);
+            self.add(&["tls", "issuer"], what, &hint);
+        }
+        for name in tls.client_authorities.iter().filter(|name| !online(name)) {
+            let what = format!("there is no X.509 authority {name:?} that is online");
+            self.add(&["tls", "client_authorities"], what, &hint);
+        }
+        let published: Vec<_> = self.config.publication.keys().cloned().collect();
+        for name in published.iter().filter(|name| !online(name)) {
+            let what = "there is no such X.509 authority that is online".to_owned();
+            self.add(&["publication", name], what, &hint);
+        }
+    }
+
+    fn rules(&mut self, handoff: Option<&Handoff>) {
+        let rules = Rules::read(&self.config.rules);
+        let bound = match (rules, handoff) {
+            (Ok(rules), Some(handoff)) => rules.bind(handoff).map(drop),
+            (rules, _) => rules.map(drop),
+        };
+        match bound {
+            Ok(()) => {}
+            Err(RulesError::Invalid { path, what }) => {
+                self.errors.push(ConfigError { path: path.into(), line: None, what, hint: None })
+            }
+            Err(error) => {
+                let hint = "roles name authorities and keys of the hand-off";
+                self.add(&["rules"], describe(&error), hint);
+            }
+        }
+    }
+
+    fn add(&mut self, keys: &[&str], what: String, hint: &str) {
+        let error = self.source.error(keys, what);
+        self.errors.push(ConfigError { hint: Some(hint.to_owned()), ..error });
+    }
+}
+
+fn names(handoff: &Handoff) -> String {
+    let online = handoff.x509.iter().filter(|(_, authority)| authority.online);
+    online.map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ")
+}

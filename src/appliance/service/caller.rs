@@ -1,0 +1,74 @@
+use api::{Problem, ProblemKind};
+use jiff::Timestamp;
+use pki::{clock::Clock, names::DnsName, x509::Certificate};
+use rustls_pki_types::CertificateDer;
+use sha2::{Digest, Sha256};
+
+use super::slots::Fingerprint;
+use crate::policy::Caller;
+
+/// Who is at the other end of a connection: found once, from the certificate of its handshake.
+#[derive(Clone, Debug)]
+pub(super) struct Peer {
+    caller: Result<Caller, Problem>,
+    /// The last second of the certificate's validity.
+    not_after: Timestamp,
+    /// SHA-256 of the certificate.
+    pub(super) fingerprint: Fingerprint,
+}
+
+impl Peer {
+    /// Reads a client certificate whose path was verified by TLS.
+    pub(super) fn new(certificate: &CertificateDer<'_>, trust_domain: &DnsName) -> Self {
+        let fingerprint = Sha256::digest(certificate).into();
+        match Certificate::from_der(certificate) {
+            Ok(certificate) => Self {
+                caller: caller(&certificate, trust_domain),
+                not_after: certificate.not_after(),
+                fingerprint,
+            },
+            Err(error) => Self {
+                caller: Err(nobody(error.to_string())),
+                not_after: Timestamp::MIN,
+                fingerprint,
+            },
+        }
+    }
+
+    /// The caller, as long as its certificate is valid: a connection may outlive it.
+    pub(super) fn caller(&self, clock: &dyn Clock) -> Result<&Caller, Problem> {
+        let caller = self.caller.as_ref().map_err(Clone::clone)?;
+        if clock.now() > self.not_after {
+            return Err(Problem::new(ProblemKind::Denied, "the client certificate has expired")
+                .with_reason("certificate-expired")
+                .with_hint("connect again with a new certificate"));
+        }
+        Ok(caller)
+    }
+}
+
+/// Whether this caller sees what belongs to others.
+pub(super) fn is_operator(caller: &Caller) -> bool {
+    caller.id.path().starts_with("/operator/")
+}
+
+/// `spiffe://<trust domain>/{user,bot,host,service,operator}/…`, and nothing else.
+fn caller(certificate: &Certificate, trust_domain: &DnsName) -> Result<Caller, Problem> {
+    let id = certificate
+        .spiffe_id()
+        .ok_or_else(|| nobody("the client certificate has no SPIFFE id".to_owned()))?;
+    if id.trust_domain() != trust_domain.as_str() {
+        return Err(nobody(format!("{id} is not of the trust domain {trust_domain}")));
+    }
+    let kind = id.path().trim_start_matches('/').split_once('/').map(|(kind, _)| kind);
+    match kind {
+        Some("bot" | "host" | "operator" | "service" | "user") => Ok(Caller { id }),
+        _ => Err(nobody(format!("{id} is no user, bot, host, service or operator"))),
+    }
+}
+
+fn nobody(detail: String) -> Problem {
+    Problem::new(ProblemKind::Denied, detail)
+        .with_reason("unknown-caller")
+        .with_hint("connect with a client certificate for spiffe://TRUST-DOMAIN/user/NAME or alike")
+}

@@ -1,0 +1,262 @@
+//! The description of the API (OpenAPI 3.1): the types describe themselves, and one table says
+//! where they go.
+
+use api::{
+    Authorities, Authority, BatchItem, BatchOutcome, BatchResult, CertificatePage,
+    CertificateRecord, IDEMPOTENCY_KEY, Issued, ListQuery, NDJSON, Operation, PROBLEM_JSON,
+    Problem, ProblemKind, SignRequest, Signed, SmartcardRequest, SshHostRequest, SshUserRequest,
+    X509Request,
+};
+use utoipa::{
+    OpenApi,
+    openapi::{
+        self, Content, HttpMethod, Ref, Required, Response,
+        path::{OperationBuilder, Parameter, ParameterBuilder, ParameterIn},
+        request_body::RequestBodyBuilder,
+        response::ResponseBuilder,
+        schema::{ObjectBuilder, Type},
+    },
+};
+
+/// The whole document.
+pub(super) fn document() -> openapi::OpenApi {
+    let mut document = Document::openapi();
+    for path in PATHS {
+        let method = if path.request.is_some() { HttpMethod::Post } else { HttpMethod::Get };
+        document.paths.add_path_operation(path.path, vec![method], path.operation());
+    }
+    document
+}
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Chancery",
+        description = "Signs what its rules allow. /v1 is on the listener that asks for a client \
+                       certificate, the rest on the public one. Errors are problems (RFC 9457)."
+    ),
+    components(schemas(
+        Authorities,
+        Authority,
+        BatchItem,
+        BatchOutcome,
+        BatchResult,
+        CertificatePage,
+        CertificateRecord,
+        Issued,
+        ListQuery,
+        Operation,
+        Problem,
+        SignRequest,
+        Signed,
+        SmartcardRequest,
+        SshHostRequest,
+        SshUserRequest,
+        X509Request
+    ))
+)]
+struct Document;
+
+/// One method of one path.
+struct Path {
+    path: &'static str,
+    summary: &'static str,
+    /// Media type and schema of the body.
+    request: Option<(&'static str, &'static str)>,
+    status: &'static str,
+    /// Media type and schema of the answer; without a schema it is text or bytes.
+    answer: (&'static str, Option<&'static str>),
+    problems: &'static [ProblemKind],
+}
+
+const JSON: &str = "application/json";
+const PEM: &str = "application/x-pem-file";
+
+const ABSENT: &[ProblemKind] = &[ProblemKind::MethodNotAllowed, ProblemKind::NotFound];
+
+const READING: &[ProblemKind] = &[
+    ProblemKind::BadRequest,
+    ProblemKind::Denied,
+    ProblemKind::Internal,
+    ProblemKind::MethodNotAllowed,
+    ProblemKind::NotFound,
+    ProblemKind::Unavailable,
+];
+
+const PATHS: &[Path] = &[
+    operation("/v1/issue/smartcard", "Issues a smart-card logon certificate", "SmartcardRequest"),
+    operation("/v1/issue/ssh-host", "Issues an SSH host certificate", "SshHostRequest"),
+    operation("/v1/issue/ssh-user", "Issues an SSH user certificate", "SshUserRequest"),
+    operation("/v1/issue/x509", "Issues a TLS or KDC certificate", "X509Request"),
+    Path {
+        status: "200",
+        answer: (JSON, Some("Signed")),
+        ..operation("/v1/sign", "Signs a digest with a key that is no CA's", "SignRequest")
+    },
+    Path {
+        request: Some((NDJSON, "BatchItem")),
+        status: "200",
+        answer: (NDJSON, Some("BatchResult")),
+        ..operation("/v1/batch", "Performs each line; answers in their order", "BatchItem")
+    },
+    reading("/v1/authorities", "The authorities", (JSON, Some("Authorities"))),
+    reading("/v1/certificates", "Lists certificates", (JSON, Some("CertificatePage"))),
+    reading(
+        "/v1/certificates/{issuer}/{serial}",
+        "One certificate",
+        (JSON, Some("CertificateRecord")),
+    ),
+    public("/authorities", "The authorities", (JSON, Some("Authorities"))),
+    public("/authorities/{name}.chain.pem", "CA certificates up to the root", (PEM, None)),
+    public("/authorities/{name}.der", "A CA certificate", ("application/pkix-cert", None)),
+    public("/authorities/{name}.pem", "A CA certificate, or a raw key's public half", (PEM, None)),
+    public("/authorities/{name}.pub", "An SSH CA's public key line", ("text/plain", None)),
+    public("/healthz", "Whether the process answers", ("text/plain", None)),
+    public("/metrics", "Metrics for Prometheus", ("text/plain", None)),
+    public("/openapi.json", "This document", (JSON, None)),
+    public("/readyz", "Whether it can sign; 503 with the reasons if not", (JSON, None)),
+];
+
+const fn operation(path: &'static str, summary: &'static str, request: &'static str) -> Path {
+    Path {
+        path,
+        summary,
+        request: Some((JSON, request)),
+        status: "201",
+        answer: (JSON, Some("Issued")),
+        problems: ProblemKind::ALL,
+    }
+}
+
+const fn reading(
+    path: &'static str,
+    summary: &'static str,
+    answer: (&'static str, Option<&'static str>),
+) -> Path {
+    Path { path, summary, request: None, status: "200", answer, problems: READING }
+}
+
+const fn public(
+    path: &'static str,
+    summary: &'static str,
+    answer: (&'static str, Option<&'static str>),
+) -> Path {
+    Path { path, summary, request: None, status: "200", answer, problems: ABSENT }
+}
+
+impl Path {
+    fn operation(&self) -> OperationBuilder {
+        let content = Content::new(self.answer.1.map(Ref::from_schema_name));
+        let answer =
+            ResponseBuilder::new().description(self.summary).content(self.answer.0, content);
+        let mut operation = OperationBuilder::new()
+            .summary(Some(self.summary))
+            .response(self.status, answer)
+            .parameters(Some(self.parameters()));
+        if let Some((media_type, schema)) = self.request {
+            let content = Content::new(Some(Ref::from_schema_name(schema)));
+            let body = RequestBodyBuilder::new()
+                .content(media_type, content)
+                .required(Some(Required::True))
+                .build();
+            operation = operation.request_body(Some(body));
+        }
+        for (status, titles) in statuses(self.problems) {
+            operation = operation.response(status, problem(&titles));
+        }
+        operation
+    }
+
+    fn parameters(&self) -> Vec<Parameter> {
+        let mut parameters: Vec<_> = self
+            .path
+            .split('{')
+            .skip(1)
+            .filter_map(|rest| rest.split_once('}'))
+            .map(|(name, _)| parameter(name, ParameterIn::Path))
+            .collect();
+        if self.request.is_some_and(|(media_type, _)| media_type == JSON) {
+            parameters.push(parameter(IDEMPOTENCY_KEY, ParameterIn::Header));
+        }
+        if self.path == "/v1/certificates" {
+            // The fields of ListQuery.
+            let fields = ["after", "caller", "issuer", "kind", "limit"];
+            parameters.extend(fields.map(|name| parameter(name, ParameterIn::Query)));
+        }
+        parameters
+    }
+}
+
+fn parameter(name: &str, place: ParameterIn) -> Parameter {
+    let required =
+        if matches!(place, ParameterIn::Path) { Required::True } else { Required::False };
+    ParameterBuilder::new()
+        .name(name)
+        .parameter_in(place)
+        .required(required)
+        .schema(Some(ObjectBuilder::new().schema_type(Type::String)))
+        .build()
+}
+
+/// One response for each status: several kinds share one.
+fn statuses(kinds: &[ProblemKind]) -> std::collections::BTreeMap<String, String> {
+    let mut statuses = std::collections::BTreeMap::<String, String>::new();
+    for kind in kinds {
+        let titles = statuses.entry(kind.status().to_string()).or_default();
+        if !titles.is_empty() {
+            titles.push_str("; ");
+        }
+        titles.push_str(kind.title());
+    }
+    statuses
+}
+
+fn problem(titles: &str) -> Response {
+    let content = Content::new(Some(Ref::from_schema_name("Problem")));
+    ResponseBuilder::new().description(titles).content(PROBLEM_JSON, content).build()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use serde_json::Value;
+
+    use super::*;
+
+    #[test]
+    fn every_schema_that_is_named_is_described() {
+        let document = serde_json::to_value(document()).unwrap();
+        let described: BTreeSet<_> =
+            document["components"]["schemas"].as_object().unwrap().keys().cloned().collect();
+        let mut named = BTreeSet::new();
+        references(&document, &mut named);
+        assert!(named.is_subset(&described), "{:?}", named.difference(&described));
+        assert!(named.contains("SshUserRequest") && named.contains("Problem"));
+        assert_eq!(document["paths"].as_object().unwrap().len(), PATHS.len());
+    }
+
+    #[test]
+    fn the_list_takes_the_fields_of_its_query() {
+        let document = serde_json::to_value(document()).unwrap();
+        let fields = document["components"]["schemas"]["ListQuery"]["properties"].as_object();
+        let parameters = document["paths"]["/v1/certificates"]["get"]["parameters"].as_array();
+        let named = parameters.unwrap().iter().map(|it| it["name"].as_str().unwrap());
+        assert!(named.eq(fields.unwrap().keys().map(String::as_str).collect::<BTreeSet<_>>()));
+    }
+
+    fn references(value: &Value, found: &mut BTreeSet<String>) {
+        match value {
+            Value::Array(values) => values.iter().for_each(|value| references(value, found)),
+            Value::Object(fields) => {
+                for (name, value) in fields {
+                    if let (true, Some(path)) = (name == "$ref", value.as_str()) {
+                        found.insert(path.rsplit('/').next().unwrap().to_owned());
+                    }
+                    references(value, found);
+                }
+            }
+            _ => {}
+        }
+    }
+}

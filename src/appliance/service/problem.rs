@@ -1,0 +1,95 @@
+//! The one place that turns an error into what a client gets to see.
+//!
+//! A client hears what it can mend. What is the appliance's own trouble goes into the log, and
+//! the client hears only that asking again is worth it: such an answer is a 5xx and never a 4xx.
+
+use api::{Problem, ProblemKind};
+
+use crate::{
+    authority::IssueError,
+    ledger::LedgerError,
+    policy::{BadRequest, Denial},
+    signing::SigningError,
+};
+
+impl From<BadRequest> for Problem {
+    fn from(error: BadRequest) -> Self {
+        let kind = match error {
+            BadRequest::Csr(_) | BadRequest::Key(_) => ProblemKind::BadKey,
+            BadRequest::Digest(_) => ProblemKind::BadRequest,
+        };
+        Self::new(kind, error.to_string())
+    }
+}
+
+impl From<IssueError> for Problem {
+    fn from(error: IssueError) -> Self {
+        match error {
+            IssueError::Denied(denial) => denial.into(),
+            IssueError::Ledger(error) => error.into(),
+            IssueError::Lint(refused) => Self::new(ProblemKind::Lint, refused.to_string())
+                .with_reason(refused.rule())
+                .with_hint("ask for other names, another key or a shorter validity"),
+            IssueError::NoIssuer { .. } | IssueError::Random => {
+                tracing::error!(%error, "a granted request cannot be fulfilled");
+                internal()
+            }
+            IssueError::Seal(error) => {
+                tracing::error!(%error, "the token made a wrong signature; it was not released");
+                unavailable("the token made a wrong signature, which was not released")
+            }
+            IssueError::Signing(error) => error.into(),
+        }
+    }
+}
+
+impl From<Denial> for Problem {
+    fn from(denial: Denial) -> Self {
+        Self::new(ProblemKind::Denied, denial.to_string()).with_reason(denial.reason())
+    }
+}
+
+impl From<LedgerError> for Problem {
+    fn from(error: LedgerError) -> Self {
+        match error {
+            LedgerError::IdempotencyConflict { .. } => {
+                Self::new(ProblemKind::IdempotencyConflict, error.to_string())
+                    .with_hint("use a new key for a new request")
+            }
+            LedgerError::Refused(what) => {
+                tracing::error!(%what, "the ledger refused a request that was granted");
+                internal()
+            }
+            LedgerError::Unavailable(what) => {
+                tracing::error!(%what, "the ledger cannot be used");
+                unavailable("the ledger cannot be written; nothing is signed until it can")
+            }
+        }
+    }
+}
+
+impl From<SigningError> for Problem {
+    fn from(error: SigningError) -> Self {
+        match error {
+            SigningError::Busy => unavailable("more is asked for than the token can sign"),
+            SigningError::Down(what) => {
+                tracing::warn!(%what, "the token is not reachable");
+                unavailable("the token is not reachable; it is being opened again")
+            }
+            SigningError::Token(error) => {
+                tracing::error!(%error, "the token refuses to sign");
+                unavailable("the token refuses to sign; an operator has to see to it")
+            }
+        }
+    }
+}
+
+/// The appliance failed, and its log says how.
+pub(super) fn internal() -> Problem {
+    Problem::new(ProblemKind::Internal, "the appliance failed at this request; its log says how")
+}
+
+fn unavailable(detail: &str) -> Problem {
+    Problem::new(ProblemKind::Unavailable, detail)
+        .with_hint("ask again with the same idempotency key")
+}

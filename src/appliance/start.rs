@@ -1,0 +1,81 @@
+//! Stands up what signs: hand-off, rules, ledger, token, authority.
+
+use std::sync::Arc;
+
+use pki::{
+    clock::Clock,
+    handoff::{Handoff, HandoffError},
+    token::KeyRef,
+};
+use thiserror::Error;
+
+use crate::{
+    authority::{Authority, AuthorityError},
+    config::Config,
+    ledger::{Ledger, LedgerError},
+    policy::{Rules, RulesError},
+    signing::{Signing, SigningError},
+};
+
+/// What is there once the appliance can sign.
+pub struct Started {
+    /// Issues what the rules grant.
+    pub authority: Authority,
+    /// The one clock.
+    pub clock: Arc<dyn Clock>,
+    /// The ledger of the state directory.
+    pub ledger: Ledger,
+    /// SHA-256 over the rules, hexadecimal.
+    pub rules_digest: String,
+    /// The token's queue.
+    pub signing: Signing,
+}
+
+/// The appliance cannot start.
+#[derive(Debug, Error)]
+#[expect(missing_docs, reason = "each variant's message says what it is")]
+pub enum StartError {
+    #[error("the authorities cannot be stood up")]
+    Authority(#[from] AuthorityError),
+    #[error("the hand-off of the ceremony cannot be used")]
+    Handoff(#[from] HandoffError),
+    #[error("the ledger cannot be opened")]
+    Ledger(#[from] LedgerError),
+    #[error("the rules cannot be used")]
+    Rules(#[from] RulesError),
+    #[error("the token cannot be used")]
+    Signing(#[from] SigningError),
+    #[error("token.label is {configured:?}, but the ceremony's token is {pinned:?}")]
+    TokenLabel { configured: String, pinned: String },
+}
+
+impl Started {
+    /// Stands everything up; the token comes last, so that a mistake in a file costs no login.
+    ///
+    /// # Errors
+    ///
+    /// See [`StartError`].
+    pub async fn new(config: &Config, clock: Arc<dyn Clock>) -> Result<Self, StartError> {
+        let handoff = Handoff::read(&config.handoff)?;
+        if handoff.token.label != config.token.label {
+            let (configured, pinned) = (config.token.label.clone(), handoff.token.label);
+            return Err(StartError::TokenLabel { configured, pinned });
+        }
+        let rules = Rules::read(&config.rules)?.bind(&handoff)?;
+        let rules_digest = rules.digest().to_owned();
+        let ledger = Ledger::open(&config.state_directory, &config.audit_directory, clock.clone())?;
+        let signing = Signing::start(&config.token, &handoff.token, keys(&handoff)).await?;
+        let authority =
+            Authority::new(config, handoff, rules, ledger.clone(), signing.clone(), clock.clone())?;
+        Ok(Self { authority, clock, ledger, rules_digest, signing })
+    }
+}
+
+/// The keys that the appliance signs with: a root in the same token is none of them.
+fn keys(handoff: &Handoff) -> Vec<KeyRef> {
+    let online = handoff.x509.values().filter(|authority| authority.online);
+    let x509 = online.map(|authority| &authority.key);
+    let ssh = handoff.ssh.values().map(|authority| &authority.key);
+    let others = handoff.raw.values().chain(std::iter::once(&handoff.publication));
+    x509.chain(ssh).chain(others).cloned().collect()
+}
