@@ -186,13 +186,15 @@ impl Client {
         let key = HeaderValue::from_str(&random_key()?).map_err(|error| self.unclear(error))?;
         request.headers_mut().insert(IDEMPOTENCY_KEY, key);
         let deadline = Instant::now() + self.deadline;
+        let mut in_doubt = false;
         loop {
             let again = request.try_clone();
             let error = match self.send(request).await {
                 Ok(response) => return Ok(response),
                 Err(error) => error,
             };
-            let (Some(next), Some(pause)) = (again, pause_before_retry(&error)) else {
+            in_doubt |= matches!(error, Error::Interrupted { .. });
+            let (Some(next), Some(pause)) = (again, pause_before_retry(&error, in_doubt)) else {
                 return Err(error);
             };
             if Instant::now() + pause > deadline {
@@ -298,12 +300,14 @@ impl BatchAnswers {
 }
 
 /// How long to wait before the same operation is worth sending again; `None` when it is not.
-fn pause_before_retry(error: &Error) -> Option<Duration> {
+/// `in_doubt`: it was sent, and nobody knows what became of it; the appliance may be restarting.
+fn pause_before_retry(error: &Error, in_doubt: bool) -> Option<Duration> {
     let seconds = match error {
         Error::Problem(problem) if problem.kind == ProblemKind::Unavailable => {
             problem.retry_after.unwrap_or(1)
         }
         Error::Interrupted { .. } => 1,
+        Error::Connect { .. } if in_doubt => 1,
         _ => return None,
     };
     // Clients that were turned away together shall not come back together.
@@ -338,3 +342,19 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
 /// Shorter than the server's, so that no request is sent into a connection that it is closing.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_operation_in_doubt_waits_for_an_appliance_that_is_away() {
+        let away = Error::Connect { server: String::new(), what: String::new() };
+        assert_eq!(pause_before_retry(&away, false), None);
+        let pause = pause_before_retry(&away, true).unwrap();
+        assert!((1_000..1_256).contains(&pause.as_millis()), "{pause:?}");
+
+        let denied = Error::Problem(Box::new(Problem::new(ProblemKind::Denied, "no")));
+        assert_eq!(pause_before_retry(&denied, true), None);
+    }
+}

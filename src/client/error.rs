@@ -120,7 +120,9 @@ impl Error {
             Self::Encode(_) | Self::Random => None,
             Self::Identity(error) => error.hint(),
             Self::Interrupted { .. } => Some(
-                "ask again; if it happens each time, look at the log of chanceryd".to_owned(),
+                "ask again; if it happens each time, the log of chanceryd says whether it refuses \
+                 the client certificate"
+                    .to_owned(),
             ),
             Self::Problem(problem) => problem.hint.clone(),
             Self::Timeout { .. } => {

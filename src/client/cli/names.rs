@@ -3,14 +3,13 @@
 use std::net::IpAddr;
 
 use api::Issued;
-use der::DecodePem;
+use der::{DecodePem, asn1::ObjectIdentifier};
 use x509_cert::{
     Certificate,
     ext::pkix::{SubjectAltName, name::GeneralName},
 };
 
-/// The principals of an SSH certificate, or the subject alternative names of an X.509 one. A UPN
-/// is not shown: it is in another form, and the one that was asked for.
+/// The principals of an SSH certificate, or the subject alternative names of an X.509 one.
 pub(super) fn of(issued: &Issued) -> String {
     let names = match ssh_key::Certificate::from_openssh(&issued.certificate) {
         Ok(certificate) => certificate.valid_principals().to_vec(),
@@ -31,6 +30,7 @@ fn text(name: &GeneralName) -> Option<String> {
     match name {
         GeneralName::DnsName(name) => Some(name.to_string()),
         GeneralName::UniformResourceIdentifier(uri) => Some(uri.to_string()),
+        GeneralName::OtherName(name) if name.type_id == UPN => name.value.decode_as().ok(),
         GeneralName::IpAddress(octets) => address(octets.as_bytes()).map(|it| it.to_string()),
         _ => None,
     }
@@ -42,4 +42,55 @@ fn address(octets: &[u8]) -> Option<IpAddr> {
         .map(IpAddr::from)
         .or_else(|_| <[u8; 16]>::try_from(octets).map(IpAddr::from))
         .ok()
+}
+
+/// szOID_NT_PRINCIPAL_NAME (MS-WCCE 2.2.2.7.7.2).
+const UPN: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.311.20.2.3");
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::Path, process::Command};
+
+    use super::*;
+
+    #[test]
+    fn names_that_openssl_and_ssh_keygen_wrote_are_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = directory.path();
+        let names = "subjectAltName=DNS:web.example,IP:192.0.2.7,IP:2001:db8::1,\
+                     URI:spiffe://example.org/service/web,\
+                     otherName:1.3.6.1.4.1.311.20.2.3;UTF8:alice@corp.example";
+        run(
+            at,
+            "openssl",
+            "req -x509 -nodes -newkey ed25519 -subj /CN=x -out c.pem -addext",
+            names,
+        );
+        let read = of(&issued(&at.join("c.pem")));
+        assert_eq!(
+            read,
+            "web.example, 192.0.2.7, 2001:db8::1, spiffe://example.org/service/web, \
+             alice@corp.example"
+        );
+
+        run(at, "ssh-keygen", "-q -t ed25519 -f ca -N", "");
+        run(at, "ssh-keygen", "-q -s ca -I id -n alice,deploy", "ca.pub");
+        assert_eq!(of(&issued(&at.join("ca-cert.pub"))), "alice, deploy");
+    }
+
+    fn run(directory: &Path, program: &str, arguments: &str, last: &str) {
+        let mut command = Command::new(program);
+        command.current_dir(directory).args(arguments.split(' ')).arg(last);
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    fn issued(path: &Path) -> Issued {
+        let certificate = fs::read_to_string(path).unwrap();
+        serde_json::from_value(serde_json::json!({
+            "kind": "ssh_user", "issuer": "i", "serial": "1", "certificate": certificate,
+            "not_before": "2026-01-01T00:00:00Z", "not_after": "2026-01-01T00:00:00Z",
+        }))
+        .unwrap()
+    }
 }

@@ -11,7 +11,10 @@ mod server;
 
 use std::{fs, time::Duration};
 
-use api::{BatchItem, BatchOutcome, Issued, ListQuery, Operation, ProblemKind, SshUserRequest};
+use api::{
+    BATCH_ITEMS, BatchItem, BatchOutcome, BatchResult, Issued, ListQuery, Operation, ProblemKind,
+    SshUserRequest,
+};
 use client::{Client, Error, TlsFault};
 
 use server::{Pki, Server, answer, problem};
@@ -200,6 +203,34 @@ async fn the_command_line_writes_what_it_got_and_tells_refusals_by_its_exit_code
     assert_eq!(code, 3);
     assert!(err.starts_with("error: cannot reach https://127.0.0.1:"), "{err}");
     assert!(err.contains("\n\nhint: check that chanceryd runs"), "{err}");
+}
+
+#[tokio::test]
+async fn lines_beyond_one_batch_go_into_the_next_and_keep_their_numbers() {
+    let pki = Pki::new();
+    let results = |count: usize| -> String {
+        let denied = DENIED.replace('\n', "");
+        (0..count).map(|index| problem(index, &denied)).collect()
+    };
+    let script = vec![answer(200, &results(BATCH_ITEMS)), answer(200, &results(1))];
+    let server = Server::start(&pki, script).await;
+    let line = format!(
+        "{}\n",
+        r#"{"request":{"operation":"ssh_user","role":"ci","public_key":"ssh-ed25519 AAAA"}}"#
+    );
+    fs::write(pki.path("lines"), line.repeat(BATCH_ITEMS + 1)).unwrap();
+    let (code, out, err) = chancery(&pki, server.port, &["batch", "lines"]).await;
+    assert_eq!((code, err.as_str()), (1, ""));
+    let indexes: Vec<usize> =
+        out.lines().map(|line| serde_json::from_str::<BatchResult>(line).unwrap().index).collect();
+    assert_eq!(indexes, (0..=BATCH_ITEMS).collect::<Vec<_>>());
+    let sent: Vec<usize> = server.requests().iter().map(|it| it.body.lines().count()).collect();
+    assert_eq!(sent, [BATCH_ITEMS, 1]);
+
+    fs::write(pki.path("lines"), format!("{line}\n")).unwrap();
+    let (code, out, err) = chancery(&pki, server.port, &["batch", "lines"]).await;
+    assert_eq!((code, out.as_str()), (2, ""));
+    assert!(err.starts_with("error: lines, line 2: "), "{err}");
 }
 
 async fn chancery(pki: &Pki, port: u16, arguments: &[&str]) -> (i32, String, String) {
