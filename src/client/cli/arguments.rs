@@ -17,6 +17,7 @@ use serde::de::DeserializeOwned;
 #[command(
     name = "chancery",
     version,
+    max_term_width = 100,
     disable_help_subcommand = true,
     subcommand_required = true,
     arg_required_else_help = true,
@@ -35,7 +36,7 @@ pub(super) struct Global {
     /// The profile to use, instead of the file's default
     #[arg(long, global = true, value_name = "NAME")]
     pub(super) profile: Option<String>,
-    /// The appliance, as https://host[:port]
+    /// The appliance, as https://HOST:PORT
     #[arg(long, global = true, value_name = "URL")]
     pub(super) server: Option<ServerUrl>,
     /// PEM of the root that the appliance's certificate leads to
