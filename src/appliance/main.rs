@@ -201,10 +201,14 @@ fn run_check(file: &Path, overrides: Overrides) -> Result<(), Failure> {
 fn run_server(file: &Path, overrides: Overrides) -> Result<(), Failure> {
     let config = Config::read(file, overrides, credentials().as_deref())?;
     warn_of_root();
-    runtime()?.block_on(async {
+    let runtime = runtime()?;
+    let served = runtime.block_on(async {
         let signals = signals().map_err(|error| Failure::new(1, error, None))?;
         Ok(serve(config, Arc::new(SystemClock), signals).await?)
-    })
+    });
+    // A blocking task that hangs must not hold up the end.
+    runtime.shutdown_background();
+    served
 }
 
 fn add_operator(

@@ -27,6 +27,7 @@ use std::{
     sync::Arc,
 };
 
+use ::api::Problem;
 use pki::{clock::Clock, names::DnsName, x509};
 use thiserror::Error;
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -56,6 +57,9 @@ const PUBLIC_CONNECTIONS: u64 = 512;
 /// File descriptors that are no connections: ledger, audit log, token worker, sockets that are
 /// being closed.
 const RESERVED_FILES: u64 = 128;
+
+/// Says where the appliance listens, in its state directory.
+const LISTENING: &str = "listening.json";
 
 /// What the appliance is told while it runs.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -112,7 +116,11 @@ pub async fn serve(
 ) -> Result<(), ServeError> {
     // 1 What is needed: rules, ledger, token, authority.
     let metrics = metrics::recorder()?;
-    let started = Started::new(&config, clock).await?;
+    forget_listening(&config.state_directory)?;
+    let started = tokio::select! {
+        started = Started::new(&config, clock) => started?,
+        () = told_to_stop(&mut signals) => return Ok(()),
+    };
     let rules_digest = started.rules_digest.clone();
     let service = Arc::new(Service::new(&config, started).await?);
     let tls = tls::server_config(
@@ -202,6 +210,21 @@ impl Service {
         })
     }
 
+    /// Records that somebody came whom TLS let in and who is no caller. If it cannot be recorded,
+    /// that is the answer.
+    async fn refuse(&self, peer: &Peer, problem: Problem) -> Problem {
+        let event = Event::Denied {
+            caller: peer.name().to_owned(),
+            operation: "connect".to_owned(),
+            reason: problem.reason.clone().unwrap_or_default(),
+            detail: problem.detail.clone(),
+        };
+        match self.ledger.record(event).await {
+            Ok(()) => problem,
+            Err(error) => error.into(),
+        }
+    }
+
     /// What is missing to sign; empty when nothing is.
     fn reasons(&self) -> Vec<String> {
         let mut reasons = Vec::new();
@@ -240,6 +263,11 @@ impl Service {
         self.authority.set_rules(rules);
         Ok(digest)
     }
+}
+
+/// Waits for the signal to stop; there are no rules yet to be read anew.
+async fn told_to_stop(signals: &mut mpsc::Receiver<Signal>) {
+    while let Some(Signal::Reload) = signals.recv().await {}
 }
 
 async fn serve_api(service: Arc<Service>, acceptor: TlsAcceptor, connection: Connection) {
@@ -317,13 +345,24 @@ fn room() -> (usize, usize) {
     (count(api), count(public))
 }
 
+/// Takes away what an appliance that was killed has left: nobody listens there.
+fn forget_listening(directory: &Path) -> Result<(), ServeError> {
+    let path = directory.join(LISTENING);
+    match fs::remove_file(&path) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            Err(ServeError::State { path, source })
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Says where it listens: to whoever looks into the state directory, and to systemd.
 fn announce(directory: &Path, api: &Listener, public: &Listener) -> Result<(), ServeError> {
-    let path = directory.join("listening.json");
+    let path = directory.join(LISTENING);
     let write = || {
         let (api, public) = (api.address()?, public.address()?);
         let text = serde_json::json!({ "api": api, "public": public }).to_string();
-        let unfinished = directory.join("listening.json.new");
+        let unfinished = path.with_extension("json.new");
         fs::write(&unfinished, text)?;
         fs::rename(&unfinished, &path)?;
         tracing::info!(%api, %public, "listening");

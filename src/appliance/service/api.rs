@@ -141,7 +141,10 @@ impl<'a> Endpoint<'a> {
     where
         B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
     {
-        let caller = peer.caller(&*service.clock)?;
+        let caller = match peer.caller(&*service.clock) {
+            Ok(caller) => caller,
+            Err(problem) => return Err(service.refuse(peer, problem).await),
+        };
         let body = Incoming::new(body, BODY_PATIENCE);
         match self {
             Self::Authorities => Ok(answer::json(StatusCode::OK, &service.authorities)),

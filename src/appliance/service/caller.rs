@@ -11,6 +11,8 @@ use crate::policy::Caller;
 #[derive(Clone, Debug)]
 pub(super) struct Peer {
     caller: Result<Caller, Problem>,
+    /// For the audit log: the SPIFFE id, or whatever else the certificate calls its holder.
+    name: String,
     /// The last second of the certificate's validity.
     not_after: Timestamp,
     /// SHA-256 of the certificate.
@@ -24,15 +26,24 @@ impl Peer {
         match Certificate::from_der(certificate) {
             Ok(certificate) => Self {
                 caller: caller(&certificate, trust_domain),
+                name: certificate
+                    .spiffe_id()
+                    .map_or_else(|| certificate.subject().to_owned(), |id| id.to_string()),
                 not_after: certificate.not_after(),
                 fingerprint,
             },
             Err(error) => Self {
                 caller: Err(nobody(error.to_string())),
+                name: hex::encode(fingerprint),
                 not_after: Timestamp::MIN,
                 fingerprint,
             },
         }
+    }
+
+    /// What to call it in the audit log.
+    pub(super) fn name(&self) -> &str {
+        &self.name
     }
 
     /// The caller, as long as its certificate is valid: a connection may outlive it.

@@ -179,3 +179,125 @@ impl Connection {
 async fn stopped(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use http::StatusCode;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        task::JoinSet,
+        time::Instant,
+    };
+
+    use super::*;
+    use crate::service::{answer, body};
+
+    const GOOD: &str = "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 4\r\n\r\nbody";
+
+    // The clock of the runtime is paused: it jumps to the next timer as soon as nothing else can
+    // be done, so that the real limits are waited for in no time.
+    #[tokio::test(start_paused = true)]
+    async fn every_slow_client_is_closed_in_ten_seconds_and_good_ones_are_served() {
+        let (address, _stop, _server) = start(64).await;
+        let slow = [
+            "",
+            "POST / HT",
+            "POST / HTTP/1.1\r\nhost: a\r\n",
+            "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 4\r\n\r\nbo",
+            "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n4\r\nbo",
+            GOOD,
+        ];
+        let began = Instant::now();
+        let mut waiting = JoinSet::new();
+        for text in slow {
+            waiting.spawn(async move { (text, talk(address, text).await, began.elapsed()) });
+        }
+        assert!(ask(address).await.starts_with("HTTP/1.1 200"));
+        while let Some(closed) = waiting.join_next().await {
+            let (text, answer, after) = closed.unwrap();
+            assert!(after <= Duration::from_secs(10), "{text:?} after {after:?}");
+            assert_eq!(answer.starts_with("HTTP/1.1 200"), text == GOOD, "{text:?}: {answer}");
+            assert_eq!(answer.starts_with("HTTP/1.1 408"), text.ends_with("bo"), "{answer}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silent_clients_make_room_for_a_good_one() {
+        let (address, _stop, _server) = start(8).await;
+        let mut silent = Vec::new();
+        for _ in 0..50 {
+            silent.push(TcpStream::connect(address).await.unwrap());
+        }
+        let began = Instant::now();
+        assert!(ask(address).await.starts_with("HTTP/1.1 200"));
+        assert!(began.elapsed() < Duration::from_millis(500), "{:?}", began.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_stops_when_what_is_in_flight_has_ended() {
+        let (address, stop, server) = start(8).await;
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let (head, rest) = GOOD.split_at(GOOD.len() - 2);
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let _idle = TcpStream::connect(address).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        let began = Instant::now();
+        stop.send(true).unwrap();
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        stream.write_all(rest.as_bytes()).await.unwrap();
+        assert!(read(&mut stream).await.starts_with("HTTP/1.1 200"));
+        server.await.unwrap();
+        assert!(began.elapsed() <= Duration::from_secs(10), "{:?}", began.elapsed());
+        assert!(TcpStream::connect(address).await.is_err());
+    }
+
+    /// A listener that answers each request once its body is there.
+    async fn start(
+        capacity: usize,
+    ) -> (SocketAddr, watch::Sender<bool>, tokio::task::JoinHandle<()>) {
+        let (stop, stopping) = watch::channel(false);
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let listener = Listener::bind("test", any, capacity, stopping).await.unwrap();
+        let address = listener.address().unwrap();
+        let server = tokio::spawn(listener.run(|connection| async {
+            let stop = connection.stop();
+            let Connection { stream, peer, slot, .. } = connection;
+            Connection::serve(peer, stream, stop, |request| {
+                let in_flight = slot.begin();
+                async move {
+                    let _in_flight = in_flight;
+                    let body = body::Incoming::new(request.into_body(), BODY_PATIENCE);
+                    match body.whole(1_000).await {
+                        Ok(_) => answer::whole(StatusCode::OK, "text/plain", Bytes::new()),
+                        Err(problem) => answer::problem(&problem),
+                    }
+                }
+            })
+            .await;
+        }));
+        (address, stop, server)
+    }
+
+    /// What comes until the connection ends.
+    async fn talk(address: SocketAddr, text: &str) -> String {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(text.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        let reading = stream.read_to_end(&mut answer);
+        let _ = tokio::time::timeout(Duration::from_secs(60), reading).await;
+        String::from_utf8(answer).unwrap()
+    }
+
+    async fn ask(address: SocketAddr) -> String {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(GOOD.as_bytes()).await.unwrap();
+        read(&mut stream).await
+    }
+
+    async fn read(stream: &mut TcpStream) -> String {
+        let mut answer = vec![0; 1_000];
+        let count = stream.read(&mut answer).await.unwrap();
+        String::from_utf8_lossy(&answer[..count]).into_owned()
+    }
+}

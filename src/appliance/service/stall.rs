@@ -94,7 +94,7 @@ mod tests {
 
     use super::*;
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn a_peer_that_reads_nothing_is_given_up() {
         let (mut peer, stream) = duplex(16);
         let mut stream = Impatient::new(stream, Duration::from_millis(20));
