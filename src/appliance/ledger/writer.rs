@@ -228,6 +228,7 @@ impl Worker {
             sql.pragma_update(None, "user_version", VERSION)?;
         }
         sql.commit()?;
+        metrics::histogram!("chancery_ledger_transaction_jobs").record(jobs.len() as f64);
         self.state.transactions.fetch_add(1, Ordering::Relaxed);
         Ok(lines)
     }
