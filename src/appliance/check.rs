@@ -120,3 +120,37 @@ fn names(handoff: &Handoff) -> String {
     let online = handoff.x509.iter().filter(|(_, authority)| authority.online);
     online.map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn everything_that_is_wrong_is_said_at_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("chanceryd.toml");
+        let shipped = include_str!("../../hsm-config/softhsm2/chanceryd.toml");
+        let text = shipped.replace("/usr/lib/softhsm/libsofthsm2.so", "nowhere.so");
+        fs::write(&path, &text).unwrap();
+        fs::write(directory.path().join("state"), "a file").unwrap();
+        let errors = check(&path, Overrides::default(), None);
+        let found: Vec<_> = errors
+            .iter()
+            .map(|error| (error.line.unwrap(), error.what.split(':').next().unwrap()))
+            .collect();
+        let line = |key: &str| {
+            1 + text.lines().position(|line| line.starts_with(&format!("{key} ="))).unwrap()
+        };
+        let wanted = [
+            (line("module"), "token.module"),
+            (line("pin_file"), "token.pin_file"),
+            (line("state_directory"), "state_directory"),
+            (line("handoff"), "handoff"),
+            (line("rules"), "rules"),
+        ];
+        assert_eq!(found, wanted);
+        assert!(errors.iter().all(|error| error.hint.is_some()));
+    }
+}
