@@ -6,7 +6,7 @@
 pub mod pkcs11;
 pub mod software;
 
-use std::{fmt, str::FromStr};
+use std::{borrow::Cow, fmt, str::FromStr};
 
 use thiserror::Error;
 
@@ -329,14 +329,14 @@ pub struct WrongPurpose {
     pub wanted: Purpose,
 }
 
-/// How a token failed, told apart by what mends it.
-#[derive(Clone, Debug, Error)]
+/// How a token failed, told apart by what mends it. Serialized where a token is in another process.
+#[derive(Clone, Debug, Error, serde::Deserialize, serde::Serialize)]
 pub enum TokenError {
     /// The PKCS#11 context is dead (token removed, module failed): a new process mends it.
     #[error("{call} failed with {code}: the token or its module must be opened anew")]
     Context {
         /// The PKCS#11 function.
-        call: &'static str,
+        call: Cow<'static, str>,
         /// The CKR_ name.
         code: String,
     },
@@ -401,7 +401,7 @@ pub enum TokenError {
     #[error("{call} was refused with {code}; trying again will not help")]
     Refused {
         /// The PKCS#11 function.
-        call: &'static str,
+        call: Cow<'static, str>,
         /// The CKR_ name.
         code: String,
     },
@@ -409,7 +409,7 @@ pub enum TokenError {
     #[error("{call} failed with {code}: the session must be opened anew")]
     Session {
         /// The PKCS#11 function.
-        call: &'static str,
+        call: Cow<'static, str>,
         /// The CKR_ name.
         code: String,
     },

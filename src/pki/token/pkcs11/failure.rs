@@ -1,5 +1,7 @@
 //! What a return value of PKCS#11 means to whoever called.
 
+use std::borrow::Cow;
+
 use cryptoki::{
     context::Function,
     error::{Error, RvError},
@@ -16,14 +18,14 @@ pub(super) fn token_error(error: Error) -> TokenError {
             TokenError::NoToken(format!("the PKCS#11 module cannot be loaded: {error}"))
         }
         // The module broke the protocol (a missing function, a value out of range).
-        other => TokenError::Refused { call: "the PKCS#11 module", code: other.to_string() },
+        other => TokenError::Refused { call: "the PKCS#11 module".into(), code: other.to_string() },
     }
 }
 
 fn from_return_value(value: RvError, call: &'static str) -> TokenError {
     use RvError as Rv;
 
-    let code = code_name(value);
+    let (call, code) = (Cow::Borrowed(call), code_name(value));
     match value {
         // The session or what it held is gone, the token is not.
         Rv::Cancel
@@ -130,11 +132,11 @@ mod tests {
         ] {
             let error = token_error(Error::Pkcs11(value, Function::SignInit));
             let found = match &error {
-                TokenError::Session { call: "C_SignInit", .. } => "session",
-                TokenError::Context { call: "C_SignInit", .. } => "context",
+                TokenError::Session { call, .. } if call == "C_SignInit" => "session",
+                TokenError::Context { call, .. } if call == "C_SignInit" => "context",
                 TokenError::Pin { .. } => "pin",
                 TokenError::MechanismMissing { .. } => "mechanism",
-                TokenError::Refused { call: "C_SignInit", .. } => "refused",
+                TokenError::Refused { call, .. } if call == "C_SignInit" => "refused",
                 _ => "another",
             };
             assert_eq!(found, kind, "{value:?}");

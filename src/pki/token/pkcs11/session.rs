@@ -226,7 +226,7 @@ impl Session {
     fn prove_possession(&mut self, key: &KeyRef) -> Result<(), TokenError> {
         let mut challenge = [0; 32];
         aws_lc_rs::rand::fill(&mut challenge).map_err(|_| TokenError::Refused {
-            call: "the system's random generator",
+            call: "the system's random generator".into(),
             code: "a failure".to_owned(),
         })?;
         // Begins with a text that no certificate, digest or checkpoint begins with.
