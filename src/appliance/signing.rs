@@ -1,18 +1,46 @@
 //! The signing queue and the supervisor of the token worker.
 
-use std::{sync::Arc, time::Duration};
+mod process;
+mod supervisor;
+#[cfg(test)]
+mod tests;
 
+use std::{num::NonZero, sync::Arc, thread, time::Duration};
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
 use pki::{
     keys::{Signature, SignatureScheme},
     token::{IssuingKey, KeyRef, RawKey, TokenError, pkcs11::TokenIdentity},
 };
 use thiserror::Error;
+use tokio::{
+    sync::{Notify, mpsc, oneshot},
+    time::{Instant, timeout_at},
+};
 
-use crate::config;
+use crate::{
+    config,
+    worker::wire::{Input, Settings, Work},
+};
+use process::{Launch, StartError};
+use supervisor::{Job, Supervisor};
 
-/// A handle on the signing queue; cheap to clone.
+/// A handle on the signing queue; cheap to clone. The worker ends with the last one.
 #[derive(Clone)]
-pub struct Signing {}
+pub struct Signing(Arc<Inner>);
+
+struct Inner {
+    jobs: mpsc::Sender<Job>,
+    keys: Vec<KeyRef>,
+    shown: Arc<Shown>,
+}
+
+/// What the supervisor shows, and what it is told.
+struct Shown {
+    state: ArcSwap<State>,
+    distrusted: Notify,
+}
 
 /// How a signature was not made.
 #[derive(Clone, Debug, Error)]
@@ -46,11 +74,43 @@ impl Signing {
     ///
     /// The worker cannot be started, the PIN is refused, or a key is missing or unfit.
     pub async fn start(
-        _settings: &config::Token,
-        _identity: &TokenIdentity,
-        _keys: Vec<KeyRef>,
+        settings: &config::Token,
+        identity: &TokenIdentity,
+        keys: Vec<KeyRef>,
     ) -> Result<Self, SigningError> {
-        todo!()
+        if settings.label != identity.label {
+            return Err(SigningError::Token(TokenError::NoToken(format!(
+                "the configuration names token {:?}, the hand-off {:?}",
+                settings.label, identity.label
+            ))));
+        }
+        let processors = || thread::available_parallelism().map_or(1, NonZero::get);
+        let sessions = settings.sessions.map_or_else(processors, usize::from);
+        let launch = Launch::this_program(
+            settings.environment.clone(),
+            Settings {
+                module: settings.module.clone(),
+                identity: identity.clone(),
+                pin_file: settings.pin_file.clone(),
+                sessions: u8::try_from(sessions).unwrap_or(u8::MAX),
+                keys,
+            },
+        );
+        Self::start_with(launch).await
+    }
+
+    async fn start_with(launch: Launch) -> Result<Self, SigningError> {
+        let worker = launch.start().await.map_err(|error| match error {
+            StartError::Process(reason) => SigningError::Down(reason),
+            StartError::Token(error) => SigningError::Token(error),
+        })?;
+        let (jobs, receiver) = mpsc::channel(QUEUE);
+        let state = ArcSwap::from_pointee(State::Starting);
+        let shown = Arc::new(Shown { state, distrusted: Notify::new() });
+        let keys = launch.keys().to_vec();
+        let supervisor = Supervisor::new(launch, receiver, Arc::clone(&shown));
+        tokio::spawn(supervisor.run(worker));
+        Ok(Self(Arc::new(Inner { jobs, keys, shown })))
     }
 
     /// Signs a prepared text with a CA's key.
@@ -60,12 +120,13 @@ impl Signing {
     /// See [`SigningError`].
     pub async fn sign(
         &self,
-        _key: &IssuingKey,
-        _scheme: SignatureScheme,
-        _message: &[u8],
-        _deadline: Duration,
+        key: &IssuingKey,
+        scheme: SignatureScheme,
+        message: &[u8],
+        deadline: Duration,
     ) -> Result<Signature, SigningError> {
-        todo!()
+        let message = Input::Message(Bytes::copy_from_slice(message));
+        self.submit(key.key(), scheme, message, deadline).await
     }
 
     /// Signs a digest with a raw key.
@@ -75,16 +136,65 @@ impl Signing {
     /// See [`SigningError`].
     pub async fn sign_digest(
         &self,
-        _key: &RawKey,
-        _scheme: SignatureScheme,
-        _digest: &[u8],
-        _deadline: Duration,
+        key: &RawKey,
+        scheme: SignatureScheme,
+        digest: &[u8],
+        deadline: Duration,
     ) -> Result<Signature, SigningError> {
-        todo!()
+        let digest = Input::Digest(Bytes::copy_from_slice(digest));
+        self.submit(key.key(), scheme, digest, deadline).await
+    }
+
+    /// Ends the worker and starts another: it made a signature that does not verify.
+    pub fn distrust(&self) {
+        self.0.shown.distrusted.notify_one();
     }
 
     /// How the token is now.
     pub fn state(&self) -> Arc<State> {
-        todo!()
+        self.0.shown.state.load_full()
+    }
+
+    async fn submit(
+        &self,
+        key: &KeyRef,
+        scheme: SignatureScheme,
+        input: Input,
+        deadline: Duration,
+    ) -> Result<Signature, SigningError> {
+        let work = Work { key: self.place_of(key)?, scheme, input };
+        let deadline = Instant::now() + deadline;
+        let (answer, receiver) = oneshot::channel();
+        let job = Job { work, deadline, attempts: 0, answer };
+        self.0.jobs.try_send(job).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => self.late(),
+            mpsc::error::TrySendError::Closed(_) => {
+                SigningError::Down("its supervisor has ended".to_owned())
+            }
+        })?;
+        match timeout_at(deadline, receiver).await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(_)) | Err(_) => Err(self.late()),
+        }
+    }
+
+    fn place_of(&self, key: &KeyRef) -> Result<u16, TokenError> {
+        let place = self.0.keys.iter().position(|known| known == key);
+        place.and_then(|place| u16::try_from(place).ok()).ok_or_else(|| TokenError::KeyMissing {
+            label: key.label.clone(),
+            what: "the worker was started without it".to_owned(),
+        })
+    }
+
+    /// Why a job was not done in time.
+    fn late(&self) -> SigningError {
+        match &*self.state() {
+            State::Up => SigningError::Busy,
+            State::Starting => SigningError::Down("its worker is being started".to_owned()),
+            State::Down(reason) => SigningError::Down(reason.clone()),
+        }
     }
 }
+
+/// The most jobs that wait; more are refused.
+const QUEUE: usize = 4096;

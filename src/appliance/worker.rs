@@ -1,9 +1,129 @@
 //! The token worker: the one process that loads a PKCS#11 module.
+//!
+//! `chanceryd` starts itself again for it, with a socket as standard input. Settings come in first;
+//! the worker reads the PIN file, logs in, finds every key and says so. Then batches of jobs come
+//! in, and batches of signatures or typed errors go out, until the socket is closed.
 
-use std::process::ExitCode;
+mod queue;
+mod signer;
+pub(crate) mod wire;
 
-/// Serves the process that started this one, over the socket that is standard input, until that
-/// socket is closed.
+use std::{
+    fs::File,
+    io::{self, Write},
+    os::{fd::AsFd, unix::net::UnixStream},
+    panic::{AssertUnwindSafe, catch_unwind},
+    process::{self, ExitCode},
+    sync::{
+        Arc, Mutex, PoisonError,
+        mpsc::{self, RecvTimeoutError},
+    },
+    thread,
+    time::Duration,
+};
+
+use rustix::process::{DumpableBehavior, Resource, Rlimit};
+
+use queue::Queue;
+use signer::Signer;
+use wire::{Answer, Job, Settings};
+
+/// The hidden subcommand that [`main`] is to be called for. It takes no arguments.
+pub const SUBCOMMAND: &str = "token-worker";
+
+/// Serves until the socket at standard input is closed.
 pub fn main() -> ExitCode {
-    todo!()
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "chanceryd {SUBCOMMAND}: {error}");
+            ExitCode::FAILURE
+        }
+    }
 }
+
+fn run() -> io::Result<()> {
+    leave_no_dumps()?;
+    let mut socket = take_socket()?;
+    let Some(frame) = wire::read(&mut socket)? else { return Ok(()) };
+    let settings: Settings = serde_json::from_slice(&frame)?;
+    match Signer::open_all(Arc::new(settings)) {
+        Ok(signers) => {
+            wire::write(&mut socket, &wire::Started::Ok(()))?;
+            serve(socket, signers)
+        }
+        Err(error) => {
+            let message = error.to_string();
+            wire::write(&mut socket, &wire::Started::Err(error))?;
+            Err(io::Error::other(message))
+        }
+    }
+}
+
+/// A core dump, or another process of this user, would show what the module has in memory.
+fn leave_no_dumps() -> io::Result<()> {
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
+    rustix::process::setrlimit(Resource::Core, none)?;
+    Ok(rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?)
+}
+
+/// Takes the socket away from standard input: a helper that the module starts would inherit it,
+/// and hold it open when this process is dead.
+fn take_socket() -> io::Result<UnixStream> {
+    let socket = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
+    socket.peer_addr().map_err(|_| {
+        io::Error::other("standard input is no socket; `chanceryd serve` starts the worker itself")
+    })?;
+    rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;
+    Ok(socket)
+}
+
+fn serve(mut socket: UnixStream, signers: Vec<Signer>) -> io::Result<()> {
+    let queue = Arc::new(Queue::new(signers.len()));
+    let output = Arc::new(Mutex::new(socket.try_clone()?));
+    let (running, ended) = mpsc::channel::<()>();
+    for signer in signers {
+        let (queue, output, running) = (Arc::clone(&queue), Arc::clone(&output), running.clone());
+        thread::Builder::new().name("session".to_owned()).spawn(move || {
+            let serve = AssertUnwindSafe(|| serve_session(signer, &queue, &output));
+            if catch_unwind(serve).is_err() {
+                // Its jobs would never be answered.
+                process::abort();
+            }
+            drop(running);
+        })?;
+    }
+    drop(running);
+    let outcome = read_jobs(&mut socket, &queue);
+    queue.close();
+    // Sessions are closed in order, since a token has few; one that hangs is left behind.
+    if ended.recv_timeout(CLOSING) == Err(RecvTimeoutError::Timeout) {
+        process::abort();
+    }
+    outcome
+}
+
+fn read_jobs(socket: &mut UnixStream, queue: &Queue) -> io::Result<()> {
+    while let Some(frame) = wire::read(socket)? {
+        queue.add(wire::decode(&frame)?);
+    }
+    Ok(())
+}
+
+fn serve_session(mut signer: Signer, queue: &Queue, output: &Mutex<UnixStream>) {
+    while let Some(jobs) = queue.take() {
+        let answers: Vec<_> = jobs.into_iter().map(|job| answer(&mut signer, job)).collect();
+        let mut output = output.lock().unwrap_or_else(PoisonError::into_inner);
+        if wire::write(&mut *output, &answers).is_err() {
+            // The other end is gone; the main thread sees it, too.
+            return;
+        }
+    }
+}
+
+fn answer(signer: &mut Signer, job: Job) -> Answer {
+    Answer { id: job.id, outcome: signer.sign(&job).map(|signature| signature.0.into()) }
+}
+
+/// How long sessions may take to close.
+const CLOSING: Duration = Duration::from_secs(2);

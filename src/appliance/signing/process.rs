@@ -1,0 +1,172 @@
+//! The token worker as a process: how it is started, spoken to and ended.
+
+use std::{
+    collections::BTreeMap, io, os::fd::OwnedFd, os::unix::net, path::PathBuf, process::Stdio,
+    time::Duration,
+};
+
+use bytes::{Bytes, BytesMut};
+use pki::token::{KeyRef, TokenError};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{
+        UnixStream,
+        unix::{OwnedReadHalf, OwnedWriteHalf},
+    },
+    process::{Child, Command},
+    time::timeout,
+};
+
+use crate::worker::{
+    self,
+    wire::{self, Answer, Job, Settings, Started},
+};
+
+/// How to start a worker.
+pub(super) struct Launch {
+    pub(super) program: PathBuf,
+    pub(super) arguments: Vec<String>,
+    /// All that the worker has; it inherits nothing.
+    pub(super) environment: BTreeMap<String, String>,
+    pub(super) settings: Settings,
+}
+
+/// Why a worker could not be started.
+#[derive(Debug)]
+pub(super) enum StartError {
+    /// It did not start, or ended, or said nothing.
+    Process(String),
+    /// The token refuses.
+    Token(TokenError),
+}
+
+impl Launch {
+    /// Starts this program again, whatever its file is called by now.
+    pub(super) fn this_program(environment: BTreeMap<String, String>, settings: Settings) -> Self {
+        Self {
+            program: "/proc/self/exe".into(),
+            arguments: vec![worker::SUBCOMMAND.to_owned()],
+            environment,
+            settings,
+        }
+    }
+
+    pub(super) fn keys(&self) -> &[KeyRef] {
+        &self.settings.keys
+    }
+
+    pub(super) fn sessions(&self) -> usize {
+        usize::from(self.settings.sessions.max(1))
+    }
+
+    /// Starts a worker, and waits until it is logged in and has found every key.
+    pub(super) async fn start(&self) -> Result<WorkerProcess, StartError> {
+        let mut worker = self
+            .spawn()
+            .map_err(|error| StartError::Process(format!("cannot start it: {error}")))?;
+        let started = match timeout(START, worker.greet(&self.settings)).await {
+            Ok(started) => started,
+            Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "it did not log in in time")),
+        };
+        match started {
+            Ok(Ok(())) => Ok(worker),
+            Ok(Err(error)) => {
+                worker.kill().await;
+                Err(StartError::Token(error))
+            }
+            Err(error) => {
+                let ended = worker.kill().await;
+                Err(StartError::Process(format!("{error} ({ended})")))
+            }
+        }
+    }
+
+    fn spawn(&self) -> io::Result<WorkerProcess> {
+        let (ours, theirs) = net::UnixStream::pair()?;
+        ours.set_nonblocking(true)?;
+        // No parent-death signal: it would follow the thread that starts the worker, and a worker
+        // whose socket is closed ends by itself, with its sessions closed.
+        let child = Command::new(&self.program)
+            .args(&self.arguments)
+            .env_clear()
+            .envs(&self.environment)
+            .current_dir("/")
+            .stdin(OwnedFd::from(theirs))
+            .stdout(Stdio::null())
+            .spawn()?;
+        let (input, output) = UnixStream::from_std(ours)?.into_split();
+        Ok(WorkerProcess { child, output, input, buffer: BytesMut::new() })
+    }
+}
+
+/// A worker that runs, and the socket to it.
+pub(super) struct WorkerProcess {
+    child: Child,
+    output: OwnedWriteHalf,
+    input: OwnedReadHalf,
+    buffer: BytesMut,
+}
+
+impl WorkerProcess {
+    async fn greet(&mut self, settings: &Settings) -> io::Result<Started> {
+        let settings = wire::frame(&serde_json::to_vec(settings)?)?;
+        self.output.write_all(&settings).await?;
+        wire::decode(&self.frame().await?)
+    }
+
+    /// Sends jobs; fails when the worker does not take them.
+    pub(super) async fn send(&mut self, jobs: &[Job]) -> io::Result<()> {
+        let frame = wire::encode(&jobs)?;
+        timeout(TAKE, self.output.write_all(&frame)).await?
+    }
+
+    /// The next answers. Can be dropped while it waits without losing any.
+    pub(super) async fn answers(&mut self) -> io::Result<Vec<Answer>> {
+        wire::decode(&self.frame().await?)
+    }
+
+    /// Closes the socket; the worker closes its sessions and ends.
+    pub(super) async fn close(mut self) {
+        drop((self.input, self.output));
+        if timeout(CLOSE, self.child.wait()).await.is_err() {
+            let _ = self.child.kill().await;
+        }
+    }
+
+    /// Ends the worker at once; says how it ended.
+    pub(super) async fn kill(&mut self) -> String {
+        let _ = self.child.start_kill();
+        match timeout(CLOSE, self.child.wait()).await {
+            Ok(Ok(status)) => status.to_string(),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "it cannot be killed".to_owned(),
+        }
+    }
+
+    async fn frame(&mut self) -> io::Result<Bytes> {
+        loop {
+            if let Some((head, rest)) = self.buffer.split_first_chunk() {
+                let length = wire::frame_len(*head)?;
+                if rest.len() >= length {
+                    let mut frame = self.buffer.split_to(HEAD + length);
+                    return Ok(frame.split_off(HEAD).freeze());
+                }
+            }
+            if self.input.read_buf(&mut self.buffer).await? == 0 {
+                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it ended"));
+            }
+        }
+    }
+}
+
+/// The length of a frame's head.
+const HEAD: usize = 4;
+
+/// For a token in a network: loading, login and finding keys.
+const START: Duration = Duration::from_secs(30);
+
+/// The worker reads at once whatever its sessions do.
+const TAKE: Duration = Duration::from_secs(5);
+
+/// More than a worker waits for its sessions.
+const CLOSE: Duration = Duration::from_secs(3);

@@ -1,0 +1,293 @@
+//! The queue and the worker on a real SoftHSM, under the faults that they are made for.
+//!
+//! The worker is this test program, started again with `worker_process` as its only test.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::{self, Write},
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use futures_util::future::join_all;
+use pki::{
+    keys::KeyAlgorithm,
+    secret::Secret,
+    token::{KeyId, KeyStore, pkcs11::Module},
+};
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+use tokio::time::sleep;
+
+use super::*;
+use crate::worker;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thousand_signatures_in_flight_survive_a_worker_that_is_killed_again_and_again() {
+    let token = SoftHsm::new();
+    let signing = token.start().await.unwrap();
+    let enough = Arc::new(AtomicBool::new(false));
+    let all = join_all((0..1_000_u32).map(|number| {
+        let (signing, key, enough) = (signing.clone(), token.key.clone(), Arc::clone(&enough));
+        tokio::spawn(async move {
+            while !enough.load(Ordering::Relaxed) {
+                sign_and_verify(&signing, &key, number).await.unwrap();
+            }
+        })
+    }));
+    let kill = async {
+        for _ in 0..3 {
+            let worker = token.worker().await;
+            kill_process(worker, Signal::KILL).unwrap();
+            token.gone(worker).await;
+            within_5_s(|| (*signing.state() == State::Up).then_some(())).await;
+        }
+        enough.store(true, Ordering::Relaxed);
+    };
+    let (outcomes, ()) = tokio::join!(all, kill);
+    for outcome in outcomes {
+        outcome.unwrap();
+    }
+    sign_and_verify(&signing, &token.key, 1_000).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_hung_worker_is_replaced_and_jobs_wait_no_longer_than_they_may() {
+    let token = SoftHsm::new();
+    let signing = token.start().await.unwrap();
+    let hung = token.worker().await;
+    kill_process(hung, Signal::STOP).unwrap();
+    let patient = sign_and_verify(&signing, &token.key, 1);
+    let others = async {
+        let message = b"message";
+        let scheme = token.key.key().public_key.default_scheme();
+        let late = signing.sign(&token.key, scheme, message, Duration::from_millis(50)).await;
+        assert!(matches!(late, Err(SigningError::Busy)), "{late:?}");
+        // More than wait: at once, the rest is refused.
+        let deadline = Duration::from_millis(500);
+        let started = Instant::now();
+        let many = (0..QUEUE + 100).map(|_| signing.sign(&token.key, scheme, message, deadline));
+        assert!(join_all(many).await.iter().all(Result::is_err));
+        assert!(started.elapsed() < Duration::from_secs(3));
+    };
+    let (patient, ()) = tokio::join!(patient, others);
+    patient.unwrap();
+    assert_ne!(token.worker().await, hung);
+}
+
+#[tokio::test]
+async fn a_distrusted_worker_is_replaced() {
+    let token = SoftHsm::new();
+    let signing = token.start().await.unwrap();
+    let liar = token.worker().await;
+    signing.distrust();
+    token.gone(liar).await;
+    sign_and_verify(&signing, &token.key, 1).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_refused_pin_is_the_end_until_a_person_acts() {
+    let token = SoftHsm::new();
+    let signing = token.start().await.unwrap();
+    token.write_pin("wrong-pin");
+    kill_process(token.worker().await, Signal::KILL).unwrap();
+    let refused = sign_and_verify(&signing, &token.key, 1).await;
+    assert!(matches!(refused, Err(SigningError::Token(TokenError::Pin { .. }))), "{refused:?}");
+    // The right PIN comes too late: nothing tries it.
+    token.write_pin(PIN);
+    let refused = sign_and_verify(&signing, &token.key, 2).await;
+    assert!(matches!(refused, Err(SigningError::Token(TokenError::Pin { .. }))), "{refused:?}");
+    assert!(matches!(&*signing.state(), State::Down(reason) if reason.contains("PIN")));
+    token.write_pin("wrong-pin");
+    let started = token.start().await.err();
+    assert!(matches!(started, Some(SigningError::Token(TokenError::Pin { .. }))), "{started:?}");
+}
+
+#[tokio::test]
+async fn a_key_that_is_not_there_is_said_at_the_start() {
+    let token = SoftHsm::new();
+    let mut launch = token.launch();
+    launch.settings.keys[0].id = KeyId::new(&[9; 8]).unwrap();
+    let missing = Signing::start_with(launch).await.err();
+    let Some(SigningError::Token(TokenError::KeyMissing { label, .. })) = missing else {
+        panic!("{missing:?}")
+    };
+    assert_eq!(label, token.key.key().label);
+}
+
+#[tokio::test]
+async fn a_digest_of_another_length_harms_nobody() {
+    let token = SoftHsm::new();
+    let signing = token.start().await.unwrap();
+    let worker = token.worker().await;
+    let scheme = SignatureScheme::EcdsaP256Sha256;
+    let bad = signing.sign_digest(&token.raw, scheme, &[7; 48], DEADLINE).await;
+    assert!(
+        matches!(bad, Err(SigningError::Token(TokenError::InputLength { got: 48, .. }))),
+        "{bad:?}"
+    );
+    let good = signing.sign_digest(&token.raw, scheme, &[7; 32], DEADLINE).await.unwrap();
+    token.raw.key().public_key.verify_digest(scheme, &[7; 32], &good).unwrap();
+    assert_eq!(token.worker().await, worker);
+}
+
+#[tokio::test]
+async fn the_worker_ends_when_nobody_can_ask_any_more() {
+    let token = SoftHsm::new();
+    let signing = token.start().await.unwrap();
+    let worker = token.worker().await;
+    drop(signing);
+    token.gone(worker).await;
+}
+
+/// The worker's side of the tests above.
+#[test]
+#[ignore = "a part of other tests, which start it"]
+fn worker_process() {
+    let _ = worker::main();
+}
+
+/// Makes a token and its keys: in a process of its own, since SoftHSM reads SOFTHSM2_CONF once.
+#[test]
+#[ignore = "a part of other tests, which start it"]
+fn make_token() {
+    let mut directory = String::new();
+    io::stdin().read_line(&mut directory).unwrap();
+    let module = Module::load(Path::new(MODULE)).unwrap();
+    let pin = Secret::new(PIN.to_owned());
+    let identity = module.initialize("tests", &pin, &pin).unwrap();
+    let mut session = module.open(&identity, &pin).unwrap();
+    let keys = [("issuing/users", 1), ("raw/digests", 2)].map(|(label, id)| {
+        let id = KeyId::new(&[id; 8]).unwrap();
+        session.generate(KeyAlgorithm::EcP256, &label.parse().unwrap(), &id).unwrap().key
+    });
+    let made = serde_json::to_vec(&(identity, keys)).unwrap();
+    fs::write(Path::new(directory.trim()).join("made.json"), made).unwrap();
+}
+
+/// A token with two keys, in a directory of its own.
+struct SoftHsm {
+    directory: TempDir,
+    identity: TokenIdentity,
+    key: IssuingKey,
+    raw: RawKey,
+}
+
+impl SoftHsm {
+    fn new() -> Self {
+        assert!(Path::new(MODULE).exists(), "{MODULE} is missing: install the package softhsm2");
+        let directory = TempDir::new().unwrap();
+        let tokens = directory.path().join("tokens");
+        fs::create_dir(&tokens).unwrap();
+        let configuration = directory.path().join("softhsm2.conf");
+        let text = format!("directories.tokendir = {}\nlog.level = ERROR\n", tokens.display());
+        fs::write(&configuration, text).unwrap();
+        let mut child = Command::new("/proc/self/exe")
+            .args(["--exact", "--ignored", "signing::tests::make_token"])
+            .env("SOFTHSM2_CONF", &configuration)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        writeln!(child.stdin.take().unwrap(), "{}", directory.path().display()).unwrap();
+        assert!(child.wait().unwrap().success());
+        let made = fs::read(directory.path().join("made.json")).unwrap();
+        let (identity, [key, raw]): (_, [KeyRef; 2]) = serde_json::from_slice(&made).unwrap();
+        let (key, raw) = (IssuingKey::new(key).unwrap(), RawKey::new(raw).unwrap());
+        let token = Self { directory, identity, key, raw };
+        token.write_pin(PIN);
+        token
+    }
+
+    fn write_pin(&self, pin: &str) {
+        fs::write(self.pin_file(), pin).unwrap();
+        fs::set_permissions(self.pin_file(), fs::Permissions::from_mode(0o600)).unwrap();
+    }
+
+    fn pin_file(&self) -> PathBuf {
+        self.directory.path().join("pin")
+    }
+
+    async fn start(&self) -> Result<Signing, SigningError> {
+        Signing::start_with(self.launch()).await
+    }
+
+    fn launch(&self) -> Launch {
+        let configuration = self.directory.path().join("softhsm2.conf").display().to_string();
+        let test = ["--exact", "--ignored", "--nocapture", "signing::tests::worker_process"];
+        // A second name of a test, of which there is none: tells this token's worker from others.
+        let mark = self.mark();
+        Launch {
+            program: "/proc/self/exe".into(),
+            arguments: test.into_iter().map(str::to_owned).chain([mark]).collect(),
+            environment: BTreeMap::from([("SOFTHSM2_CONF".to_owned(), configuration)]),
+            settings: Settings {
+                module: MODULE.into(),
+                identity: self.identity.clone(),
+                pin_file: self.pin_file(),
+                sessions: 2,
+                keys: vec![self.key.key().clone(), self.raw.key().clone()],
+            },
+        }
+    }
+
+    fn mark(&self) -> String {
+        self.directory.path().display().to_string()
+    }
+
+    /// The worker of this token that runs now, or will within 5 s.
+    async fn worker(&self) -> Pid {
+        within_5_s(|| self.workers().first().copied()).await
+    }
+
+    async fn gone(&self, worker: Pid) {
+        within_5_s(|| (!self.workers().contains(&worker)).then_some(())).await;
+    }
+
+    fn workers(&self) -> Vec<Pid> {
+        let is_worker = |process: &Path| {
+            // A zombie has no command line.
+            fs::read_to_string(process.join("cmdline"))
+                .is_ok_and(|line| line.split('\0').any(|argument| argument == self.mark()))
+        };
+        let processes = fs::read_dir("/proc").unwrap().map(|entry| entry.unwrap().path());
+        let workers = processes.filter(|process| is_worker(process));
+        let names = workers.map(|path| path.file_name().unwrap().to_str().unwrap().parse());
+        names.filter_map(|name| Pid::from_raw(name.unwrap())).collect()
+    }
+}
+
+async fn within_5_s<T>(probe: impl Fn() -> Option<T>) -> T {
+    let poll = async {
+        loop {
+            if let Some(found) = probe() {
+                return found;
+            }
+            sleep(Duration::from_millis(2)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), poll).await.expect("within 5 s")
+}
+
+async fn sign_and_verify(
+    signing: &Signing,
+    key: &IssuingKey,
+    number: u32,
+) -> Result<(), SigningError> {
+    let (message, scheme) = (number.to_be_bytes(), key.key().public_key.default_scheme());
+    let signature = signing.sign(key, scheme, &message, DEADLINE).await?;
+    key.key()
+        .public_key
+        .verify(scheme, &message, &signature)
+        .expect("the signature of the message");
+    Ok(())
+}
+
+const MODULE: &str = "/usr/lib/softhsm/libsofthsm2.so";
+
+const PIN: &str = "4711-user";
+
+const DEADLINE: Duration = Duration::from_secs(20);

@@ -1,0 +1,141 @@
+//! What goes over the socket between the appliance and its token worker: frames of a length (four
+//! bytes, big endian) and as many bytes.
+
+use std::{
+    io::{self, Read, Write},
+    path::PathBuf,
+};
+
+use bytes::Bytes;
+use pki::{
+    keys::SignatureScheme,
+    token::{KeyRef, TokenError, pkcs11::TokenIdentity},
+};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+/// The first frame to the worker, in JSON.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(crate) struct Settings {
+    pub(crate) module: PathBuf,
+    pub(crate) identity: TokenIdentity,
+    /// Only the worker reads it.
+    pub(crate) pin_file: PathBuf,
+    pub(crate) sessions: u8,
+    /// Jobs name a key by its place here.
+    pub(crate) keys: Vec<KeyRef>,
+}
+
+/// The first frame from the worker: whether it found every key.
+pub(crate) type Started = Result<(), TokenError>;
+
+/// Frames to the worker are lists of jobs.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(crate) struct Job {
+    pub(crate) id: u32,
+    pub(crate) work: Work,
+}
+
+/// What is to be signed.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(crate) struct Work {
+    pub(crate) key: u16,
+    pub(crate) scheme: SignatureScheme,
+    pub(crate) input: Input,
+}
+
+/// As [`pki::token::Input`], owned.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(crate) enum Input {
+    Digest(Bytes),
+    Message(Bytes),
+}
+
+/// Frames from the worker are lists of answers.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(crate) struct Answer {
+    pub(crate) id: u32,
+    pub(crate) outcome: Result<Bytes, TokenError>,
+}
+
+/// A frame with a value in it.
+pub(crate) fn encode(value: &impl Serialize) -> io::Result<Vec<u8>> {
+    frame(&postcard::to_stdvec(value).map_err(io::Error::other)?)
+}
+
+/// A frame with these bytes in it.
+pub(crate) fn frame(bytes: &[u8]) -> io::Result<Vec<u8>> {
+    let length = u32::try_from(bytes.len()).ok().filter(|length| *length <= MAX_LEN);
+    let length = length.ok_or_else(|| invalid("the frame is too long"))?;
+    Ok([&length.to_be_bytes()[..], bytes].concat())
+}
+
+/// The length that a frame's head announces.
+pub(crate) fn frame_len(head: [u8; 4]) -> io::Result<usize> {
+    match u32::from_be_bytes(head) {
+        length @ 0..=MAX_LEN => Ok(length as usize),
+        _ => Err(invalid("a frame is longer than any that is sent")),
+    }
+}
+
+/// The value in a frame; nothing may follow it.
+pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> io::Result<T> {
+    match postcard::take_from_bytes(bytes) {
+        Ok((value, [])) => Ok(value),
+        Ok(_) => Err(invalid("bytes follow the value in a frame")),
+        Err(error) => Err(invalid(&error.to_string())),
+    }
+}
+
+/// Reads a frame; `None` when the other end closed the socket before one.
+pub(super) fn read(from: &mut impl Read) -> io::Result<Option<Vec<u8>>> {
+    let mut head = [0; 4];
+    match from.read_exact(&mut head) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+        Err(error) => return Err(error),
+    }
+    let mut bytes = vec![0; frame_len(head)?];
+    from.read_exact(&mut bytes)?;
+    Ok(Some(bytes))
+}
+
+/// Writes a value as a frame.
+pub(super) fn write(to: &mut impl Write, value: &impl Serialize) -> io::Result<()> {
+    to.write_all(&encode(value)?)
+}
+
+fn invalid(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what)
+}
+
+/// Longer than any batch: 64 KiB for each job that is in flight at once.
+const MAX_LEN: u32 = 64 * 1024 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_cross_the_socket_typed() {
+        let label = "issuing/users".parse().unwrap();
+        let missing = TokenError::KeyMissing { label, what: "its private half".to_owned() };
+        let dead = TokenError::Context { call: "C_Sign".into(), code: "CKR_DEVICE_ERROR".into() };
+        for error in [missing, dead] {
+            let answers = vec![Answer { id: 7, outcome: Err(error.clone()) }];
+            let mut socket = &encode(&answers).unwrap()[..];
+            let frame = read(&mut socket).unwrap().unwrap();
+            let answers: Vec<Answer> = decode(&frame).unwrap();
+            let crossed = answers[0].outcome.as_ref().unwrap_err();
+            assert_eq!(format!("{crossed:?}"), format!("{error:?}"));
+        }
+    }
+
+    #[test]
+    fn what_is_no_frame_is_refused() {
+        assert!(read(&mut &[0xff; 8][..]).is_err(), "too long");
+        assert!(read(&mut &[0, 0, 0, 9, 1][..]).is_err(), "cut");
+        assert!(read(&mut &[][..]).unwrap().is_none());
+        assert!(decode::<Vec<Answer>>(&[0, 0]).is_err(), "more than a value");
+        assert!(decode::<Vec<Answer>>(&[9]).is_err(), "less than a value");
+    }
+}
