@@ -219,7 +219,10 @@ impl Authority {
         };
         let signature =
             self.signing.sign_digest(key, request.scheme, &request.digest, SIGN_DEADLINE).await?;
-        key.key().public_key.verify_digest(request.scheme, &request.digest, &signature)?;
+        let public_key = &key.key().public_key;
+        public_key
+            .verify_digest(request.scheme, &request.digest, &signature)
+            .inspect_err(|_| self.signing.distrust())?;
         Ok(intent.commit(signature, self.clock.now()).await?)
     }
 
@@ -340,7 +343,7 @@ impl Authority {
             .signing
             .sign(prepared.key(), prepared.scheme(), prepared.bytes(), SIGN_DEADLINE)
             .await?;
-        let sealed = prepared.seal(signature)?;
+        let sealed = prepared.seal(signature).inspect_err(|_| self.signing.distrust())?;
         Ok(intent.commit(sealed, self.clock.now()).await?)
     }
 
