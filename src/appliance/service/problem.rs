@@ -93,3 +93,64 @@ fn unavailable(detail: &str) -> Problem {
     Problem::new(ProblemKind::Unavailable, detail)
         .with_hint("ask again with the same idempotency key")
 }
+
+#[cfg(test)]
+mod tests {
+    use pki::{
+        keys::{BadSignature, KeyError},
+        ssh,
+        token::TokenError,
+        x509::csr::CsrError,
+    };
+
+    use super::*;
+    use crate::authority::Refused;
+
+    #[test]
+    fn every_error_has_its_problem() {
+        let refused = ssh::Refused { rule: "ssh-principals", what: "there are none".to_owned() };
+        let denial = Denial::NoSuchRole { role: "r".to_owned() };
+        let pin = TokenError::Pin { code: "CKR_PIN_INCORRECT".into() };
+        let conflict = LedgerError::IdempotencyConflict { key: "k".to_owned() };
+        let table: Vec<(Problem, ProblemKind)> = vec![
+            (BadRequest::Csr(CsrError::ProofOfPossession).into(), ProblemKind::BadKey),
+            (BadRequest::Digest("short".to_owned()).into(), ProblemKind::BadRequest),
+            (BadRequest::Key(KeyError::Malformed("no".to_owned())).into(), ProblemKind::BadKey),
+            (IssueError::Denied(denial).into(), ProblemKind::Denied),
+            (IssueError::Ledger(conflict).into(), ProblemKind::IdempotencyConflict),
+            (LedgerError::Refused("twice".to_owned()).into(), ProblemKind::Internal),
+            (LedgerError::Unavailable("full".to_owned()).into(), ProblemKind::Unavailable),
+            (IssueError::Lint(Refused::Ssh(refused)).into(), ProblemKind::Lint),
+            (IssueError::NoIssuer { issuer: "i".to_owned() }.into(), ProblemKind::Internal),
+            (IssueError::Random.into(), ProblemKind::Internal),
+            (IssueError::Seal(BadSignature).into(), ProblemKind::Unavailable),
+            (SigningError::Busy.into(), ProblemKind::Unavailable),
+            (SigningError::Down("gone".to_owned()).into(), ProblemKind::Unavailable),
+            (SigningError::Token(pin).into(), ProblemKind::Unavailable),
+        ];
+        for (problem, kind) in table {
+            assert_eq!(problem.kind, kind, "{problem}");
+            assert_eq!(problem.status, kind.status());
+            assert_eq!(problem.retry_after.is_some(), kind == ProblemKind::Unavailable);
+        }
+    }
+
+    #[test]
+    fn a_client_hears_the_reason_that_it_can_mend_and_no_trouble_of_ours() {
+        let denied = Problem::from(Denial::NoSuchRole { role: "r".to_owned() });
+        assert_eq!(denied.reason.as_deref(), Some("no-such-role"));
+        let refused = ssh::Refused { rule: "ssh-principals", what: "there are none".to_owned() };
+        let lint = Problem::from(IssueError::Lint(Refused::Ssh(refused)));
+        assert_eq!(lint.reason.as_deref(), Some("ssh-principals"));
+        let ours = [
+            Problem::from(LedgerError::Unavailable("/secret/path".to_owned())),
+            Problem::from(LedgerError::Refused("/secret/path".to_owned())),
+            Problem::from(SigningError::Down("/secret/path".to_owned())),
+            Problem::from(IssueError::NoIssuer { issuer: "/secret/path".to_owned() }),
+        ];
+        for problem in ours {
+            assert!(problem.status >= 500);
+            assert!(!serde_json::to_string(&problem).unwrap().contains("secret"));
+        }
+    }
+}
