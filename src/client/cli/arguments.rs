@@ -148,6 +148,7 @@ pub(super) struct SshHost {
 Examples:
   chancery request x509 --role web --new-key web1.key --dns web1.example
   chancery request x509 --role service --csr billing.csr --ttl 8h
+  chancery request x509 --role client --csr alice.csr      (renews the certificate alice.pem)
 
 The certificate and its chain go into one file, as TLS servers want it: web1.pem.")]
 pub(super) struct X509 {
@@ -340,7 +341,7 @@ pub(super) struct Show {
 #[command(after_help = "\
 Example, for the first operator of a new appliance:
   chancery csr --new-key alice.key
-  chanceryd operator add alice --csr alice.csr        (on the appliance)
+  chanceryd operator add alice --csr alice.csr --config FILE --out alice.pem     (on the appliance)
 
 The request names nobody: what a certificate says is the appliance's to decide.")]
 pub(super) struct Csr {
