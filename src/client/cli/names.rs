@@ -9,7 +9,8 @@ use x509_cert::{
     ext::pkix::{SubjectAltName, name::GeneralName},
 };
 
-/// The principals of an SSH certificate, or the subject alternative names of an X.509 one.
+/// The principals of an SSH certificate, or the subject alternative names of an X.509 one, written
+/// as the ledger has them (`DNS:web.example`).
 pub(super) fn of(issued: &Issued) -> String {
     let names = match ssh_key::Certificate::from_openssh(&issued.certificate) {
         Ok(certificate) => certificate.valid_principals().to_vec(),
@@ -28,10 +29,12 @@ fn alternative_names(pem: &str) -> Vec<String> {
 
 fn text(name: &GeneralName) -> Option<String> {
     match name {
-        GeneralName::DnsName(name) => Some(name.to_string()),
-        GeneralName::UniformResourceIdentifier(uri) => Some(uri.to_string()),
-        GeneralName::OtherName(name) if name.type_id == UPN => name.value.decode_as().ok(),
-        GeneralName::IpAddress(octets) => address(octets.as_bytes()).map(|it| it.to_string()),
+        GeneralName::DnsName(name) => Some(format!("DNS:{name}")),
+        GeneralName::IpAddress(octets) => Some(format!("IP:{}", address(octets.as_bytes())?)),
+        GeneralName::OtherName(name) if name.type_id == UPN => {
+            name.value.decode_as::<String>().ok().map(|upn| format!("UPN:{upn}"))
+        }
+        GeneralName::UniformResourceIdentifier(uri) => Some(format!("URI:{uri}")),
         _ => None,
     }
 }
@@ -69,8 +72,8 @@ mod tests {
         let read = of(&issued(&at.join("c.pem")));
         assert_eq!(
             read,
-            "web.example, 192.0.2.7, 2001:db8::1, spiffe://example.org/service/web, \
-             alice@corp.example"
+            "DNS:web.example, IP:192.0.2.7, IP:2001:db8::1, URI:spiffe://example.org/service/web, \
+             UPN:alice@corp.example"
         );
 
         run(at, "ssh-keygen", "-q -t ed25519 -f ca -N", "");
