@@ -78,12 +78,6 @@ impl Signing {
         identity: &TokenIdentity,
         keys: Vec<KeyRef>,
     ) -> Result<Self, SigningError> {
-        if settings.label != identity.label {
-            return Err(SigningError::Token(TokenError::NoToken(format!(
-                "the configuration names token {:?}, the hand-off {:?}",
-                settings.label, identity.label
-            ))));
-        }
         let processors = || thread::available_parallelism().map_or(1, NonZero::get);
         let sessions = settings.sessions.map_or_else(processors, usize::from);
         let launch = Launch::this_program(
