@@ -91,6 +91,8 @@ impl Launch {
             .env_clear()
             .envs(&self.environment)
             .current_dir("/")
+            // Ctrl-C is for the appliance, which still needs signatures while it ends in order.
+            .process_group(0)
             .stdin(OwnedFd::from(theirs))
             .stdout(Stdio::null())
             .spawn()?;
