@@ -180,13 +180,19 @@ impl Worker {
     fn run(mut self, jobs: &Receiver<Box<dyn Job>>) {
         while let Some(mut batch) = self.next_batch(jobs) {
             let written = self.write(&mut batch);
-            if let Err(error) = &written {
-                tracing::error!(%error, jobs = batch.len(), "nothing is signed until the ledger can be written");
-            }
-            self.state.healthy.store(written.is_ok(), Ordering::Release);
+            self.show(&written);
             for job in batch {
                 job.answer(written.clone());
             }
+        }
+    }
+
+    fn show(&self, written: &Result<(), LedgerError>) {
+        let was_healthy = self.state.healthy.swap(written.is_ok(), Ordering::AcqRel);
+        match written {
+            Err(error) if was_healthy => tracing::error!(%error, "nothing is signed until it can"),
+            Ok(()) if !was_healthy => tracing::info!("the ledger can be written again"),
+            Ok(()) | Err(_) => {}
         }
     }
 
