@@ -87,6 +87,37 @@ impl Denial {
     }
 }
 
+impl Denial {
+    /// What the one who asked can do about it.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::AccountUnknown { .. } => {
+                "an operator adds accounts, with their SIDs, to the appliance's rules"
+            }
+            Self::CallerNotInRole { .. } | Self::NoPrincipals { .. } | Self::NoSuchRole { .. } => {
+                "ask an operator which role is yours"
+            }
+            Self::NoNames => "say for which names the certificate is to be",
+            Self::OwnKey => "make a key pair of your own",
+            Self::TtlTooLong { .. } | Self::TtlZero => {
+                "ask for another length of validity, or for none to get the role's own"
+            }
+            Self::WrongOperation { .. } => "take the request that the role is for, or another role",
+            Self::AddressNotAllowed { .. }
+            | Self::DnsNameNotAllowed { .. }
+            | Self::ForceCommandFixed { .. }
+            | Self::KeyNotAllowed { .. }
+            | Self::PrincipalNotAllowed { .. }
+            | Self::SchemeNotAllowed { .. }
+            | Self::SourceAddressNotAllowed { .. }
+            | Self::SpiffeIdNotAllowed { .. }
+            | Self::UpnNotAllowed { .. } => {
+                "ask for what the role allows, or ask an operator to widen the role"
+            }
+        }
+    }
+}
+
 /// A signature over a digest that was granted.
 #[derive(Clone, Debug)]
 pub struct SignGrant {

@@ -45,7 +45,9 @@ impl From<IssueError> for Problem {
 
 impl From<Denial> for Problem {
     fn from(denial: Denial) -> Self {
-        Self::new(ProblemKind::Denied, denial.to_string()).with_reason(denial.reason())
+        Self::new(ProblemKind::Denied, denial.to_string())
+            .with_reason(denial.reason())
+            .with_hint(denial.hint())
     }
 }
 
