@@ -221,7 +221,7 @@ impl UpnPattern {
 }
 
 /// Whether `inner` is `outer` or a part of it.
-pub fn contains(outer: &SourceAddress, inner: &SourceAddress) -> bool {
+pub(super) fn contains(outer: &SourceAddress, inner: &SourceAddress) -> bool {
     match (network(outer), network(inner)) {
         (Some((outer, outer_len, width)), Some((inner, inner_len, inner_width))) => {
             width == inner_width
