@@ -130,9 +130,10 @@ impl Failure {
 
     fn report(self) -> ExitCode {
         let mut terminal = io::stderr().lock();
-        for (what, hint) in self.errors {
+        for (index, (what, hint)) in self.errors.into_iter().enumerate() {
+            let separator = if index == 0 { "" } else { "\n" };
             // Nobody is left to be told that this cannot be written.
-            let _ = writeln!(terminal, "error: {what}");
+            let _ = writeln!(terminal, "{separator}error: {what}");
             if let Some(hint) = hint {
                 let _ = writeln!(terminal, "\nhint: {hint}");
             }

@@ -169,7 +169,7 @@ pub async fn serve(
     if let Err(error) = service.ledger.record(Event::Stopped {}).await {
         tracing::error!(%error, "the stop cannot be recorded");
     }
-    Ok(())
+    forget_listening(&config.state_directory)
 }
 
 /// What every request needs.
@@ -345,7 +345,7 @@ fn room() -> (usize, usize) {
     (count(api), count(public))
 }
 
-/// Takes away what an appliance that was killed has left: nobody listens there.
+/// Takes away what an appliance has left, in order or not: nobody listens there.
 fn forget_listening(directory: &Path) -> Result<(), ServeError> {
     let path = directory.join(LISTENING);
     match fs::remove_file(&path) {

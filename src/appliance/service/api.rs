@@ -36,6 +36,8 @@ use crate::{
 /// The most certificates that one page may have.
 const PAGE: u32 = 1_000;
 
+const JSON: &str = "application/json";
+
 /// Answers one request; `in_flight` ends with the answer's body.
 pub(super) async fn answer<B>(
     service: &Arc<Service>,
@@ -58,8 +60,13 @@ where
             let answered = answered.unwrap_or_else(|_| Err(problem::internal()));
             (name, answered.unwrap_or_else(|problem| answer::problem(&problem)))
         }
-        Some(endpoint) => (endpoint.name(), answer::method_not_allowed(endpoint.method())),
-        None => ("unknown", answer::not_found(path)),
+        found => {
+            Incoming::new(body, BODY_PATIENCE).drain().await;
+            match found {
+                Some(endpoint) => (endpoint.name(), answer::method_not_allowed(endpoint.method())),
+                None => ("unknown", answer::not_found(path)),
+            }
+        }
     };
     metrics::answered(name, response.status(), started.elapsed());
     response
@@ -141,15 +148,55 @@ impl<'a> Endpoint<'a> {
     where
         B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
     {
+        let mut body = Incoming::new(body, BODY_PATIENCE);
+        match self.check(service, peer, head).await {
+            Ok((caller, key)) => self.perform(service, caller, key, in_flight, head, body).await,
+            Err(problem) => {
+                body.drain().await;
+                Err(problem)
+            }
+        }
+    }
+
+    /// What can be told without the body: who asks, and that the headers fit.
+    async fn check<'p>(
+        &self,
+        service: &Service,
+        peer: &'p Peer,
+        head: &Parts,
+    ) -> Result<(&'p Caller, Option<String>), Problem> {
         let caller = match peer.caller(&*service.clock) {
             Ok(caller) => caller,
             Err(problem) => return Err(service.refuse(peer, problem).await),
         };
-        let body = Incoming::new(body, BODY_PATIENCE);
+        match self {
+            Self::Authorities | Self::Certificate { .. } | Self::Certificates => Ok((caller, None)),
+            Self::Batch => {
+                media_type(&head.headers, NDJSON)?;
+                Ok((caller, None))
+            }
+            Self::Operation { .. } => {
+                media_type(&head.headers, JSON)?;
+                Ok((caller, idempotency_key(&head.headers)?))
+            }
+        }
+    }
+
+    async fn perform<B>(
+        self,
+        service: &Arc<Service>,
+        caller: &Caller,
+        key: Option<String>,
+        in_flight: InFlight,
+        head: &Parts,
+        body: Incoming<B>,
+    ) -> Result<Response<Body>, Problem>
+    where
+        B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
+    {
         match self {
             Self::Authorities => Ok(answer::json(StatusCode::OK, &service.authorities)),
             Self::Batch => {
-                media_type(&head.headers, NDJSON)?;
                 let results =
                     batch::results(service.clone(), caller.clone(), body, BATCH_LEN, in_flight);
                 Ok(answer::streamed(NDJSON, results))
@@ -163,8 +210,6 @@ impl<'a> Endpoint<'a> {
                 Ok(answer::json(StatusCode::OK, &page))
             }
             Self::Operation { read, .. } => {
-                let key = idempotency_key(&head.headers)?;
-                media_type(&head.headers, "application/json")?;
                 let operation = read(&body.whole(BODY_LEN).await?)?;
                 Ok(match perform(service, caller, operation, key).await? {
                     Done::Issued(issued) => answer::json(StatusCode::CREATED, &issued),

@@ -38,9 +38,9 @@ pub(super) fn recorder() -> Result<PrometheusHandle, metrics_exporter_prometheus
 
 fn describe() {
     describe_counter!("chancery_batch_items_total", "Items of batches, by the status of each");
-    describe_counter!("chancery_certificates_total", "Certificates released, by kind");
+    describe_counter!("chancery_certificates_total", "Certificates given out, by kind");
     describe_counter!("chancery_connections_refused_total", "Connections refused for want of room");
-    describe_counter!("chancery_raw_signatures_total", "Signatures over digests released");
+    describe_counter!("chancery_raw_signatures_total", "Signatures over digests given out");
     describe_counter!("chancery_requests_total", "Requests, by endpoint and status");
     describe_counter!("chancery_tls_failures_total", "TLS handshakes that failed, by reason");
     describe_gauge!("chancery_connections", "Open connections, by listener");
@@ -64,7 +64,7 @@ pub(super) fn batch_item(status: u16) {
     counter!("chancery_batch_items_total", "status" => status_text(status)).increment(1);
 }
 
-/// A certificate was released.
+/// A certificate was given out, for the first time or again.
 pub(super) fn issued(kind: Kind) {
     let kind = match kind {
         Kind::Issuing => "issuing",
@@ -79,7 +79,7 @@ pub(super) fn issued(kind: Kind) {
     counter!("chancery_certificates_total", "kind" => kind).increment(1);
 }
 
-/// A signature over a digest was released.
+/// A signature over a digest was given out, for the first time or again.
 pub(super) fn signed() {
     counter!("chancery_raw_signatures_total").increment(1);
 }
