@@ -2,8 +2,10 @@
 
 use api::{Authority, CertificateRecord, ListQuery};
 use client::Client;
+use der::{DecodePem, Encode};
 use pki::keys::PublicKey;
 use serde::Serialize;
+use x509_cert::Certificate;
 
 use super::{
     arguments::{Ca, List, Show},
@@ -121,9 +123,18 @@ fn summary(authority: &Authority) -> [String; 3] {
         Authority::SshUser { public_key, .. } => {
             ("ssh_user", algorithm(PublicKey::from_openssh(public_key)))
         }
-        Authority::X509 { chain, .. } => ("x509", format!("{} certificates", chain.len())),
+        Authority::X509 { chain, .. } => ("x509", algorithm(certified_key(chain))),
     };
     [name(authority).to_owned(), kind.to_owned(), key]
+}
+
+/// The key of an authority's own certificate, the first of its chain.
+fn certified_key(chain: &[String]) -> Result<PublicKey, String> {
+    let own = chain.first().ok_or("no certificate")?;
+    let own = Certificate::from_pem(own).map_err(|error| error.to_string())?;
+    let spki = own.tbs_certificate().subject_public_key_info().to_der();
+    let spki = spki.map_err(|error| error.to_string())?;
+    PublicKey::from_spki_der(&spki).map_err(|error| error.to_string())
 }
 
 fn algorithm<E: std::fmt::Display>(key: Result<PublicKey, E>) -> String {

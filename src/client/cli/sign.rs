@@ -49,7 +49,7 @@ async fn usual_scheme(client: &Client, wanted: &str) -> Result<SignatureScheme, 
             && name == wanted
         {
             let key = PublicKey::from_pem(&public_key)
-                .map_err(|error| usage(&format!("key {wanted}: {error}"), None))?;
+                .map_err(|error| unclear(format!("the key {wanted}: {error}")))?;
             return Ok(key.default_scheme());
         }
     }
@@ -87,9 +87,9 @@ fn hash_file(path: &Path, hash: &'static digest::Algorithm) -> io::Result<String
 }
 
 fn bytes(signed: &Signed) -> Result<Vec<u8>, Failure> {
-    STANDARD.decode(&signed.signature).map_err(|error| {
-        usage(&format!("the signature in the answer is not base64: {error}"), None)
-    })
+    STANDARD
+        .decode(&signed.signature)
+        .map_err(|error| unclear(format!("the signature is not base64: {error}")))
 }
 
 fn signature_path(file: &Path) -> PathBuf {
@@ -100,4 +100,8 @@ fn signature_path(file: &Path) -> PathBuf {
 
 fn usage(what: &str, hint: Option<&str>) -> Failure {
     Failure::Usage { what: what.to_owned(), hint: hint.map(str::to_owned) }
+}
+
+fn unclear(what: String) -> Failure {
+    client::Error::Answer { server: "the appliance".to_owned(), what }.into()
 }

@@ -206,6 +206,28 @@ async fn the_command_line_writes_what_it_got_and_tells_refusals_by_its_exit_code
 }
 
 #[tokio::test]
+async fn authorities_are_listed_with_their_keys_and_given_as_others_configure_them() {
+    let pki = Pki::new();
+    let ca = fs::read_to_string(pki.path("ca.pem")).unwrap();
+    let host = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ";
+    let all = serde_json::json!({"authorities": [
+        {"kind": "x509", "name": "web", "chain": [&ca, &ca]},
+        {"kind": "ssh_host", "name": "hosts", "public_key": host},
+    ]});
+    let server = Server::start(&pki, vec![answer(200, &all.to_string()); 4]).await;
+
+    let (_, out, err) = chancery(&pki, server.port, &["ca"]).await;
+    let table = "NAME   KIND      KEY\nweb    x509      p256\nhosts  ssh_host  ed25519\n";
+    assert_eq!((out.as_str(), err.as_str()), (table, ""));
+    let (_, out, _) = chancery(&pki, server.port, &["ca", "web", "--pem"]).await;
+    assert_eq!(out, ca.repeat(2));
+    let (_, out, _) = chancery(&pki, server.port, &["ca", "hosts", "--known-hosts", "*"]).await;
+    assert_eq!(out, format!("@cert-authority * {host}\n"));
+    let (code, out, _) = chancery(&pki, server.port, &["ca", "web", "--known-hosts", "*"]).await;
+    assert_eq!((code, out.as_str()), (2, ""));
+}
+
+#[tokio::test]
 async fn lines_beyond_one_batch_go_into_the_next_and_keep_their_numbers() {
     let pki = Pki::new();
     let results = |count: usize| -> String {
