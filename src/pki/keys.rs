@@ -157,6 +157,12 @@ impl PublicKey {
     ///
     /// As [`from_spki_der`](Self::from_spki_der).
     pub fn from_openssh(line: &str) -> Result<Self, KeyError> {
+        // Of a file of several keys, only the first would be certified, and nobody would notice.
+        if line.trim_end().contains(['\n', '\r']) {
+            return Err(KeyError::Malformed(
+                "several lines; give one OpenSSH public key".to_owned(),
+            ));
+        }
         let algorithm = line.split_ascii_whitespace().next().unwrap_or_default();
         refuse_openssh_algorithm(algorithm)?;
         let key = ssh_key::PublicKey::from_openssh(line)
@@ -509,6 +515,11 @@ mod tests {
         assert!(
             matches!(certificate, Err(KeyError::Malformed(what)) if what.contains("certificate"))
         );
+        let line =
+            "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAw2eHYcy2tPRMwp6zvxDluRP/ZOjWp2Wty72oOTLzMP";
+        let two = PublicKey::from_openssh(&format!("{line} a\n{line} b\n"));
+        assert!(two.unwrap_err().to_string().contains("several lines"));
+
         let security_key = PublicKey::from_openssh("sk-ssh-ed25519@openssh.com AAAA me");
         assert!(matches!(security_key, Err(KeyError::Unsupported(_))));
     }
