@@ -1,2 +1,335 @@
-//! Stub.
-fn main() {}
+//! `make demo`: the straight line, told in the terminal, from a key ceremony to certificates that
+//! OpenSSH, OpenSSL and a Kerberos KDC accept. Every step is done, none is acted.
+
+use std::{
+    borrow::BorrowMut,
+    fs,
+    path::Path,
+    process::{Command, ExitCode},
+};
+
+use harness::{
+    Doing, Failure, Story,
+    https::Identity,
+    kdc::{self, Kdc, Realm},
+    narrator::Narrator,
+    office::Office,
+    openssl,
+    peers::{ours, source_tree},
+    process::{Answer, run},
+    ssh::{self, Login},
+    sshd::{Settings, Sshd},
+};
+use tokio::{
+    runtime::Builder,
+    signal::unix::{SignalKind, signal},
+};
+
+/// What the host is called, in its certificate and in `known_hosts`.
+const HOST: &str = "web1.example.test";
+
+fn main() -> ExitCode {
+    match outlive_interrupts().and_then(|()| Demonstration::begin()).and_then(Demonstration::tell) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => complain(&failure),
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "this is a command-line program")]
+fn complain(failure: &Failure) -> ExitCode {
+    eprintln!("\nerror: {failure}");
+    ExitCode::FAILURE
+}
+
+/// Ctrl-C ends the peers, which run in the same terminal; the story then fails at its next step and
+/// takes everything away that it made. It could not, if it ended at once.
+fn outlive_interrupts() -> Story {
+    let runtime = Builder::new_current_thread().enable_all().build().doing("start a runtime")?;
+    let _entered = runtime.enter();
+    for kind in [SignalKind::interrupt(), SignalKind::terminate()] {
+        // The handler stays when this value and the runtime are gone.
+        drop(signal(kind).doing("handle a signal")?);
+    }
+    Ok(())
+}
+
+/// The story so far.
+struct Demonstration {
+    office: Office,
+    narrator: Narrator,
+}
+
+impl Demonstration {
+    fn begin() -> Result<Self, Failure> {
+        let narrator =
+            Narrator::begin("Chancery: CA keys stay in the token, and sign what is allowed")?;
+        Ok(Self { office: Office::prepare()?, narrator })
+    }
+
+    fn tell(mut self) -> Story {
+        self.ceremony()?;
+        self.appliance()?;
+        let alice = self.enrolment()?;
+        self.ssh(&alice)?;
+        self.tls()?;
+        self.smart_card(&alice)?;
+        self.digest(&alice)?;
+        self.power_cut(&alice)?;
+        self.ledger()?;
+        self.narrator.end("Every step did what it says")
+    }
+
+    fn ceremony(&mut self) -> Story {
+        self.narrator.chapter("A ceremony makes the keys in a PKCS#11 token, on the record")?;
+        let answer = self.office.hold_ceremony()?;
+        self.narrator.command(&self.plain(&answer.command))?;
+        for step in answer.stdout.lines().filter(|line| line.contains("/11  ")) {
+            self.narrator.answer(step.trim())?;
+        }
+        let mut verify = Command::new(ours("chancery-ceremony")?);
+        verify.current_dir(self.office.path("")).args(["verify", "transcript.jsonl"]);
+        self.run(verify.args(["--handoff", "handoff"]))
+    }
+
+    fn appliance(&mut self) -> Story {
+        self.narrator.chapter("The appliance starts, and its first operator gets a certificate")?;
+        let answer = self.office.add_operator()?;
+        self.narrator.command(&self.plain(&answer.command))?;
+        self.narrator.good("a client certificate for spiffe://example.test/operator/olivia")?;
+        self.office.start()?;
+        self.narrator.command("chanceryd serve --config chanceryd.toml")?;
+        let (api, public) = (self.office.api(), self.office.public());
+        self.narrator.good(&format!("ready: mutual TLS on {api}, public on {public}"))?;
+        self.run(self.office.chancery(self.office.operator(), &["ca"])?)
+    }
+
+    fn enrolment(&mut self) -> Result<Identity, Failure> {
+        self.narrator.chapter("Alice makes a key; the operator gives her a client certificate")?;
+        let alice = Identity {
+            certificate: self.office.path("alice-client.pem"),
+            key: self.office.path("alice-client.key"),
+        };
+        let csr = self.office.chancery(&alice, &["csr", "--new-key", "alice-client.key"])?;
+        self.run(csr)?;
+        let spiffe = "spiffe://example.test/user/alice";
+        let request = ["request", "x509", "--role", "enrol", "--csr", "alice-client.csr"];
+        let mut request = self.office.chancery(self.office.operator(), &request)?;
+        request.args(["--spiffe", spiffe]);
+        self.run(request)?;
+        Ok(alice)
+    }
+
+    fn ssh(&mut self, alice: &Identity) -> Story {
+        self.narrator.chapter("A host gets an SSH certificate, and sshd trusts the user CA")?;
+        let host = self.office.enrol("host/web1")?;
+        ssh::generate("ed25519", &self.office.path("host_key"))?;
+        let request = ["request", "ssh-host", "--role", "host", "--key", "host_key.pub"];
+        let mut request = self.office.chancery(&host, &request)?;
+        request.args(["--principal", HOST]);
+        self.run(request)?;
+        let mut ca = self.office.chancery(alice, &["ca", "ssh-host"])?;
+        ca.args(["--known-hosts", "*.example.test"]);
+        let known = self.answer(ca)?;
+        self.write("known_hosts", &known.stdout)?;
+        let mut sshd = self.sshd("alice")?;
+        self.narrator.good(&format!("sshd listens on port {}", sshd.port()))?;
+
+        self.narrator.chapter("Alice logs in with a certificate for eight hours")?;
+        let request =
+            ["request", "ssh", "--role", "login", "--key", "alice", "--generate", "--ttl", "8h"];
+        self.run(self.office.chancery(alice, &request)?)?;
+        let login = self.login(&sshd);
+        let answer = login.run("echo hello from $SSH_CONNECTION")?.success()?;
+        self.narrator.command(&format!("ssh {HOST} 'echo hello from $SSH_CONNECTION'"))?;
+        self.narrator.answer(&answer.stdout)?;
+        sshd.wait_for_log("Accepted publickey")?;
+        self.narrator.answer(&line_with(&sshd.log()?, "Accepted publickey"))?;
+
+        self.narrator.chapter("Nobody logs in as somebody else")?;
+        let request =
+            ["request", "ssh", "--role", "login", "--key", "alice", "--principal", "root"];
+        self.refused(self.office.chancery(alice, &request)?)?;
+        let mut bobs = self.sshd("bob")?;
+        self.login(&bobs).run("true")?.refused("Permission denied")?;
+        self.narrator.command("ssh bobs.example.test")?;
+        let why = "Certificate does not contain an authorized principal";
+        bobs.wait_for_log(why)?;
+        self.narrator.refused(&line_with(&bobs.log()?, why))
+    }
+
+    fn tls(&mut self) -> Story {
+        self.narrator.chapter("A web server gets a TLS certificate; OpenSSL judges it strictly")?;
+        let web = self.office.enrol("service/web")?;
+        let request = ["request", "x509", "--role", "web-server", "--new-key", "www.key"];
+        let mut request = self.office.chancery(&web, &request)?;
+        request.args(["--dns", "www.example.test"]);
+        self.run(request)?;
+        let (root, server) = (self.office.handoff("root.pem"), self.office.path("www.pem"));
+        let answer = openssl::verify(&root, Some(&server), "sslserver", &server)?.success()?;
+        self.narrator.command(&self.plain(&answer.command))?;
+        self.narrator.answer(&self.plain(&answer.stdout))?;
+        let request = ["request", "x509", "--role", "web-server", "--new-key", "bank.key"];
+        let mut request = self.office.chancery(&web, &request)?;
+        request.args(["--dns", "www.bank.example"]);
+        self.refused(request)
+    }
+
+    fn smart_card(&mut self, alice: &Identity) -> Story {
+        self.narrator.chapter("A smart-card logon: Kerberos gives Alice a ticket, by PKINIT")?;
+        let kdc = self.kdc()?;
+        openssl::generate("rsa:2048", &self.office.path("card.key"))?;
+        let card = self.office.path("card.csr");
+        openssl::request(&self.office.path("card.key"), "/CN=card", &[], &card)?;
+        let request = ["request", "smartcard", "--role", "card", "--csr", "card.csr"];
+        let mut request = self.office.chancery(alice, &request)?;
+        request.args(["--upn", "alice@corp.example.test"]);
+        self.run(request)?;
+        let (certificate, key) = (self.office.path("card.pem"), self.office.path("card.key"));
+        let identity = kdc::Identity::File { certificate: &certificate, key: &key };
+        let ticket = kdc.kinit("alice@corp.example.test", &identity, None)?.granted("alice")?;
+        self.narrator.command(&kinit("alice"))?;
+        self.narrator.answer(&line_with(&ticket.listed, "krbtgt/"))?;
+        let ticket = kdc.kinit("bob@corp.example.test", &identity, None)?;
+        let ticket = ticket.refused("Client name mismatch")?;
+        self.narrator.command(&kinit("bob"))?;
+        self.narrator.refused(&ticket.why())
+    }
+
+    fn digest(&mut self, alice: &Identity) -> Story {
+        self.narrator.chapter("A build signs its firmware with a key that is no CA's")?;
+        let builder = self.office.enrol("service/builder")?;
+        self.write("firmware.img", "firmware, version 7\n")?;
+        let sign = ["sign", "--role", "firmware", "--key", "firmware", "firmware.img"];
+        self.run(self.office.chancery(&builder, &sign)?)?;
+        let key = self.answer(self.office.chancery(&builder, &["ca", "firmware", "--pem"])?)?;
+        self.write("firmware.pub", &key.stdout)?;
+        let mut verify = openssl::openssl()?;
+        verify.current_dir(self.office.path("")).args(["dgst", "-sha256", "-verify"]);
+        self.run(verify.args(["firmware.pub", "-signature", "firmware.img.sig", "firmware.img"]))?;
+        self.narrator.say("Alice asks for the same:")?;
+        self.refused(self.office.chancery(alice, &sign)?)
+    }
+
+    fn power_cut(&mut self, alice: &Identity) -> Story {
+        self.narrator
+            .chapter("The appliance is killed; asked again, it gives the same certificate")?;
+        let key = fs::read_to_string(self.office.path("alice.pub")).doing("read a key")?;
+        let line = serde_json::json!({
+            "idempotency_key": "the same",
+            "request": { "operation": "ssh_user", "role": "login", "public_key": key.trim() },
+        });
+        self.write("request.ndjson", &format!("{line}\n"))?;
+        let batch = ["batch", "request.ndjson"];
+        let before = self.answer(self.office.chancery(alice, &batch)?)?;
+        self.office.kill();
+        self.narrator
+            .command("kill -9 $(pidof chanceryd); chanceryd serve --config chanceryd.toml")?;
+        self.office.restart()?;
+        let after = self.answer(self.office.chancery(alice, &batch)?)?;
+        if before.stdout != after.stdout {
+            let both = format!("{}\n{}", before.stdout, after.stdout);
+            return Err(Failure::new("another certificate came after the restart").said(both));
+        }
+        self.narrator.good("the two answers are the same, to the byte")
+    }
+
+    fn ledger(&mut self) -> Story {
+        self.narrator.chapter("The ledger has every certificate")?;
+        self.run(self.office.chancery(self.office.operator(), &["list"])?)
+    }
+
+    fn kdc(&self) -> Result<Kdc, Failure> {
+        let operator = self.office.operator();
+        openssl::generate("rsa:2048", &self.office.path("kdc.key"))?;
+        let request = self.office.path("kdc.csr");
+        openssl::request(&self.office.path("kdc.key"), "/CN=kdc", &[], &request)?;
+        let request = ["request", "x509", "--role", "domain-controller", "--csr", "kdc.csr"];
+        let mut request = self.office.chancery(operator, &request)?;
+        self.run(request.args(["--dns", "kdc.corp.example.test"]))?;
+        fs::create_dir(self.office.path("kdc")).doing("make a directory")?;
+        let realm = Realm {
+            name: "CORP.EXAMPLE.TEST".to_owned(),
+            upn_domain: "corp.example.test".to_owned(),
+            accounts: vec!["alice".to_owned(), "bob".to_owned()],
+            certificate: self.office.path("kdc.pem"),
+            key: self.office.path("kdc.key"),
+            root: self.office.handoff("root.pem"),
+            pool: self.office.handoff("issuing.pem"),
+            crls: None,
+        };
+        Kdc::start(&self.office.path("kdc"), &realm)
+    }
+
+    /// An sshd with the host's certificate, where `principal` may log in.
+    fn sshd(&self, principal: &str) -> Result<Sshd, Failure> {
+        let directory = self.office.path(format!("sshd-{principal}"));
+        fs::create_dir(&directory).doing("make a directory")?;
+        let settings = Settings {
+            trusted_user_ca_keys: Some(self.office.handoff("ssh-user.pub")),
+            authorized_principals: vec![principal.to_owned()],
+            host_key: Some(self.office.path("host_key")),
+            host_certificate: Some(self.office.path("host_key-cert.pub")),
+            ..Settings::default()
+        };
+        Sshd::start(&directory, &settings)
+    }
+
+    fn login(&self, sshd: &Sshd) -> Login {
+        Login {
+            key: self.office.path("alice"),
+            certificate: self.office.path("alice-cert.pub"),
+            known_hosts: self.office.path("known_hosts"),
+            user: sshd.user().to_owned(),
+            host: HOST.to_owned(),
+            port: sshd.port(),
+        }
+    }
+
+    /// Runs a command that must succeed, and shows it with its answer.
+    fn run(&self, command: impl BorrowMut<Command>) -> Story {
+        self.answer(command).and_then(|answer| self.narrator.answer(&self.plain(&answer.output())))
+    }
+
+    /// Runs a command that must succeed, and shows it without its answer.
+    fn answer(&self, mut command: impl BorrowMut<Command>) -> Result<Answer, Failure> {
+        let answer = run(command.borrow_mut())?.success()?;
+        self.narrator.command(&self.plain(&answer.command))?;
+        Ok(answer)
+    }
+
+    /// Runs a command of the client that the appliance must refuse, and shows it with the reason.
+    fn refused(&self, mut command: impl BorrowMut<Command>) -> Story {
+        let answer = run(command.borrow_mut())?.refused("error: ")?;
+        if answer.status.code() != Some(1) {
+            let what =
+                format!("{}: {}, and the appliance refuses with 1", answer.command, answer.status);
+            return Err(Failure::new(what).said(answer.output()));
+        }
+        self.narrator.command(&self.plain(&answer.command))?;
+        self.narrator.refused(&self.plain(&answer.output()))
+    }
+
+    fn write(&self, name: &str, text: &str) -> Story {
+        fs::write(self.office.path(name), text).doing(format_args!("write {name}"))
+    }
+
+    /// Paths as a person in the office's directory with the programs installed would see them.
+    fn plain(&self, text: &str) -> String {
+        let programs = std::env::current_exe().unwrap_or_default();
+        let programs = programs.parent().unwrap_or(Path::new(""));
+        let directories = [self.office.path(""), programs.join(""), source_tree().join("")];
+        let text = directories.iter().fold(text.to_owned(), |text, directory| {
+            text.replace(&*directory.to_string_lossy(), "")
+        });
+        text.replace("/usr/bin/", "")
+    }
+}
+
+/// The line of a log or a list that says `what`.
+fn line_with(text: &str, what: &str) -> String {
+    text.lines().rfind(|line| line.contains(what)).unwrap_or_default().to_owned()
+}
+
+fn kinit(account: &str) -> String {
+    format!("kinit -X X509_user_identity=FILE:card.pem,card.key -E {account}@corp.example.test")
+}

@@ -30,9 +30,9 @@ pub struct Realm {
     pub key: PathBuf,
     /// The trusted root (PEM).
     pub root: PathBuf,
-    /// The CA between the root and users (PEM). A client needs it to build its own path: MIT
-    /// ignores a chain in the file of the user's certificate.
-    pub issuing: PathBuf,
+    /// The CAs between the root and users (concatenated PEM). A client needs them to build its own
+    /// path: MIT ignores a chain in the file of the user's certificate.
+    pub pool: PathBuf,
     /// CRLs (concatenated PEM), read once at the start; with them, a CA without a CRL is refused.
     pub crls: Option<PathBuf>,
 }
@@ -288,7 +288,7 @@ fn environment<'a>(directory: &Path, command: &'a mut Command) -> &'a mut Comman
 }
 
 fn kdc_configuration(directory: &Path, realm: &Realm, port: u16) -> String {
-    let Realm { name, certificate, key, root, issuing, .. } = realm;
+    let Realm { name, certificate, key, root, pool, .. } = realm;
     let directory = directory.display();
     let crls = realm.crls.as_ref().map_or_else(String::new, |crls| {
         format!("  pkinit_revoke = FILE:{}\n  pkinit_require_crl_checking = true\n", crls.display())
@@ -298,26 +298,26 @@ fn kdc_configuration(directory: &Path, realm: &Realm, port: u16) -> String {
          [realms]\n {name} = {{\n  database_name = {directory}/principal\n  \
          key_stash_file = {directory}/stash\n  acl_file = {directory}/acl\n  \
          pkinit_identity = FILE:{certificate},{key}\n  pkinit_anchors = FILE:{root}\n  \
-         pkinit_pool = FILE:{issuing}\n  pkinit_allow_upn = true\n  \
+         pkinit_pool = FILE:{pool}\n  pkinit_allow_upn = true\n  \
          pkinit_eku_checking = scLogin\n{crls} }}\n\
          [dbmodules]\n {name} = {{\n  db_library = db2\n  database_name = {directory}/principal\n }}\n\
          [logging]\n kdc = FILE:{directory}/kdc.log\n",
         certificate = certificate.display(),
         key = key.display(),
         root = root.display(),
-        issuing = issuing.display(),
+        pool = pool.display(),
     )
 }
 
 fn client_configuration(realm: &Realm, port: u16) -> String {
-    let Realm { name, root, issuing, .. } = realm;
+    let Realm { name, root, pool, .. } = realm;
     format!(
         "[libdefaults]\n  default_realm = {name}\n  dns_lookup_realm = false\n  \
          dns_lookup_kdc = false\n  rdns = false\n  dns_canonicalize_hostname = false\n\
          [realms]\n {name} = {{\n  kdc = 127.0.0.1:{port}\n  pkinit_anchors = FILE:{root}\n  \
-         pkinit_pool = FILE:{issuing}\n  disable_encrypted_timestamp = true\n }}\n",
+         pkinit_pool = FILE:{pool}\n  disable_encrypted_timestamp = true\n }}\n",
         root = root.display(),
-        issuing = issuing.display(),
+        pool = pool.display(),
     )
 }
 

@@ -46,6 +46,15 @@ impl Narrator {
         self.line(&self.paint(Paint::Bold, &title))
     }
 
+    /// Says what comes next within a step.
+    ///
+    /// # Errors
+    ///
+    /// As [`begin`](Self::begin).
+    pub fn say(&self, sentence: &str) -> Result<(), Failure> {
+        self.line(&format!("    {sentence}"))
+    }
+
     /// Shows a command as a person would type it.
     ///
     /// # Errors
