@@ -17,6 +17,7 @@ use appliance::{
     service::{ServeError, Signal, serve},
     signing::SigningError,
     start::StartError,
+    worker,
 };
 use clap::{Parser, Subcommand, ValueEnum};
 use pki::{clock::SystemClock, token::TokenError};
@@ -99,7 +100,7 @@ const EX_CONFIG: u8 = 78;
 fn main() -> ExitCode {
     let Arguments { log_format, log, command } = Arguments::parse();
     if matches!(command, Command::TokenWorker) {
-        return appliance::worker::main();
+        return worker::main();
     }
     start_log(log_format, log);
     let done = match command {
@@ -202,6 +203,9 @@ fn run_check(file: &Path, overrides: Overrides) -> Result<(), Failure> {
 fn run_server(file: &Path, overrides: Overrides) -> Result<(), Failure> {
     let config = Config::read(file, overrides, credentials().as_deref())?;
     warn_of_root();
+    // The TLS key of the appliance is in its memory only.
+    worker::leave_no_dumps()
+        .map_err(|error| Failure::new(1, format!("cannot forbid core dumps: {error}"), None))?;
     let runtime = runtime()?;
     let served = runtime.block_on(async {
         let signals = signals().map_err(|error| Failure::new(1, error, None))?;

@@ -275,11 +275,13 @@ async fn serve_api(service: Arc<Service>, acceptor: TlsAcceptor, connection: Con
     let Connection { stream, peer: address, slot, .. } = connection;
     let stream = match tokio::time::timeout(HANDSHAKE_PATIENCE, acceptor.accept(stream)).await {
         Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => {
+        Ok(Err(error)) if error.kind() == io::ErrorKind::InvalidData => {
             metrics::handshake_failed("refused");
-            tracing::info!(peer = %address, %error, "a TLS handshake failed");
+            tracing::info!(peer = %address, %error, "a TLS handshake was refused");
             return;
         }
+        // Port scanners and health checks of load balancers: not worth a line each.
+        Ok(Err(_)) => return metrics::handshake_failed("broken"),
         Err(_) => return metrics::handshake_failed("timeout"),
     };
     let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();

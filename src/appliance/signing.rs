@@ -149,6 +149,11 @@ impl Signing {
         self.0.shown.state.load_full()
     }
 
+    /// How many jobs wait to be sent to the worker.
+    pub fn waiting(&self) -> usize {
+        self.0.jobs.max_capacity() - self.0.jobs.capacity()
+    }
+
     async fn submit(
         &self,
         key: &KeyRef,

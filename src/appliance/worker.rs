@@ -60,8 +60,13 @@ fn run() -> io::Result<()> {
     }
 }
 
-/// A core dump, or another process of this user, would show what the module has in memory.
-fn leave_no_dumps() -> io::Result<()> {
+/// Keeps this process's memory to itself: no core dumps, and no reading by another process of the
+/// same user.
+///
+/// # Errors
+///
+/// The system refuses.
+pub fn leave_no_dumps() -> io::Result<()> {
     let none = Rlimit { current: Some(0), maximum: Some(0) };
     rustix::process::setrlimit(Resource::Core, none)?;
     Ok(rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?)

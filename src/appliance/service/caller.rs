@@ -1,6 +1,10 @@
 use api::{Problem, ProblemKind};
 use jiff::Timestamp;
-use pki::{clock::Clock, names::DnsName, x509::Certificate};
+use pki::{
+    clock::Clock,
+    names::{DnsName, SpiffeId},
+    x509::Certificate,
+};
 use rustls_pki_types::CertificateDer;
 use sha2::{Digest, Sha256};
 
@@ -25,7 +29,7 @@ impl Peer {
         let fingerprint = Sha256::digest(certificate).into();
         match Certificate::from_der(certificate) {
             Ok(certificate) => Self {
-                caller: caller(&certificate, trust_domain),
+                caller: caller(certificate.spiffe_id(), trust_domain),
                 name: certificate
                     .spiffe_id()
                     .map_or_else(|| certificate.subject().to_owned(), |id| id.to_string()),
@@ -64,10 +68,8 @@ pub(super) fn is_operator(caller: &Caller) -> bool {
 }
 
 /// `spiffe://<trust domain>/{user,bot,host,service,operator}/…`, and nothing else.
-fn caller(certificate: &Certificate, trust_domain: &DnsName) -> Result<Caller, Problem> {
-    let id = certificate
-        .spiffe_id()
-        .ok_or_else(|| nobody("the client certificate has no SPIFFE id".to_owned()))?;
+fn caller(id: Option<SpiffeId>, trust_domain: &DnsName) -> Result<Caller, Problem> {
+    let id = id.ok_or_else(|| nobody("the client certificate has no SPIFFE id".to_owned()))?;
     if id.trust_domain() != trust_domain.as_str() {
         return Err(nobody(format!("{id} is not of the trust domain {trust_domain}")));
     }
@@ -82,4 +84,33 @@ fn nobody(detail: String) -> Problem {
     Problem::new(ProblemKind::Denied, detail)
         .with_reason("unknown-caller")
         .with_hint("connect with a client certificate for spiffe://TRUST-DOMAIN/user/NAME or alike")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn callers_are_of_our_trust_domain_and_of_a_known_kind() {
+        let trust_domain = "example.org".parse().unwrap();
+        let callers = ["bot/ci", "host/web-1", "operator/olivia", "service/web", "user/a/alice"];
+        for path in callers {
+            let id = format!("spiffe://example.org/{path}").parse().unwrap();
+            let caller = caller(Some(id), &trust_domain).unwrap();
+            assert_eq!(is_operator(&caller), path == "operator/olivia", "{path}");
+        }
+        let others = [
+            "spiffe://example.org",
+            "spiffe://example.org/user",
+            "spiffe://example.org/operators/olivia",
+            "spiffe://example.org/admin/olivia",
+            "spiffe://example.org.example/operator/olivia",
+            "spiffe://other.example/operator/olivia",
+        ];
+        for id in others {
+            let problem = caller(Some(id.parse().unwrap()), &trust_domain).unwrap_err();
+            assert_eq!((problem.status, problem.reason.as_deref()), (403, Some("unknown-caller")));
+        }
+        assert_eq!(caller(None, &trust_domain).unwrap_err().kind, ProblemKind::Denied);
+    }
 }

@@ -45,6 +45,7 @@ fn describe() {
     describe_counter!("chancery_tls_failures_total", "TLS handshakes that failed, by reason");
     describe_gauge!("chancery_connections", "Open connections, by listener");
     describe_gauge!("chancery_ledger_up", "1 when ledger and audit log can be written");
+    describe_gauge!("chancery_signing_waiting", "Signatures that wait to be sent to the token");
     describe_gauge!("chancery_tls_not_after", "Expiry of the own TLS certificate, Unix seconds");
     describe_gauge!("chancery_token_up", "1 when the token signs");
     describe_histogram!("chancery_ledger_transaction_jobs", "Jobs that shared one transaction");
@@ -96,8 +97,9 @@ pub(super) fn connections(listener: &'static str, count: usize) {
 }
 
 /// What the appliance needs is there, or not.
-pub(super) fn needs(token_up: bool, ledger_up: bool, tls_not_after: i64) {
+pub(super) fn needs(token_up: bool, waiting: usize, ledger_up: bool, tls_not_after: i64) {
     gauge!("chancery_token_up").set(u8::from(token_up));
+    gauge!("chancery_signing_waiting").set(u32::try_from(waiting).unwrap_or(u32::MAX));
     gauge!("chancery_ledger_up").set(u8::from(ledger_up));
     #[expect(clippy::cast_precision_loss, reason = "exact for the next 285 million years")]
     gauge!("chancery_tls_not_after").set(tls_not_after as f64);

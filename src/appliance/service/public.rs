@@ -98,6 +98,7 @@ impl Public {
         }
         metrics::needs(
             *service.signing.state() == State::Up,
+            service.signing.waiting(),
             service.ledger.healthy(),
             service.own_certificate.not_after().map_or(0, |time| time.as_second()),
         );
