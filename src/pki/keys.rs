@@ -510,15 +510,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_file_of_two_keys_is_not_a_key() {
+        let line =
+            "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAw2eHYcy2tPRMwp6zvxDluRP/ZOjWp2Wty72oOTLzMP";
+        let two = PublicKey::from_openssh(&format!("{line} a\n{line} b\n"));
+        assert!(two.unwrap_err().to_string().contains("several lines"));
+    }
+
+    #[test]
     fn openssh_certificates_and_security_keys_are_not_keys() {
         let certificate = PublicKey::from_openssh("ssh-ed25519-cert-v01@openssh.com AAAA me");
         assert!(
             matches!(certificate, Err(KeyError::Malformed(what)) if what.contains("certificate"))
         );
-        let line =
-            "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAw2eHYcy2tPRMwp6zvxDluRP/ZOjWp2Wty72oOTLzMP";
-        let two = PublicKey::from_openssh(&format!("{line} a\n{line} b\n"));
-        assert!(two.unwrap_err().to_string().contains("several lines"));
 
         let security_key = PublicKey::from_openssh("sk-ssh-ed25519@openssh.com AAAA me");
         assert!(matches!(security_key, Err(KeyError::Unsupported(_))));
