@@ -82,6 +82,30 @@ fn nobody_gets_a_certificate_for_somebody_elses_name() -> Story {
     Ok(())
 }
 
+#[test]
+fn no_certificate_is_for_everybody() -> Story {
+    let office = Office::open()?;
+    let alice = office.enrol("user/alice")?;
+    ssh::generate("ed25519", &office.path("alice"))?;
+    let public_key = read(&office.path("alice.pub"))?;
+    let ask = |principals: serde_json::Value| {
+        let body = json!({ "role": "login", "public_key": public_key, "principals": principals });
+        office.https(Some(&alice))?.post("/v1/issue/ssh-user", &body)
+    };
+    // sshd takes a certificate without principals for anybody's (CVE-2024-7594): there is none.
+    let issued = ask(json!([]))?.expect_status(201)?.json()?;
+    let path = office.path("alice-cert.pub");
+    fs::write(&path, issued["certificate"].as_str().unwrap_or_default()).doing("write it")?;
+    let description = ssh::describe(&path)?;
+    let principals = description.split("Principals:").nth(1).unwrap_or_default();
+    assert_eq!(principals.split_whitespace().next(), Some("alice"), "{description}");
+
+    for nobody in [json!([""]), json!(["*"]), json!(["alice,root"]), json!(["alice\n"])] {
+        ask(nobody)?.expect_status(400)?;
+    }
+    Ok(())
+}
+
 /// Makes a key pair NAME and lets the client put the certificate beside it; gives its serial.
 fn certify(
     office: &Office,
