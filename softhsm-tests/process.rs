@@ -8,7 +8,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, kill_process};
+
+pub use rustix::process::Signal;
 
 use crate::failure::{Doing, Failure};
 
@@ -182,6 +184,11 @@ impl Daemon {
         Ok(self.child.try_wait().doing("ask for a child")?.is_none())
     }
 
+    /// Sends the program a signal, unless it has ended.
+    pub fn signal(&mut self, signal: Signal) {
+        send(&mut self.child, signal);
+    }
+
     /// Ends the program as a power cut would: SIGKILL.
     pub fn kill(mut self) {
         end(&mut self.child, Signal::KILL);
@@ -236,15 +243,18 @@ fn wait(child: &mut Child, patience: Duration) -> Result<Option<ExitStatus>, Fai
     }
 }
 
-/// Signals a child by its id, waits, and kills it if it does not listen. A child that ended
-/// already was reaped, so its id is not used again here.
-fn end(child: &mut Child, signal: Signal) {
-    if let Ok(Some(_)) = child.try_wait() {
-        return;
-    }
-    if let Some(id) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
+/// Signals a child by its id. A child that ended is reaped first, so that the id is its own.
+fn send(child: &mut Child, signal: Signal) {
+    if let Ok(None) = child.try_wait()
+        && let Some(id) = i32::try_from(child.id()).ok().and_then(Pid::from_raw)
+    {
         let _ = kill_process(id, signal);
     }
+}
+
+/// Signals a child, waits, and kills it if it does not listen.
+fn end(child: &mut Child, signal: Signal) {
+    send(child, signal);
     if !matches!(wait(child, FAREWELL), Ok(Some(_))) {
         let _ = child.kill();
         let _ = child.wait();
