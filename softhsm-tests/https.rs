@@ -99,6 +99,21 @@ impl Https {
         Ok(Self { address, name, configuration: Arc::new(configuration) })
     }
 
+    /// Where the server is.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// By which name it must identify itself.
+    pub fn name(&self) -> ServerName<'static> {
+        self.name.clone()
+    }
+
+    /// How to speak TLS with it: for clients that are not of this kind.
+    pub fn configuration(&self) -> Arc<ClientConfig> {
+        self.configuration.clone()
+    }
+
     /// Sends one request on a connection of its own.
     ///
     /// # Errors
