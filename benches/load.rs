@@ -1,2 +1,146 @@
-//! Stub.
-fn main() {}
+//! Raw token and whole appliance, measured in one run.
+//!
+//! A round measures the bare `C_Sign` rate of the token, then SSH user certificates asked for one
+//! by one, then bare `C_Sign` again, then batches. Each rate of the appliance is divided by the
+//! bare rate measured just before it, so that a machine that slows down slows down both; the
+//! medians over all rounds are what counts. The load generator shares the processors with the
+//! appliance, and its own share is printed.
+
+#![expect(clippy::print_stdout, reason = "a program for a terminal")]
+
+mod callers;
+mod connection;
+mod processes;
+mod raw;
+mod report;
+
+use std::{
+    process::ExitCode,
+    time::{Duration, Instant},
+};
+
+use clap::{Parser, Subcommand};
+use harness::{
+    Failure,
+    office::Office,
+};
+
+use callers::{Callers, Load, Work};
+use processes::{Cpu, Processes};
+use raw::RawToken;
+use report::{Report, Round};
+
+/// Measures the raw token and the whole appliance.
+#[derive(Debug, Parser)]
+struct Arguments {
+    #[command(subcommand)]
+    part: Option<Part>,
+    /// How many rounds; the medians are reported.
+    #[arg(long, default_value_t = 5)]
+    rounds: u32,
+    /// How long each measurement of a round takes.
+    #[arg(long, default_value_t = 3)]
+    seconds: u64,
+    /// Keep-alive connections that ask one by one.
+    #[arg(long, default_value_t = 32)]
+    connections: usize,
+    /// Keep-alive connections that send batches.
+    #[arg(long, default_value_t = 4)]
+    batch_connections: usize,
+    /// Items of a batch.
+    #[arg(long, default_value_t = 250)]
+    batch_items: usize,
+}
+
+#[derive(Debug, Subcommand)]
+enum Part {
+    /// Signs with the bare token; started by the program itself, with the token's environment.
+    #[command(hide = true)]
+    Raw(raw::Arguments),
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let done = match &arguments.part {
+        Some(Part::Raw(arguments)) => raw::answer(arguments),
+        None => measure(&arguments),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        #[expect(clippy::print_stderr, reason = "a program for a terminal")]
+        Err(failure) => {
+            eprintln!("error: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn measure(arguments: &Arguments) -> Result<(), Failure> {
+    println!("Holding a ceremony in SoftHSM and starting the appliance ...");
+    let mut office = Office::open()?;
+    let caller = office.enrol("user/alice")?;
+    let ready = time_to_ready(&mut office)?;
+    let processes = Processes::of_appliance(office.appliance()?.id())?;
+    let callers = Callers::new(&office, &caller)?;
+    let mut raw = RawToken::start(&office)?;
+    let mut report =
+        Report::new(ready, processes.resident()?, callers.alone(measurement(arguments))?);
+    for number in 1..=arguments.rounds {
+        let round = round(arguments, &mut raw, &callers, &processes)?;
+        println!("round {number} of {}: {round}", arguments.rounds);
+        report.add(round);
+    }
+    println!("\n{report}");
+    Ok(())
+}
+
+/// From the start of the process to the first `/readyz` that says yes, on a ledger that is there.
+fn time_to_ready(office: &mut Office) -> Result<Duration, Failure> {
+    office.kill();
+    let start = Instant::now();
+    office.restart()?;
+    Ok(start.elapsed())
+}
+
+fn round(
+    arguments: &Arguments,
+    raw: &mut RawToken,
+    callers: &Callers,
+    processes: &Processes,
+) -> Result<Round, Failure> {
+    let duration = measurement(arguments);
+    let single = Work::Single { connections: arguments.connections };
+    let batch =
+        Work::Batch { connections: arguments.batch_connections, items: arguments.batch_items };
+    let (raw_before_single, single) =
+        (raw.rate(duration)?, load(callers, processes, single, duration)?);
+    let (raw_before_batch, batch) =
+        (raw.rate(duration)?, load(callers, processes, batch, duration)?);
+    Ok(Round { raw_before_single, single, raw_before_batch, batch })
+}
+
+/// What one load did, and what it took.
+struct Measured {
+    load: Load,
+    cpu: Cpu,
+    peak_resident: u64,
+}
+
+fn load(
+    callers: &Callers,
+    processes: &Processes,
+    work: Work,
+    duration: Duration,
+) -> Result<Measured, Failure> {
+    let before = processes.cpu()?;
+    let load = callers.load(work, duration)?;
+    let cpu = processes.cpu()?.since(&before);
+    Ok(Measured { load, cpu, peak_resident: processes.peak_resident()? })
+}
+
+fn measurement(arguments: &Arguments) -> Duration {
+    Duration::from_secs(arguments.seconds)
+}
+
+/// The role of the office that grants SSH user certificates.
+const ROLE: &str = "login";

@@ -1,0 +1,126 @@
+//! One keep-alive connection: HTTP/1.1 over TLS, as little of it as the appliance's answers need.
+
+use std::io;
+
+use harness::Failure;
+use rustls::pki_types::ServerName;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+use tokio_rustls::{TlsConnector, client::TlsStream};
+
+use harness::failure::Doing;
+
+/// An open connection.
+pub(crate) struct Connection {
+    stream: TlsStream<TcpStream>,
+    /// Bytes that were read and not yet consumed.
+    buffer: Vec<u8>,
+}
+
+impl Connection {
+    /// Connects and shakes hands.
+    pub(crate) async fn open(
+        connector: &TlsConnector,
+        address: std::net::SocketAddr,
+        name: ServerName<'static>,
+    ) -> Result<Self, Failure> {
+        let stream = TcpStream::connect(address).await.doing("connect")?;
+        stream.set_nodelay(true).doing("set TCP_NODELAY")?;
+        let stream = connector.connect(name, stream).await.doing("shake hands")?;
+        Ok(Self { stream, buffer: Vec::with_capacity(64 * 1024) })
+    }
+
+    /// Sends a whole request and waits for the body of its answer, which must be a 200.
+    pub(crate) async fn ask(&mut self, request: &[u8]) -> Result<Vec<u8>, Failure> {
+        self.stream.write_all(request).await.doing("send a request")?;
+        self.stream.flush().await.doing("send a request")?;
+        let head = self.head().await.doing("read an answer")?;
+        let body = match Length::of(&head)? {
+            Length::Fixed(length) => self.take(length).await,
+            Length::Chunked => self.chunks().await,
+        }
+        .doing("read an answer")?;
+        if head.starts_with("HTTP/1.1 200 ") {
+            return Ok(body);
+        }
+        let status = head.lines().next().unwrap_or_default();
+        Err(Failure::new(format!("the appliance answered {status}"))
+            .said(String::from_utf8_lossy(&body)))
+    }
+
+    /// Everything up to the empty line.
+    async fn head(&mut self) -> io::Result<String> {
+        let end = self.find(b"\r\n\r\n").await?;
+        let head = self.take(end + 4).await?;
+        Ok(String::from_utf8_lossy(&head).into_owned())
+    }
+
+    /// RFC 9112 section 7.1, without trailers.
+    async fn chunks(&mut self) -> io::Result<Vec<u8>> {
+        let mut body = Vec::new();
+        loop {
+            let end = self.find(b"\r\n").await?;
+            let line = self.take(end + 2).await?;
+            let size = std::str::from_utf8(&line)
+                .ok()
+                .and_then(|line| usize::from_str_radix(line.trim_end(), 16).ok())
+                .ok_or_else(|| io::Error::other("a chunk without a size"))?;
+            let chunk = self.take(size + 2).await?;
+            if size == 0 {
+                return Ok(body);
+            }
+            body.extend_from_slice(&chunk[..size]);
+        }
+    }
+
+    /// Where `wanted` begins in the buffer.
+    async fn find(&mut self, wanted: &[u8]) -> io::Result<usize> {
+        let mut from = 0;
+        loop {
+            let found = self.buffer[from..].windows(wanted.len()).position(|bytes| bytes == wanted);
+            if let Some(at) = found {
+                return Ok(from + at);
+            }
+            from = self.buffer.len().saturating_sub(wanted.len() - 1);
+            self.read().await?;
+        }
+    }
+
+    async fn take(&mut self, length: usize) -> io::Result<Vec<u8>> {
+        while self.buffer.len() < length {
+            self.read().await?;
+        }
+        let rest = self.buffer.split_off(length);
+        Ok(std::mem::replace(&mut self.buffer, rest))
+    }
+
+    async fn read(&mut self) -> io::Result<()> {
+        match self.stream.read_buf(&mut self.buffer).await? {
+            0 => Err(io::ErrorKind::UnexpectedEof.into()),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// How long a body is.
+enum Length {
+    Chunked,
+    Fixed(usize),
+}
+
+impl Length {
+    fn of(head: &str) -> Result<Self, Failure> {
+        for line in head.lines().skip(1) {
+            let Some((name, value)) = line.split_once(':') else { continue };
+            if name.eq_ignore_ascii_case("content-length") {
+                return value.trim().parse().map(Self::Fixed).doing("read Content-Length");
+            }
+            if name.eq_ignore_ascii_case("transfer-encoding") {
+                return Ok(Self::Chunked);
+            }
+        }
+        Err(Failure::new("an answer of unknown length").said(head))
+    }
+}
