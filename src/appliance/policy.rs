@@ -1,7 +1,7 @@
 //! Policy: who may have what now. Deny is the default.
 //!
 //! A *profile* (in `pki`) says what a certificate of a kind looks like; a *role* says who may have
-//! one. [`decide`] is pure and total: it uses the request up, so that only what was granted can be
+//! one. [`decide()`] is pure and total: it uses the request up, so that only what was granted can be
 //! issued.
 
 mod decide;

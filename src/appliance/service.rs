@@ -1,9 +1,9 @@
 //! Listeners, TLS, callers, and the endpoints.
 //!
-//! A connection takes a straight line too: a place is taken ([`slots`]), TLS shows who is there
-//! ([`tls`], [`caller`]), HTTP/1.1 is served within its limits ([`connection`]), and each request
-//! is read, performed and answered ([`api`], [`batch`]). What goes wrong becomes an answer in one
-//! place ([`problem`]).
+//! A connection takes a straight line too: a place is taken (`slots`), TLS shows who is there
+//! (`tls`, `caller`), HTTP/1.1 is served within its limits (`connection`), and each request
+//! is read, performed and answered (`api`, `batch`). What goes wrong becomes an answer in one
+//! place (`problem`).
 
 mod answer;
 mod api;
