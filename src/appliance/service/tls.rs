@@ -127,18 +127,23 @@ impl OwnCertificate {
         Ok(())
     }
 
-    /// Half of the life, and up to a tenth of it earlier, so that many appliances do not renew at
-    /// the same moment.
+    /// When the certificate is to be renewed.
     fn due(&self) -> Timestamp {
         let current = self.current.load();
         let Some(current) = current.as_ref() else { return Timestamp::MIN };
-        let life = current.not_before.duration_until(current.not_after);
-        let mut random = [0];
+        let mut chance = [0];
         // Without randomness the renewal is merely on the dot.
-        let _ = aws_lc_rs::rand::fill(&mut random);
-        let early = life / 10 * i32::from(random[0]) / 256;
-        current.not_before.saturating_add(life / 2 - early).unwrap_or(Timestamp::MIN)
+        let _ = aws_lc_rs::rand::fill(&mut chance);
+        renewal(current.not_before, current.not_after, chance[0])
     }
+}
+
+/// Half of the life, or by chance up to a tenth of it earlier, so that many appliances do not
+/// renew at the same moment.
+fn renewal(not_before: Timestamp, not_after: Timestamp, chance: u8) -> Timestamp {
+    let life = not_before.duration_until(not_after);
+    let early = life / 10 * i32::from(chance) / 256;
+    not_before.saturating_add(life / 2 - early).unwrap_or(Timestamp::MIN)
 }
 
 impl ResolvesServerCert for OwnCertificate {
@@ -224,4 +229,20 @@ impl fmt::Debug for Time {
 fn until(now: Timestamp, then: Timestamp) -> Duration {
     let left: SignedDuration = now.duration_until(then);
     Duration::try_from(left).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_is_renewed_between_two_fifths_and_half_of_its_life() {
+        let not_before: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+        let not_after = not_before + SignedDuration::from_hours(100);
+        let hours = |chance| {
+            let due = renewal(not_before, not_after, chance);
+            not_before.duration_until(due).as_hours()
+        };
+        assert_eq!((hours(0), hours(128), hours(255)), (50, 45, 40));
+    }
 }
