@@ -55,9 +55,9 @@ fn callers_without_a_good_certificate_get_an_alert() -> Story {
     let same_name = forged(&office, "/O=Example Test/CN=Example Test Services")?;
     alert("a certificate of another CA of the same name", Some(&same_name))?;
 
-    let brief = office.enrol_for("service/brief", Some(3))?;
+    let brief = office.enrol_for("service/brief", Some(5))?;
     office.https(Some(&brief))?.get("/v1/authorities")?.expect_status(200)?;
-    wait_until("the end of a certificate of three seconds", Duration::from_secs(20), || {
+    wait_until("the end of a certificate of five seconds", Duration::from_secs(20), || {
         Ok(office.https(Some(&brief))?.get("/v1/authorities").is_err())
     })?;
     alert("an expired certificate", Some(&brief))?;

@@ -58,11 +58,11 @@ fn a_certificate_ends_when_it_says() -> Story {
     let office = Office::open()?;
     let alice = office.enrol("user/alice")?;
     let mut sshd = sshd_for(&office, "host", "ssh-user.pub", &["alice"])?;
-    certify(&office, &alice, "alice", Some("3s"))?;
+    certify(&office, &alice, "alice", Some("5s"))?;
 
     let login = login(&office, &sshd, "alice")?;
     login.run("true")?.success()?;
-    wait_until("the end of a certificate of three seconds", Duration::from_secs(20), || {
+    wait_until("the end of a certificate of five seconds", Duration::from_secs(20), || {
         Ok(!login.run("true")?.status.success())
     })?;
     sshd.wait_for_log("Certificate invalid: expired")?;
