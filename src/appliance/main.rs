@@ -14,7 +14,7 @@ use appliance::{
     config::{Config, ConfigError, Overrides},
     describe, operator,
     operator::OperatorError,
-    service::{ServeError, Signal, serve},
+    service::{ServeError, Signal, TlsError, serve},
     signing::SigningError,
     start::StartError,
     worker,
@@ -30,7 +30,7 @@ use tracing_subscriber::{EnvFilter, fmt, prelude::*};
 
 /// Signs certificates with keys that stay in a PKCS#11 token.
 #[derive(Debug, Parser)]
-#[command(name = "chanceryd", version, about, max_term_width = 100)]
+#[command(name = "chanceryd", version, max_term_width = 100)]
 struct Arguments {
     /// How to write the log, which goes to standard error.
     #[arg(long, value_enum, global = true, default_value_t = LogFormat::Text)]
@@ -159,9 +159,10 @@ impl From<StartError> for Failure {
                       with a wrong one is a try, and tokens lock after a few",
                 ),
             ),
-            StartError::Signing(SigningError::Token(_)) => {
-                (EX_CONFIG, Some("check token.module, token.label and the ceremony's hand-off"))
-            }
+            StartError::Signing(SigningError::Token(_)) => (
+                EX_CONFIG,
+                Some("check token.module, token.label, token.pin_file and the ceremony's hand-off"),
+            ),
             StartError::Signing(_) => {
                 (1, Some("see whether the token is plugged in and reachable"))
             }
@@ -185,6 +186,11 @@ impl From<ServeError> for Failure {
                 1,
                 describe(&error),
                 Some("choose another address in [listen], or port 0 for a free one"),
+            ),
+            ServeError::Tls(TlsError::ClientAuthority { .. }) => Self::new(
+                EX_CONFIG,
+                describe(&error),
+                Some("name X.509 authorities of the hand-off that are online"),
             ),
             error => Self::new(1, describe(&error), None),
         }

@@ -114,9 +114,16 @@ pub async fn serve(
     clock: Arc<dyn Clock>,
     mut signals: mpsc::Receiver<Signal>,
 ) -> Result<(), ServeError> {
-    // 1 What is needed: rules, ledger, token, authority.
+    // 1 Bind, before the token is touched: two appliances on one address are found out first.
     let metrics = metrics::recorder()?;
+    let (stop, stopping) = watch::channel(false);
+    let room = room();
+    let api = listen("api", config.listen.api, room.0, &stopping).await?;
+    let public = listen("public", config.listen.public, room.1, &stopping).await?;
+    let slots = [("api", api.slots()), ("public", public.slots())];
     forget_listening(&config.state_directory)?;
+
+    // 2 Stand up rules, ledger, token and authority; say so.
     let started = tokio::select! {
         started = Started::new(&config, clock) => started?,
         () = told_to_stop(&mut signals) => return Ok(()),
@@ -132,13 +139,6 @@ pub async fn serve(
     service.ledger.record(Event::RulesLoaded { digest: rules_digest }).await?;
     let version = env!("CARGO_PKG_VERSION").to_owned();
     service.ledger.record(Event::Started { version }).await?;
-
-    // 2 Listen, and say so.
-    let (stop, stopping) = watch::channel(false);
-    let room = room();
-    let api = listen("api", config.listen.api, room.0, &stopping).await?;
-    let public = listen("public", config.listen.public, room.1, &stopping).await?;
-    let slots = [("api", api.slots()), ("public", public.slots())];
     announce(&config.state_directory, &api, &public)?;
 
     // 3 Serve.
