@@ -20,10 +20,7 @@ use std::{
 };
 
 use clap::{Parser, Subcommand};
-use harness::{
-    Failure,
-    office::Office,
-};
+use harness::{Failure, office::Office};
 
 use callers::{Callers, Load, Work};
 use processes::{Cpu, Processes};

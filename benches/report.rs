@@ -44,7 +44,8 @@ impl Report {
 
     fn figures(&self) -> Vec<Figure> {
         let median = |value: fn(&Round) -> f64| median(self.rounds.iter().map(value).collect());
-        let resident = self.rounds.iter().flat_map(|r| [r.single.peak_resident, r.batch.peak_resident]);
+        let resident =
+            self.rounds.iter().flat_map(|r| [r.single.peak_resident, r.batch.peak_resident]);
         let per_certificate = |measured: &Measured, cpu: Duration| {
             cpu.as_secs_f64() * 1e6 / measured.load.certificates as f64
         };

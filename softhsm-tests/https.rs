@@ -114,6 +114,12 @@ impl Https {
         self.configuration.clone()
     }
 
+    /// The same client of a server that was started again elsewhere.
+    #[must_use]
+    pub fn at(&self, address: SocketAddr) -> Self {
+        Self { address, ..self.clone() }
+    }
+
     /// Sends one request on a connection of its own.
     ///
     /// # Errors

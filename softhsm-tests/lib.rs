@@ -13,6 +13,7 @@ pub mod openssl;
 pub mod peers;
 pub mod ports;
 pub mod process;
+pub mod shim;
 pub mod softhsm;
 pub mod ssh;
 pub mod sshd;

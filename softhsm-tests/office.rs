@@ -20,6 +20,7 @@ use crate::{
     openssl,
     peers::{ours, source_tree},
     process::{Answer, Daemon, run},
+    shim::Shim,
     softhsm::SoftHsm,
 };
 
@@ -70,6 +71,25 @@ impl Office {
         Ok(office)
     }
 
+    /// As [`open`](Self::open), with a module between appliance and token that fails as it is told.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub fn open_with_shim() -> Result<(Self, Shim), Failure> {
+        let mut office = Self::prepare()?;
+        let shim = Shim::new(&office.path("shim"), office.softhsm.module())?;
+        let environment = [
+            (shim::ENVIRONMENT, shim.directory()),
+            ("SOFTHSM2_CONF", office.softhsm.configuration()),
+        ];
+        office.use_module(shim.module(), &environment)?;
+        office.hold_ceremony()?;
+        office.add_operator()?;
+        office.start()?;
+        Ok((office, shim))
+    }
+
     /// An office before the ceremony: an empty token, a site file, a configuration file, rules.
     ///
     /// # Errors
@@ -82,13 +102,29 @@ impl Office {
         let softhsm = SoftHsm::new(&root.join("token"))?;
         softhsm.initialize(TOKEN, PIN)?;
         write_private(&root.join("pin"), PIN)?;
-        write(&root.join("site.toml"), &site(&softhsm))?;
         copy_rules(&root.join("rules"))?;
         let nowhere = (Ipv4Addr::LOCALHOST, 0).into();
         let listening = Listening { api: nowhere, public: nowhere };
-        write(&root.join("chanceryd.toml"), &configuration(&softhsm))?;
         let operator = identity(root, OPERATOR);
-        Ok(Self { appliance: None, listening, operator, softhsm, directory })
+        let office = Self { appliance: None, listening, operator, softhsm, directory };
+        let environment = [("SOFTHSM2_CONF", office.softhsm.configuration())];
+        office.use_module(office.softhsm.module(), &environment)?;
+        Ok(office)
+    }
+
+    /// Writes the site file and the configuration file for a PKCS#11 module, which is told where
+    /// its files are by environment variables.
+    ///
+    /// # Errors
+    ///
+    /// They cannot be written.
+    pub fn use_module(&self, module: &Path, environment: &[(&str, &Path)]) -> Result<(), Failure> {
+        let environment: String = environment
+            .iter()
+            .map(|(name, path)| format!("{name} = \"{}\"\n", path.display()))
+            .collect();
+        write(&self.path("site.toml"), &site(module, &environment))?;
+        write(&self.path("chanceryd.toml"), &configuration(module, &environment))
     }
 
     /// Performs the plan of the demonstration in the token.
@@ -294,17 +330,16 @@ pub fn with_chain(issued: &Value) -> String {
     certificates.filter_map(Value::as_str).map(|pem| format!("{}\n", pem.trim_end())).collect()
 }
 
-fn site(softhsm: &SoftHsm) -> String {
+fn site(module: &Path, environment: &str) -> String {
     format!(
         "module = \"{}\"\npin_file = \"pin\"\n\n[token]\nlabel = \"{TOKEN}\"\n\n\
-         [environment]\nSOFTHSM2_CONF = \"{}\"\n",
-        softhsm.module().display(),
-        softhsm.configuration().display()
+         [environment]\n{environment}",
+        module.display(),
     )
 }
 
 /// The appliance's configuration file.
-fn configuration(softhsm: &SoftHsm) -> String {
+fn configuration(module: &Path, environment: &str) -> String {
     format!(
         r#"trust_domain = "{TRUST_DOMAIN}"
 handoff = "handoff"
@@ -320,8 +355,9 @@ public = "127.0.0.1:0"
 module = "{module}"
 label = "{TOKEN}"
 pin_file = "pin"
-environment = {{ SOFTHSM2_CONF = "{environment}" }}
 
+[token.environment]
+{environment}
 [tls]
 issuer = "services"
 dns_names = ["localhost"]
@@ -335,8 +371,7 @@ issuer_url = "http://pki.example.test/issuing.cer"
 [publication.services]
 crl_url = "http://pki.example.test/services.crl"
 "#,
-        module = softhsm.module().display(),
-        environment = softhsm.configuration().display(),
+        module = module.display(),
     )
 }
 
