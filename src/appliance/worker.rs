@@ -49,7 +49,8 @@ fn run() -> io::Result<()> {
     let settings: Settings = serde_json::from_slice(&frame)?;
     match Signer::open_all(Arc::new(settings)) {
         Ok(signers) => {
-            wire::write(&mut socket, &wire::Started::Ok(()))?;
+            let sessions = u8::try_from(signers.len()).unwrap_or(u8::MAX);
+            wire::write(&mut socket, &wire::Started::Ok(sessions))?;
             serve(socket, signers)
         }
         Err(error) => {

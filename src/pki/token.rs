@@ -388,6 +388,12 @@ pub enum TokenError {
         /// The scheme or key type asked for.
         what: String,
     },
+    /// All sessions of the token are taken: fewer, or a later try, mend it.
+    #[error("{call} failed with CKR_SESSION_COUNT: all sessions of the token are taken")]
+    NoSession {
+        /// The PKCS#11 function.
+        call: Cow<'static, str>,
+    },
     /// The module cannot be loaded, or no token or more than one has the label and serial.
     #[error("{0}")]
     NoToken(String),

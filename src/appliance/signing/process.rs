@@ -55,10 +55,6 @@ impl Launch {
         &self.settings.keys
     }
 
-    pub(super) fn sessions(&self) -> usize {
-        usize::from(self.settings.sessions.max(1))
-    }
-
     /// Starts a worker, and waits until it is logged in and has found every key.
     pub(super) async fn start(&self) -> Result<WorkerProcess, StartError> {
         let mut worker = self
@@ -69,7 +65,14 @@ impl Launch {
             Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "it did not log in in time")),
         };
         match started {
-            Ok(Ok(())) => Ok(worker),
+            Ok(Ok(sessions)) => {
+                if sessions < self.settings.sessions {
+                    let wanted = self.settings.sessions;
+                    tracing::info!(sessions, wanted, "the token has fewer sessions than wanted");
+                }
+                worker.sessions = usize::from(sessions);
+                Ok(worker)
+            }
             Ok(Err(error)) => {
                 worker.kill().await;
                 Err(StartError::Token(error))
@@ -97,13 +100,15 @@ impl Launch {
             .stdout(Stdio::null())
             .spawn()?;
         let (input, output) = UnixStream::from_std(ours)?.into_split();
-        Ok(WorkerProcess { child, output, input, buffer: BytesMut::new() })
+        Ok(WorkerProcess { child, sessions: 0, output, input, buffer: BytesMut::new() })
     }
 }
 
 /// A worker that runs, and the socket to it.
 pub(super) struct WorkerProcess {
     child: Child,
+    /// How many sign at once; known when it has started.
+    sessions: usize,
     output: OwnedWriteHalf,
     input: OwnedReadHalf,
     buffer: BytesMut,
@@ -114,6 +119,11 @@ impl WorkerProcess {
         let settings = wire::frame(&serde_json::to_vec(settings)?)?;
         self.output.write_all(&settings).await?;
         wire::decode(&self.frame().await?)
+    }
+
+    /// How many jobs it signs at once.
+    pub(super) fn sessions(&self) -> usize {
+        self.sessions
     }
 
     /// Sends jobs; fails when the worker does not take them.

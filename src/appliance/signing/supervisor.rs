@@ -120,7 +120,7 @@ impl Supervisor {
     }
 
     async fn serve(&mut self, worker: &mut WorkerProcess) -> End {
-        let mut flight = Flight::new(self.launch.sessions() * IN_FLIGHT);
+        let mut flight = Flight::new(worker.sessions() * IN_FLIGHT);
         let end = loop {
             tokio::select! {
                 answers = worker.answers() => match answers {
@@ -242,6 +242,7 @@ impl Flight {
                     | TokenError::Refused { .. } => job.settle(Err(error.into())),
                 },
             }
+                    | TokenError::NoSession { .. }
         }
         end
     }

@@ -15,25 +15,35 @@ use super::wire::{self, Job, Settings};
 pub(super) struct Signer {
     settings: Arc<Settings>,
     module: Module,
-    session: Session,
+    session: Option<Session>,
 }
 
 impl Signer {
-    /// Loads the module, opens every session, and finds every key in each.
+    /// Loads the module, opens as many sessions as the token has for us, up to the settings', and
+    /// finds every key in each.
     pub(super) fn open_all(settings: Arc<Settings>) -> Result<Vec<Self>, TokenError> {
         let module = Module::load(&settings.module)?;
-        (0..settings.sessions.max(1))
-            .map(|_| {
-                let session = open(&settings, &module)?;
-                Ok(Self { settings: Arc::clone(&settings), module: module.clone(), session })
-            })
-            .collect()
+        let mut signers: Vec<Self> = Vec::new();
+        for _ in 0..settings.sessions.max(1) {
+            match open(&settings, &module) {
+                Err(TokenError::NoSession { .. }) if !signers.is_empty() => break,
+                session => signers.push(Self {
+                    settings: Arc::clone(&settings),
+                    module: module.clone(),
+                    session: Some(session?),
+                }),
+            }
+        }
+        Ok(signers)
     }
 
+    /// Signs, at a second try in a new session: that mends a lost one, and a token that failed for
+    /// once. A token that is gone fails again at once, and only a new process finds it.
     pub(super) fn sign(&mut self, job: &Job) -> Result<Signature, TokenError> {
         match self.try_sign(job) {
-            Err(TokenError::Session { .. }) => {
-                self.session = open(&self.settings, &self.module)?;
+            Err(TokenError::Context { .. } | TokenError::Session { .. }) => {
+                // Closed before another is opened: the token may have only one.
+                self.session = None;
                 self.try_sign(job)
             }
             outcome => outcome,
@@ -49,7 +59,11 @@ impl Signer {
             wire::Input::Digest(bytes) => Input::Digest(bytes),
             wire::Input::Message(bytes) => Input::Message(bytes),
         };
-        self.session.sign(key, job.work.scheme, input)
+        let session = match self.session.take() {
+            Some(session) => session,
+            None => open(&self.settings, &self.module)?,
+        };
+        self.session.insert(session).sign(key, job.work.scheme, input)
     }
 }
 

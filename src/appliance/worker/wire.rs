@@ -20,13 +20,14 @@ pub(crate) struct Settings {
     pub(crate) identity: TokenIdentity,
     /// Only the worker reads it.
     pub(crate) pin_file: PathBuf,
+    /// The most sessions to open.
     pub(crate) sessions: u8,
     /// Jobs name a key by its place here.
     pub(crate) keys: Vec<KeyRef>,
 }
 
-/// The first frame from the worker: whether it found every key.
-pub(crate) type Started = Result<(), TokenError>;
+/// The first frame from the worker: how many sessions it has, when every key was found in each.
+pub(crate) type Started = Result<u8, TokenError>;
 
 /// Frames to the worker are lists of jobs.
 #[derive(Clone, Debug, Deserialize, Serialize)]

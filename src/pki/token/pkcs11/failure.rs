@@ -9,7 +9,7 @@ use cryptoki::{
 
 use crate::token::TokenError;
 
-/// Tells the three kinds apart: what a new session mends, what a new process mends, and what only
+/// Tells the kinds apart: what a new session mends, what a new process mends, and what only
 /// a person can.
 pub(super) fn token_error(error: Error) -> TokenError {
     match error {
@@ -63,6 +63,7 @@ fn from_return_value(value: RvError, call: &'static str) -> TokenError {
         Rv::CurveNotSupported | Rv::MechanismInvalid | Rv::MechanismParamInvalid => {
             TokenError::MechanismMissing { what: format!("{call} ({code})") }
         }
+        Rv::SessionCount => TokenError::NoSession { call },
         _ => TokenError::Refused { call, code },
     }
 }
@@ -128,7 +129,7 @@ mod tests {
             (RvError::PinLocked, "pin", "CKR_PIN_LOCKED"),
             (RvError::MechanismInvalid, "mechanism", "CKR_MECHANISM_INVALID"),
             (RvError::TemplateInconsistent, "refused", "CKR_TEMPLATE_INCONSISTENT"),
-            (RvError::SessionCount, "refused", "CKR_SESSION_COUNT"),
+            (RvError::SessionCount, "count", "CKR_SESSION_COUNT"),
         ] {
             let error = token_error(Error::Pkcs11(value, Function::SignInit));
             let found = match &error {
@@ -136,6 +137,7 @@ mod tests {
                 TokenError::Context { call, .. } if call == "C_SignInit" => "context",
                 TokenError::Pin { .. } => "pin",
                 TokenError::MechanismMissing { .. } => "mechanism",
+                TokenError::NoSession { call } if call == "C_SignInit" => "count",
                 TokenError::Refused { call, .. } if call == "C_SignInit" => "refused",
                 _ => "another",
             };
