@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::FutureExt;
 use pki::{keys::Signature, token::TokenError};
 use tokio::{
     sync::{mpsc, oneshot},
@@ -77,7 +78,11 @@ impl Supervisor {
             };
             tracing::warn!(reason, "the token worker is lost; another is started");
             worker = match self.start_again(reason, &mut back_off).await {
-                Ok(Some(worker)) => worker,
+                Ok(Some(worker)) => {
+                    // What was said of the one before is not held against this one.
+                    let _ = self.shown.distrusted.notified().now_or_never();
+                    worker
+                }
                 Ok(None) => return,
                 Err(error) => return self.refuse_all(error).await,
             };
@@ -138,7 +143,7 @@ impl Supervisor {
                     break End::Lost("it made a signature that does not verify".to_owned());
                 }
                 () = sleep_until(flight.progress + HANG), if !flight.jobs.is_empty() => {
-                    break End::Lost(format!("it answered nothing for {} s", HANG.as_secs()));
+                    break End::Lost(format!("a signature took more than {} s", HANG.as_secs()));
                 }
             }
             if flight.limit == 0 && flight.jobs.is_empty() {
@@ -189,7 +194,8 @@ struct Flight {
     jobs: BTreeMap<u32, Job>,
     limit: usize,
     next: u32,
-    /// When something was last sent to an idle worker, or answered.
+    /// Since when the oldest job is the oldest. Jobs are signed in their order, so that it is being
+    /// signed; that others are answered says nothing of it, as each session can hang alone.
     progress: Instant,
 }
 
@@ -214,7 +220,19 @@ impl Flight {
     }
 
     fn land(&mut self, answers: Vec<Answer>) -> Result<(), End> {
-        self.progress = Instant::now();
+        let oldest = self.oldest();
+        let landed = self.settle(answers);
+        if self.oldest() != oldest {
+            self.progress = Instant::now();
+        }
+        landed
+    }
+
+    fn oldest(&self) -> Option<u32> {
+        self.jobs.first_key_value().map(|(id, _)| *id)
+    }
+
+    fn settle(&mut self, answers: Vec<Answer>) -> Result<(), End> {
         let mut end = Ok(());
         for Answer { id, outcome } in answers {
             let Some(job) = self.jobs.remove(&id) else {
@@ -224,6 +242,7 @@ impl Flight {
                 Ok(bytes) => job.settle(Ok(Signature(bytes.into()))),
                 Err(error) => match error {
                     TokenError::Context { .. }
+                    | TokenError::NoSession { .. }
                     | TokenError::NoToken(_)
                     | TokenError::Session { .. } => {
                         self.jobs.insert(id, job);
@@ -242,7 +261,6 @@ impl Flight {
                     | TokenError::Refused { .. } => job.settle(Err(error.into())),
                 },
             }
-                    | TokenError::NoSession { .. }
         }
         end
     }
@@ -299,8 +317,8 @@ const IN_FLIGHT: usize = 8;
 /// After so many lost workers a job is given up.
 const ATTEMPTS: u8 = 5;
 
-/// A worker that answers nothing for so long is hung; the slowest signature (RSA-4096 on a small
-/// token) takes about a second.
+/// A worker whose oldest job is not answered for so long is hung; the slowest signature (RSA-4096 on
+/// a small token) takes about a second, and few are answered together.
 const HANG: Duration = Duration::from_secs(5);
 
 /// A worker that served for so long was no failure.
@@ -308,4 +326,5 @@ const STEADY: Duration = Duration::from_secs(5);
 
 const FIRST_DELAY: Duration = Duration::from_millis(100);
 
-const LAST_DELAY: Duration = Duration::from_secs(2);
+/// Half of the second within which a token that is back is to sign again.
+const LAST_DELAY: Duration = Duration::from_millis(500);
