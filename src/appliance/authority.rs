@@ -13,7 +13,7 @@ use jiff::SignedDuration;
 use pki::{
     clock::Clock,
     handoff::Handoff,
-    keys::{BadSignature, PublicKey},
+    keys::{BadSignature, PublicKey, Signature},
     names::{DnsName, NameError, SpiffeId},
     seal::Prepared,
     serial::X509Serial,
@@ -22,6 +22,7 @@ use pki::{
     x509::{self, csr::Csr, lint},
 };
 use thiserror::Error;
+use tokio::time::Instant;
 
 use crate::{
     config::Config,
@@ -35,6 +36,9 @@ use crate::{
 
 /// How long a request waits for the token before it is told to come again.
 const SIGN_DEADLINE: Duration = Duration::from_secs(10);
+
+/// After so many wrong signatures over one text, nothing is to be hoped of the token.
+const WRONG_SIGNATURES: u8 = 5;
 
 /// Validity of the appliance's own TLS certificate.
 const OWN_TLS_TTL: SignedDuration = SignedDuration::from_hours(24);
@@ -217,12 +221,16 @@ impl Authority {
             BegunRaw::New(intent) => intent,
             BegunRaw::Done(released) => return Ok(released),
         };
-        let signature =
-            self.signing.sign_digest(key, request.scheme, &request.digest, SIGN_DEADLINE).await?;
-        let public_key = &key.key().public_key;
-        public_key
-            .verify_digest(request.scheme, &request.digest, &signature)
-            .inspect_err(|_| self.signing.distrust())?;
+        let (scheme, digest) = (request.scheme, &request.digest);
+        let signature = self
+            .checked(
+                |left| self.signing.sign_digest(key, scheme, digest, left),
+                |signature| {
+                    key.key().public_key.verify_digest(scheme, digest, &signature)?;
+                    Ok(signature)
+                },
+            )
+            .await?;
         Ok(intent.commit(signature, self.clock.now()).await?)
     }
 
@@ -339,12 +347,41 @@ impl Authority {
             }
             Begun::Done(released) => return Ok(released),
         };
-        let signature = self
-            .signing
-            .sign(prepared.key(), prepared.scheme(), prepared.bytes(), SIGN_DEADLINE)
+        let (key, scheme, bytes) = (prepared.key(), prepared.scheme(), prepared.bytes());
+        let sealed = self
+            .checked(
+                |left| self.signing.sign(key, scheme, bytes, left),
+                |signature| prepared.clone().seal(signature),
+            )
             .await?;
-        let sealed = prepared.seal(signature).inspect_err(|_| self.signing.distrust())?;
         Ok(intent.commit(sealed, self.clock.now()).await?)
+    }
+
+    /// Has a signature made, by `ask` within the time left, and accepted by `check`. One that does
+    /// not verify goes nowhere: its worker is replaced, and the text is signed again.
+    async fn checked<T, F>(
+        &self,
+        ask: impl Fn(Duration) -> F,
+        check: impl Fn(Signature) -> Result<T, BadSignature>,
+    ) -> Result<T, IssueError>
+    where
+        F: Future<Output = Result<Signature, SigningError>>,
+    {
+        let deadline = Instant::now() + SIGN_DEADLINE;
+        let mut wrong = 0;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match check(ask(left).await?) {
+                Ok(checked) => return Ok(checked),
+                Err(error) => {
+                    self.signing.distrust();
+                    wrong += 1;
+                    if wrong == WRONG_SIGNATURES {
+                        return Err(error.into());
+                    }
+                }
+            }
+        }
     }
 
     /// Builds and lints the to-be-signed bytes; what the lint refuses is audited.

@@ -9,6 +9,7 @@ use std::{num::NonZero, sync::Arc, thread, time::Duration};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+use metrics::counter;
 use pki::{
     keys::{Signature, SignatureScheme},
     token::{IssuingKey, KeyRef, RawKey, TokenError, pkcs11::TokenIdentity},
@@ -141,6 +142,7 @@ impl Signing {
 
     /// Ends the worker and starts another: it made a signature that does not verify.
     pub fn distrust(&self) {
+        counter!("chancery_wrong_signatures_total").increment(1);
         self.0.shown.distrusted.notify_one();
     }
 

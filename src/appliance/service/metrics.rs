@@ -43,6 +43,10 @@ fn describe() {
     describe_counter!("chancery_raw_signatures_total", "Signatures over digests given out");
     describe_counter!("chancery_requests_total", "Requests, by endpoint and status");
     describe_counter!("chancery_tls_failures_total", "TLS handshakes that failed, by reason");
+    describe_counter!(
+        "chancery_wrong_signatures_total",
+        "Signatures of the token that did not verify and were not given out"
+    );
     describe_gauge!("chancery_connections", "Open connections, by listener");
     describe_gauge!("chancery_ledger_up", "1 when ledger and audit log can be written");
     describe_gauge!("chancery_signing_waiting", "Signatures that wait to be sent to the token");
