@@ -39,9 +39,9 @@ fn lost_sessions_and_devices_cost_no_client_an_answer() -> Story {
     town.endure("sessions are lost", sessions, |shim| {
         happened(shim, "C_Sign", CKR_SESSION_HANDLE_INVALID, 10)
     })?;
-    let device = plan([Fault::on("C_SignInit", Action::Remove).from(20).times(3)]);
+    let device = plan([Fault::on("C_SignInit", Action::Remove).from(20).times(8)]);
     town.endure("the device is gone until it is opened again", device, |shim| {
-        happened(shim, "C_SignInit", CKR_DEVICE_ERROR, 3)
+        happened(shim, "C_SignInit", CKR_DEVICE_ERROR, 8)
     })?;
     let before = count(&town.shim, "C_GetSlotList", CKR_DEVICE_ERROR)?;
     town.endure("the device is away", plan([Fault::everywhere(Action::Remove)]), |shim| {
@@ -61,9 +61,8 @@ fn a_module_that_crashes_or_hangs_costs_no_client_an_answer() -> Story {
     town.endure("the module crashes", crash, |shim| happened(shim, "C_Sign", "crash", 3))?;
     // The other session goes on: that it does must not hide the one that hangs.
     let hang = plan([Fault::on("C_Sign", Action::Hang).from(10).times(1)]);
-    let worker_of_hang = |shim: &Shim| hung_worker(shim);
     town.endure("a signature hangs", hang, |shim| {
-        let Some(hung) = worker_of_hang(shim)? else { return Ok(false) };
+        let Some(hung) = hung_worker(shim)? else { return Ok(false) };
         Ok(shim.calls()?.last().is_some_and(|call| call.process != hung))
     })?;
     town.close()
@@ -119,6 +118,8 @@ struct Town {
     https: Https,
     request: Value,
     appliance: u32,
+    /// The appliance's open files before any load.
+    descriptors: usize,
 }
 
 impl Town {
@@ -129,13 +130,15 @@ impl Town {
         let public_key = fs::read_to_string(office.path("alice.pub")).doing("read a key")?;
         let request = json!({ "role": "login", "public_key": public_key });
         let (https, appliance) = (office.https(Some(&alice))?, office.appliance()?.id());
-        Ok(Self { office, shim, https, request, appliance })
+        let descriptors = descriptors(appliance)?;
+        Ok(Self { office, shim, https, request, appliance, descriptors })
     }
 
     fn restart(&mut self) -> Story {
         self.office.restart()?;
         self.https = self.https.at(self.office.api());
         self.appliance = self.office.appliance()?.id();
+        self.descriptors = descriptors(self.appliance)?;
         Ok(())
     }
 
@@ -181,13 +184,17 @@ impl Town {
         Ok(healed)
     }
 
-    /// It was one appliance all the time, and no session ever had two threads.
+    /// It was one appliance all the time, no session ever had two threads, and nothing is left of
+    /// the workers that were lost.
     fn close(mut self) -> Story {
         let appliance = self.office.appliance()?;
         assert!(appliance.running()?, "the appliance ended");
         assert_eq!(appliance.id(), self.appliance);
         assert_eq!(self.shim.overlaps()?, "");
-        Ok(())
+        wait_until("one worker is left, and no open file", PATIENCE, || {
+            let files = descriptors(self.appliance)?;
+            Ok(children(self.appliance)? == 1 && files <= self.descriptors)
+        })
     }
 }
 
@@ -246,6 +253,25 @@ impl Load {
             errors.len()
         ))
     }
+}
+
+/// How many files a process has open.
+fn descriptors(process: u32) -> Result<usize, Failure> {
+    let directory = format!("/proc/{process}/fd");
+    Ok(fs::read_dir(&directory).doing(format_args!("read {directory}"))?.count())
+}
+
+/// How many children a process has, dead ones that nobody asked for included.
+fn children(process: u32) -> Result<usize, Failure> {
+    let directory = format!("/proc/{process}/task");
+    let mut children = 0;
+    for thread in fs::read_dir(&directory).doing(format_args!("read {directory}"))? {
+        let path = thread.doing(format_args!("read {directory}"))?.path().join("children");
+        // A thread may end meanwhile; its children become another's.
+        let own = fs::read_to_string(path).unwrap_or_default();
+        children += own.split_whitespace().count();
+    }
+    Ok(children)
 }
 
 fn plan<const N: usize>(faults: [Fault; N]) -> Plan {
