@@ -11,7 +11,7 @@ use std::{
 use aws_lc_rs::{
     digest::{self, Digest},
     error::Unspecified,
-    signature::{self, ParsedPublicKey, VerificationAlgorithm},
+    signature::{self, ParsedPublicKey, UnparsedPublicKey, VerificationAlgorithm},
 };
 use base64ct::{Base64, Encoding};
 use der::{Decode, pem};
@@ -318,6 +318,21 @@ impl PublicKey {
         let hash = scheme.hash().ok_or(BadSignature)?;
         let digest = Digest::import_less_safe(digest, hash).map_err(|_| BadSignature)?;
         self.verify_with(scheme, |key| key.verify_digest_sig(&digest, &signature.0))
+    }
+
+    /// Verifies a DER ECDSA signature with SHA-256 under a P-384 key: what `openssl req` makes
+    /// unless it is told otherwise. Requesters sign so; nothing here does.
+    pub(crate) fn verify_p384_sha256(
+        &self,
+        message: &[u8],
+        signature_der: &[u8],
+    ) -> Result<(), BadSignature> {
+        if self.algorithm() != KeyAlgorithm::EcP384 {
+            return Err(BadSignature);
+        }
+        UnparsedPublicKey::new(&signature::ECDSA_P384_SHA256_ASN1, self.bits())
+            .verify(message, signature_der)
+            .map_err(|_| BadSignature)
     }
 
     fn verify_with(

@@ -109,7 +109,7 @@ const SCHEMES: [SignatureScheme; 9] = [
 ];
 
 /// ecdsa-with-SHA256 and its like take no parameters (RFC 5758 section 3.2).
-const ECDSA_SHA256: [u8; 12] = ecdsa(0x02);
+pub(crate) const ECDSA_SHA256: [u8; 12] = ecdsa(0x02);
 const ECDSA_SHA384: [u8; 12] = ecdsa(0x03);
 /// id-Ed25519 takes none either (RFC 8410 section 3).
 const ED25519: [u8; 7] = [0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70];

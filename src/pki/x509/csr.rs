@@ -18,7 +18,7 @@ use x509_cert::{
 
 use super::{algorithm, extension, oid};
 use crate::{
-    keys::{KeyError, PublicKey, SignatureScheme},
+    keys::{BadSignature, KeyAlgorithm, KeyError, PublicKey, SignatureScheme},
     names::DnsName,
 };
 
@@ -69,13 +69,7 @@ impl Csr {
             return Err(CsrError::Malformed("it is BER, not DER".to_owned()));
         }
         let public_key = PublicKey::from_spki_der(&info.public_key.to_der()?)?;
-        let scheme = request.scheme(&public_key)?;
-        let signature = request
-            .signature
-            .as_bytes()
-            .and_then(|value| algorithm::decode_signature(public_key.algorithm(), value))
-            .ok_or(CsrError::ProofOfPossession)?;
-        public_key.verify(scheme, &signed, &signature).map_err(|_| CsrError::ProofOfPossession)?;
+        request.verify(&public_key, &signed)?;
         public_key.check_offered()?;
         let (dns_names, addresses) = wanted_names(&info)?;
         Ok(Self { public_key, dns_names, addresses })
@@ -97,7 +91,7 @@ pub enum CsrError {
     /// It is signed in a way that is not verified here.
     #[error(
         "the certificate signing request is signed with {0}; sign it with SHA-256 (RSA, RSA-PSS \
-         with a salt of the hash's length, P-256), SHA-384 (P-384), or Ed25519"
+         with a salt of the hash's length, P-256, P-384), SHA-384 (P-384), or Ed25519"
     )]
     SignatureAlgorithm(String),
 }
@@ -117,6 +111,21 @@ struct Request<'a> {
 }
 
 impl Request<'_> {
+    fn verify(&self, key: &PublicKey, signed: &[u8]) -> Result<(), CsrError> {
+        let value = self.signature.as_bytes().ok_or(CsrError::ProofOfPossession)?;
+        let verified = if key.algorithm() == KeyAlgorithm::EcP384
+            && self.algorithm.to_der()? == algorithm::ECDSA_SHA256
+        {
+            key.verify_p384_sha256(signed, value)
+        } else {
+            let scheme = self.scheme(key)?;
+            algorithm::decode_signature(key.algorithm(), value)
+                .ok_or(BadSignature)
+                .and_then(|signature| key.verify(scheme, signed, &signature))
+        };
+        verified.map_err(|BadSignature| CsrError::ProofOfPossession)
+    }
+
     /// The scheme of the signature, if it is one for this key.
     fn scheme(&self, key: &PublicKey) -> Result<SignatureScheme, CsrError> {
         let name = || {

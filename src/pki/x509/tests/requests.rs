@@ -12,6 +12,7 @@ fn requests_of_openssl_are_accepted_for_every_kind_of_key() {
     for (key, signing, algorithm) in [
         (&EC256[..], &["-sha256"][..], KeyAlgorithm::EcP256),
         (&EC384, &["-sha384"], KeyAlgorithm::EcP384),
+        (&EC384, &["-sha256"], KeyAlgorithm::EcP384),
         (&["-algorithm", "ed25519"], &[], KeyAlgorithm::Ed25519),
         (&RSA, &["-sha256"], KeyAlgorithm::Rsa2048),
         (&RSA, &["-sha512"], KeyAlgorithm::Rsa2048),
@@ -29,7 +30,7 @@ fn requests_that_are_signed_in_another_way_are_told_what_to_use() {
     for (key, signing, name) in [
         (&EC256[..], &["-sha512"][..], "ecdsa-with-SHA512 over a"),
         (&EC256, &["-sha384"], "ecdsa-with-SHA384 over a"),
-        (&EC384, &["-sha256"], "ecdsa-with-SHA256 over a"),
+        (&EC384, &["-sha512"], "ecdsa-with-SHA512 over a"),
         (&RSA, &["-sha1"], "sha1WithRSAEncryption over a"),
         (
             &RSA,
