@@ -51,7 +51,7 @@ pub enum Denial {
     SourceAddressNotAllowed { role: String, address: SourceAddress },
     #[error("role {role:?} does not allow the SPIFFE id {id}")]
     SpiffeIdNotAllowed { role: String, id: SpiffeId },
-    #[error("role {role:?} grants at most {max}; asked for were {asked} s")]
+    #[error("role {role:?} grants at most {max:#}; {asked} seconds were asked for")]
     TtlTooLong { role: String, asked: u32, max: SignedDuration },
     #[error("a validity of 0 s was asked for")]
     TtlZero,
