@@ -24,7 +24,7 @@ use crate::{
     config,
     worker::wire::{Input, Settings, Work},
 };
-use process::{Launch, StartError};
+use process::{Launch, START, StartError};
 use supervisor::{Job, Supervisor};
 
 /// A handle on the signing queue; cheap to clone. The worker ends with the last one.
@@ -95,7 +95,8 @@ impl Signing {
     }
 
     async fn start_with(launch: Launch) -> Result<Self, SigningError> {
-        let worker = launch.start().await.map_err(|error| match error {
+        let started = Instant::now();
+        let worker = launch.start(START).await.map_err(|error| match error {
             StartError::Process(reason) => SigningError::Down(reason),
             StartError::Token(error) => SigningError::Token(error),
         })?;
@@ -103,7 +104,7 @@ impl Signing {
         let state = ArcSwap::from_pointee(State::Starting);
         let shown = Arc::new(Shown { state, distrusted: Notify::new() });
         let keys = launch.keys().to_vec();
-        let supervisor = Supervisor::new(launch, receiver, Arc::clone(&shown));
+        let supervisor = Supervisor::new(launch, started.elapsed(), receiver, Arc::clone(&shown));
         tokio::spawn(supervisor.run(worker));
         Ok(Self(Arc::new(Inner { jobs, keys, shown })))
     }

@@ -55,12 +55,12 @@ impl Launch {
         &self.settings.keys
     }
 
-    /// Starts a worker, and waits until it is logged in and has found every key.
-    pub(super) async fn start(&self) -> Result<WorkerProcess, StartError> {
+    /// Starts a worker, and waits at most so long until it is logged in and has found every key.
+    pub(super) async fn start(&self, patience: Duration) -> Result<WorkerProcess, StartError> {
         let mut worker = self
             .spawn()
             .map_err(|error| StartError::Process(format!("cannot start it: {error}")))?;
-        let started = match timeout(START, worker.greet(&self.settings)).await {
+        let started = match timeout(patience, worker.greet(&self.settings)).await {
             Ok(started) => started,
             Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "it did not log in in time")),
         };
@@ -175,7 +175,7 @@ impl WorkerProcess {
 const HEAD: usize = 4;
 
 /// For a token in a network: loading, login and finding keys.
-const START: Duration = Duration::from_secs(30);
+pub(super) const START: Duration = Duration::from_secs(30);
 
 /// The worker reads at once whatever its sessions do.
 const TAKE: Duration = Duration::from_secs(5);

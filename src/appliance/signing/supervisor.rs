@@ -16,7 +16,7 @@ use tokio::{
 
 use super::{
     Shown, SigningError, State,
-    process::{Launch, StartError, WorkerProcess},
+    process::{Launch, START, StartError, WorkerProcess},
 };
 use crate::worker::wire::{self, Answer, Work};
 
@@ -24,7 +24,7 @@ use crate::worker::wire::{self, Answer, Work};
 pub(super) struct Job {
     pub(super) work: Work,
     pub(super) deadline: Instant,
-    /// How often a worker was lost while it had this job.
+    /// How often a worker died or hung while it had this job alone.
     pub(super) attempts: u8,
     pub(super) answer: oneshot::Sender<Result<Signature, SigningError>>,
 }
@@ -45,6 +45,10 @@ pub(super) struct Supervisor {
     jobs: mpsc::Receiver<Job>,
     /// Jobs that a lost worker had.
     again: VecDeque<Job>,
+    /// The last worker died or hung, and one of those jobs may be why.
+    careful: bool,
+    /// How long the first worker took to start.
+    usual_start: Duration,
     shown: Arc<Shown>,
 }
 
@@ -52,15 +56,22 @@ pub(super) struct Supervisor {
 enum End {
     /// Nobody is left who could ask.
     Closed,
-    /// It is dead, hung or lying; another mends it.
+    /// It said that its token fails, or lied; another mends it.
+    Failed(String),
+    /// It is dead or hung; another mends it.
     Lost(String),
     /// Only a person can mend it.
     Fatal(TokenError),
 }
 
 impl Supervisor {
-    pub(super) fn new(launch: Launch, jobs: mpsc::Receiver<Job>, shown: Arc<Shown>) -> Self {
-        Self { launch, jobs, again: VecDeque::new(), shown }
+    pub(super) fn new(
+        launch: Launch,
+        usual_start: Duration,
+        jobs: mpsc::Receiver<Job>,
+        shown: Arc<Shown>,
+    ) -> Self {
+        Self { launch, jobs, again: VecDeque::new(), careful: false, usual_start, shown }
     }
 
     pub(super) async fn run(mut self, mut worker: WorkerProcess) {
@@ -74,7 +85,9 @@ impl Supervisor {
                     worker.kill().await;
                     return self.refuse_all(error).await;
                 }
-                End::Lost(reason) => format!("{reason} ({})", worker.kill().await),
+                End::Failed(reason) | End::Lost(reason) => {
+                    format!("{reason} ({})", worker.kill().await)
+                }
             };
             tracing::warn!(reason, "the token worker is lost; another is started");
             worker = match self.start_again(reason, &mut back_off).await {
@@ -102,7 +115,9 @@ impl Supervisor {
             self.show(State::Down(reason));
             sleep(back_off.next()).await;
             self.show(State::Starting);
-            reason = match self.launch.start().await {
+            // Much longer than the first one means that the token hangs.
+            let patience = (self.usual_start * 4).clamp(HANG, START);
+            reason = match self.launch.start(patience).await {
                 Ok(worker) => return Ok(Some(worker)),
                 Err(StartError::Token(error @ TokenError::Pin { .. })) => return Err(error),
                 Err(StartError::Token(error)) => error.to_string(),
@@ -125,8 +140,9 @@ impl Supervisor {
     }
 
     async fn serve(&mut self, worker: &mut WorkerProcess) -> End {
-        let mut flight = Flight::new(worker.sessions() * IN_FLIGHT);
+        let mut flight = Flight::new(worker.sessions() * IN_FLIGHT, self.careful);
         let end = loop {
+            flight.careful &= !(self.again.is_empty() && flight.jobs.is_empty());
             tokio::select! {
                 answers = worker.answers() => match answers {
                     Ok(answers) => if let Err(end) = flight.land(answers) { break end },
@@ -140,7 +156,7 @@ impl Supervisor {
                     None => flight.limit = 0,
                 },
                 () = self.shown.distrusted.notified() => {
-                    break End::Lost("it made a signature that does not verify".to_owned());
+                    break End::Failed("it made a signature that does not verify".to_owned());
                 }
                 () = sleep_until(flight.progress + HANG), if !flight.jobs.is_empty() => {
                     break End::Lost(format!("a signature took more than {} s", HANG.as_secs()));
@@ -150,14 +166,15 @@ impl Supervisor {
                 break End::Closed;
             }
         };
+        let alone = flight.jobs.len() == 1;
+        let jobs = flight.jobs.into_values();
         match &end {
-            End::Closed => {}
-            End::Fatal(_) => self.again.extend(flight.jobs.into_values()),
-            End::Lost(reason) => {
-                let jobs = flight.jobs.into_values();
+            End::Lost(reason) if alone => {
                 self.again.extend(jobs.filter_map(|job| try_again(job, reason)));
             }
+            End::Closed | End::Failed(_) | End::Fatal(_) | End::Lost(_) => self.again.extend(jobs),
         }
+        self.careful = flight.careful || matches!(end, End::Lost(_));
         end
     }
 
@@ -193,6 +210,8 @@ impl Supervisor {
 struct Flight {
     jobs: BTreeMap<u32, Job>,
     limit: usize,
+    /// One job at a time, until it is known which of them a worker does not survive.
+    careful: bool,
     next: u32,
     /// Since when the oldest job is the oldest. Jobs are signed in their order, so that it is being
     /// signed; that others are answered says nothing of it, as each session can hang alone.
@@ -200,12 +219,13 @@ struct Flight {
 }
 
 impl Flight {
-    fn new(limit: usize) -> Self {
-        Self { jobs: BTreeMap::new(), limit, next: 0, progress: Instant::now() }
+    fn new(limit: usize, careful: bool) -> Self {
+        Self { jobs: BTreeMap::new(), limit, careful, next: 0, progress: Instant::now() }
     }
 
     fn has_room(&self) -> bool {
-        self.jobs.len() < self.limit
+        let limit = if self.careful { self.limit.min(1) } else { self.limit };
+        self.jobs.len() < limit
     }
 
     fn board(&mut self, job: Job) -> wire::Job {
@@ -246,7 +266,7 @@ impl Flight {
                     | TokenError::NoToken(_)
                     | TokenError::Session { .. } => {
                         self.jobs.insert(id, job);
-                        end = Err(End::Lost(error.to_string()));
+                        end = Err(End::Failed(error.to_string()));
                     }
                     TokenError::Pin { .. } => {
                         job.settle(Err(error.clone().into()));
@@ -297,7 +317,7 @@ async fn next(again: &mut VecDeque<Job>, jobs: &mut mpsc::Receiver<Job>) -> Opti
     }
 }
 
-/// A job may itself be what kills workers.
+/// A job that was alone may itself be what kills workers.
 fn try_again(mut job: Job, reason: &str) -> Option<Job> {
     job.attempts += 1;
     if job.attempts < ATTEMPTS {
@@ -314,8 +334,9 @@ fn lost(error: &io::Error) -> End {
 /// For each session: one that is signed, and others so that it never waits for the next.
 const IN_FLIGHT: usize = 8;
 
-/// After so many lost workers a job is given up.
-const ATTEMPTS: u8 = 5;
+/// A job that so many workers did not survive is given up: after about three seconds when there is
+/// no other, and later when there are, since each of them is tried in turn.
+const ATTEMPTS: u8 = 8;
 
 /// A worker whose oldest job is not answered for so long is hung; the slowest signature (RSA-4096 on
 /// a small token) takes about a second, and few are answered together.
