@@ -47,9 +47,15 @@ fn lost_sessions_and_devices_cost_no_client_an_answer() -> Story {
     town.endure("the device is away", plan([Fault::everywhere(Action::Remove)]), |shim| {
         happened(shim, "C_GetSlotList", CKR_DEVICE_ERROR, before + 4)
     })?;
+    let before = count(&town.shim, "C_Sign", CKR_DEVICE_ERROR)?;
+    let every = plan([Fault::on("C_Sign", Action::Return(CKR_DEVICE_ERROR))]);
+    town.endure("the token opens and does not sign", every, |shim| {
+        happened(shim, "C_Sign", CKR_DEVICE_ERROR, before + 16)
+    })?;
+    let before = count(&town.shim, "C_Sign", CKR_DEVICE_ERROR)?;
     let third = plan([Fault::on("C_Sign", Action::Return(CKR_DEVICE_ERROR)).every(3)]);
     town.endure("each third signature fails", third, |shim| {
-        happened(shim, "C_Sign", CKR_DEVICE_ERROR, 30)
+        happened(shim, "C_Sign", CKR_DEVICE_ERROR, before + 30)
     })?;
     town.close()
 }
@@ -59,12 +65,18 @@ fn a_module_that_crashes_or_hangs_costs_no_client_an_answer() -> Story {
     let town = Town::open()?;
     let crash = plan([Fault::on("C_Sign", Action::Crash).from(10).times(3)]);
     town.endure("the module crashes", crash, |shim| happened(shim, "C_Sign", "crash", 3))?;
+    let crash = plan([Fault::on("C_Sign", Action::Crash)]);
+    town.endure("the module crashes at each signature", crash, |shim| {
+        happened(shim, "C_Sign", "crash", 3 + 5)
+    })?;
     // The other session goes on: that it does must not hide the one that hangs.
     let hang = plan([Fault::on("C_Sign", Action::Hang).from(10).times(1)]);
-    town.endure("a signature hangs", hang, |shim| {
-        let Some(hung) = hung_worker(shim)? else { return Ok(false) };
-        Ok(shim.calls()?.last().is_some_and(|call| call.process != hung))
-    })?;
+    town.endure("a signature hangs", hang, |shim| worker_after_hang(shim, "C_Sign"))?;
+    let login = [
+        Fault::on("C_SignInit", Action::Crash).from(10).times(1),
+        Fault::on("C_Login", Action::Hang).times(1),
+    ];
+    town.endure("a login hangs", plan(login), |shim| worker_after_hang(shim, "C_Login"))?;
     town.close()
 }
 
@@ -291,7 +303,12 @@ fn count(shim: &Shim, function: &str, outcome: impl ToString) -> Result<usize, F
     Ok(shim.outcomes(function)?.get(&outcome.to_string()).copied().unwrap_or(0))
 }
 
-fn hung_worker(shim: &Shim) -> Result<Option<u32>, Failure> {
+/// Whether the worker that hung in a function has a successor that signs.
+fn worker_after_hang(shim: &Shim, function: &str) -> Result<bool, Failure> {
     let calls = shim.calls()?;
-    Ok(calls.iter().find(|call| call.outcome == "hang").map(|call| call.process))
+    let hung = calls.iter().rposition(|call| call.function == function && call.outcome == "hang");
+    Ok(hung.is_some_and(|hung| {
+        let after = &calls[hung + 1..];
+        after.iter().any(|call| call.function == "C_Sign" && call.process != calls[hung].process)
+    }))
 }
