@@ -1,7 +1,7 @@
 //! The functions, one by one: most only forward.
 #![expect(non_snake_case, reason = "PKCS#11 gives the names")]
 
-use std::{ffi::c_void, thread, time::Duration};
+use std::{ffi::c_void, slice, thread, time::Duration};
 
 use cryptoki_sys::*;
 
@@ -159,7 +159,13 @@ unsafe extern "C" fn C_Sign(
     // Who gives no place asks for the length only: neither slow nor faulty, and not counted.
     let asks = signature.is_null();
     let name = if asks { "C_Sign(length)" } else { "C_Sign" };
-    module.call_in(name, session, |module, real, change| {
+    let input = if data.is_null() {
+        &[]
+    } else {
+        // SAFETY: the caller promises so many bytes of input where it gives any.
+        unsafe { slice::from_raw_parts(data, data_length as usize) }
+    };
+    module.sign_in(name, session, input, |module, real, change| {
         let Some(sign) = module.real().C_Sign else { return CKR_FUNCTION_NOT_SUPPORTED };
         if !asks {
             thread::sleep(Duration::from_millis(module.plan().signature_ms));

@@ -91,7 +91,7 @@ impl Module {
         function: &'static str,
         forward: impl FnOnce(&Self) -> CK_RV,
     ) -> CK_RV {
-        let outcome = match self.before(function) {
+        let outcome = match self.before(function, &[]) {
             Ok(_) => forward(self),
             Err(code) => code,
         };
@@ -107,8 +107,19 @@ impl Module {
         session: CK_SESSION_HANDLE,
         forward: impl FnOnce(&Self, CK_SESSION_HANDLE, Option<Change>) -> CK_RV,
     ) -> CK_RV {
+        self.sign_in(function, session, &[], forward)
+    }
+
+    /// As [`call_in`](Self::call_in), for a call that signs `input`.
+    pub(crate) fn sign_in(
+        &self,
+        function: &'static str,
+        session: CK_SESSION_HANDLE,
+        input: &[u8],
+        forward: impl FnOnce(&Self, CK_SESSION_HANDLE, Option<Change>) -> CK_RV,
+    ) -> CK_RV {
         let mut changed = None;
-        let outcome = match self.before(function) {
+        let outcome = match self.before(function, input) {
             Ok(change) => match self.enter(session, function) {
                 Some(real) => {
                     let outcome = forward(self, real, change);
@@ -188,13 +199,13 @@ impl Module {
     }
 
     /// Lets the faults of the plan happen. `Err` is a value that the call returns at once.
-    fn before(&self, function: &'static str) -> Result<Option<Change>, CK_RV> {
+    fn before(&self, function: &'static str, input: &[u8]) -> Result<Option<Change>, CK_RV> {
         let mut state = self.lock();
         state.read_again(&self.directory.join(PLAN));
         if state.removed && !["C_Finalize", "C_Initialize"].contains(&function) {
             return Err(CKR_DEVICE_ERROR);
         }
-        match state.due(function, &self.directory) {
+        match state.due(function, input, &self.directory) {
             None => Ok(None),
             Some(Action::Crash) => {
                 self.note(function, "crash");
@@ -284,10 +295,10 @@ impl State {
     }
 
     /// The first fault that is due in this call; all that concern it have counted it.
-    fn due(&mut self, function: &str, directory: &Path) -> Option<Action> {
+    fn due(&mut self, function: &str, input: &[u8], directory: &Path) -> Option<Action> {
         let mut happens = None;
         for (place, fault) in self.plan.faults.iter().enumerate() {
-            if !fault.concerns(function) {
+            if !fault.concerns(function, input) {
                 continue;
             }
             self.counts[place] += 1;

@@ -45,6 +45,8 @@ pub struct Plan {
 pub struct Fault {
     /// The function by its PKCS#11 name. Absent: each but C_Initialize and C_Finalize.
     pub function: Option<String>,
+    /// In hexadecimal: only a C_Sign of exactly this input. Absent: whatever is signed.
+    pub input: Option<String>,
     /// The first call that fails, counted in each process from 1 since the plan was read. A
     /// C_Sign that only asks for the length of a signature does not count.
     pub from: u64,
@@ -85,7 +87,13 @@ impl Fault {
 
     /// Something that happens in every call of every function, for ever.
     pub fn everywhere(action: Action) -> Self {
-        Self { function: None, from: 1, every: 1, times: None, action }
+        Self { function: None, input: None, from: 1, every: 1, times: None, action }
+    }
+
+    /// Happens only where this is signed: bytes in lower case hexadecimal.
+    #[must_use]
+    pub fn input(self, input: &str) -> Self {
+        Self { input: Some(input.to_owned()), ..self }
     }
 
     /// Begins with the `from`-th call, counted from 1.
@@ -106,12 +114,13 @@ impl Fault {
         Self { times: Some(times), ..self }
     }
 
-    /// Whether the fault is one of this function.
-    pub(crate) fn concerns(&self, function: &str) -> bool {
-        match &self.function {
+    /// Whether the fault is one of this function, and of what it signs.
+    pub(crate) fn concerns(&self, function: &str, input: &[u8]) -> bool {
+        let mine = match &self.function {
             Some(own) => own == function,
             None => !["C_Finalize", "C_Initialize"].contains(&function),
-        }
+        };
+        mine && self.input.as_ref().is_none_or(|own| *own == hex::encode(input))
     }
 
     /// Whether it happens in the `count`-th call.
@@ -131,9 +140,12 @@ mod tests {
         assert_eq!(due(crash()), [1, 2, 3, 4, 5, 6, 7, 8, 9]);
         assert_eq!(due(crash().from(8)), [8, 9]);
         assert_eq!(due(crash().every(3)), [3, 6, 9]);
-        assert!(crash().concerns("C_Sign") && !crash().concerns("C_SignInit"));
+        assert!(crash().concerns("C_Sign", b"any") && !crash().concerns("C_SignInit", b""));
+        let one = crash().input("0aff");
+        assert!(one.concerns("C_Sign", &[0x0a, 0xff]) && !one.concerns("C_Sign", &[0x0a]));
         let everywhere = Fault::everywhere(Action::Remove);
-        assert!(everywhere.concerns("C_GetSlotList") && !everywhere.concerns("C_Finalize"));
+        assert!(everywhere.concerns("C_GetSlotList", b""));
+        assert!(!everywhere.concerns("C_Finalize", b""));
     }
 
     #[test]

@@ -80,6 +80,41 @@ fn a_module_that_crashes_or_hangs_costs_no_client_an_answer() -> Story {
     town.close()
 }
 
+/// Whoever asks for what kills the module is refused in the end, and harms nobody else.
+#[test]
+fn one_input_that_crashes_the_module_is_given_up() -> Story {
+    let town = Town::open()?;
+    let builder = town.office.https(Some(&town.office.enrol("service/builder")?))?;
+    let sign = |digest: &str| {
+        let scheme = "ecdsa-p256-sha256";
+        let body = json!({
+            "role": "firmware", "key": "firmware", "scheme": scheme, "digest": digest,
+        });
+        builder.post("/v1/sign", &body)
+    };
+    let poison = "5a".repeat(32);
+    let crash = plan([Fault::on("C_Sign", Action::Crash).input(&poison)]);
+    thread::scope(|scope| {
+        let refused = scope.spawn(|| {
+            // Asked for too early it would be signed, as any digest is.
+            wait_until("a crash", PATIENCE, || {
+                let status = sign(&poison)?.status;
+                if status != 200 {
+                    assert_eq!(status, 503);
+                }
+                Ok(status == 503)
+            })
+        });
+        town.endure("one input crashes the module", crash, |_| Ok(refused.is_finished()))?;
+        refused.join().unwrap()
+    })?;
+    let crashes = count(&town.shim, "C_Sign", "crash")?;
+    assert!((2..=9).contains(&crashes), "{crashes} crashes");
+    sign(&"a5".repeat(32))?.expect_status(200)?;
+    sign(&poison)?.expect_status(200)?;
+    town.close()
+}
+
 #[test]
 fn a_wrong_signature_never_leaves_and_is_made_again() -> Story {
     let town = Town::open()?;
