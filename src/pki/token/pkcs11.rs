@@ -131,9 +131,24 @@ impl Module {
     /// As [`identify`](Self::identify); [`TokenError::Pin`] when the login is refused or the
     /// token's flags say that one more wrong try would lock it.
     pub fn open(&self, wanted: &TokenIdentity, pin: &Secret) -> Result<Session, TokenError> {
+        self.open_guarded(wanted, pin, |log_in| log_in())
+    }
+
+    /// As [`open`](Self::open), with something done around the login, if there is to be one: the
+    /// guard is handed C_Login, and calls it once or refuses.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open), and the guard's.
+    pub fn open_guarded(
+        &self,
+        wanted: &TokenIdentity,
+        pin: &Secret,
+        guard: impl FnOnce(&dyn Fn() -> Result<(), TokenError>) -> Result<(), TokenError>,
+    ) -> Result<Session, TokenError> {
         let (slot, _) = self.the_one(wanted)?;
         let session = self.0.pkcs11.open_ro_session(slot).map_err(token_error)?;
-        self.log_in_once(slot, &session, pin)?;
+        self.log_in_once(slot, &session, pin, guard)?;
         let mechanisms = Mechanisms::read(&self.0.pkcs11, slot)?;
         Ok(Session::new(session, self.clone(), slot, mechanisms))
     }
@@ -228,6 +243,7 @@ impl Module {
         slot: Slot,
         session: &cryptoki::session::Session,
         pin: &Secret,
+        guard: impl FnOnce(&dyn Fn() -> Result<(), TokenError>) -> Result<(), TokenError>,
     ) -> Result<(), TokenError> {
         let mut refused = self.0.refused.lock().unwrap_or_else(PoisonError::into_inner);
         let state = session.get_session_info().map_err(token_error)?.session_state();
@@ -243,16 +259,15 @@ impl Module {
         refuse_by_flags(&info)?;
         let by_pin_pad = info.protected_authentication_path();
         let pin = if by_pin_pad { None } else { Some(auth_pin(pin)) };
-        match session.login(UserType::User, pin.as_ref()) {
+        let log_in = || match session.login(UserType::User, pin.as_ref()) {
             Ok(()) | Err(Error::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => Ok(()),
-            Err(error) => {
-                let error = token_error(error);
-                if let TokenError::Pin { code } = &error {
-                    refused.insert(token, code.clone());
-                }
-                Err(error)
-            }
+            Err(error) => Err(token_error(error)),
+        };
+        let outcome = guard(&log_in);
+        if let Err(TokenError::Pin { code }) = &outcome {
+            refused.insert(token, code.clone());
         }
+        outcome
     }
 }
 
