@@ -1,11 +1,105 @@
-//! A PIN is never tried where a try could lock the token.
+//! A wrong PIN is tried once, and none where a try could lock the token.
+
+use std::{fs, time::Duration};
 
 use harness::{
-    Failure, Story,
-    office::Office,
-    process::{Answer, run},
-    shim::{Plan, Shim},
+    Doing, Failure, Story,
+    office::{Office, http_get},
+    process::{Answer, Daemon, run, wait_until},
+    shim::{
+        Action, Fault, Plan, Shim,
+        pkcs11::{CKR_OK, CKR_PIN_INCORRECT},
+    },
 };
+
+/// A person has to mend something; systemd does not start the appliance again.
+const EX_CONFIG: Option<i32> = Some(78);
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+#[test]
+fn a_wrong_pin_is_tried_once_in_twenty_starts() -> Story {
+    let (mut office, shim) = Office::open_with_shim()?;
+    office.kill();
+    let right = write_pin(&office, "wrong-pin")?;
+    for start in 0..20 {
+        let answer = serve(&office)?.refused("CKR_PIN_INCORRECT")?;
+        assert_eq!(answer.status.code(), EX_CONFIG, "{}", answer.stderr);
+        assert!(answer.stderr.contains("chanceryd token unblock --config"), "{}", answer.stderr);
+        assert_eq!(answer.stderr.contains("CKR_PIN_INCORRECT at 20"), start > 0, "{start}");
+    }
+    // The right PIN alone does not help, and nobody else tries it.
+    write_pin(&office, &right)?;
+    let refused = office.add_operator().expect_err("an operator was added").to_string();
+    assert!(refused.contains("78"), "{refused}");
+    assert_eq!(wrong(&shim)?, 1);
+    // A person says that it is right.
+    let unblocked = unblock(&office)?;
+    assert!(unblocked.contains("CKR_PIN_INCORRECT at 20"), "{unblocked}");
+    assert!(unblocked.contains("label \"chancery\""), "{unblocked}");
+    assert!(unblock(&office)?.contains("nothing keeps"), "it was removed already");
+    office.start()?;
+    assert_eq!(wrong(&shim)?, 1);
+    Ok(())
+}
+
+#[test]
+fn a_wrong_pin_is_tried_once_whenever_the_appliance_is_killed() -> Story {
+    let (mut office, shim) = Office::open_with_shim()?;
+    office.kill();
+    write_pin(&office, "wrong-pin")?;
+    // At each moment of a start: what the module was called for tells them apart.
+    for further in 0..20 {
+        let wanted = shim.calls()?.len() + further;
+        let mut command = office.chanceryd(&["serve", "--config", "chanceryd.toml"])?;
+        let log = office.path("killed.log");
+        let mut killed = Daemon::start("chanceryd", &mut command, &log)?;
+        wait_until("the moment", PATIENCE, || {
+            Ok(shim.calls()?.len() >= wanted || !killed.running()?)
+        })?;
+        killed.kill();
+    }
+    serve(&office)?.refused("chanceryd token unblock")?;
+    assert_eq!(wrong(&shim)?, 1);
+    Ok(())
+}
+
+#[test]
+fn a_login_that_never_ended_is_not_tried_again_by_another_appliance() -> Story {
+    let (mut office, shim) = Office::open_with_shim()?;
+    office.kill();
+    let before = logins(&shim)?;
+    shim.play(Plan { faults: vec![Fault::on("C_Login", Action::Crash)], ..Plan::default() })?;
+    serve(&office)?.refused("the token is not reachable")?;
+    for _ in 0..5 {
+        let answer = serve(&office)?.refused("came to no end, and counts as a wrong try")?;
+        assert_eq!(answer.status.code(), EX_CONFIG, "{}", answer.stderr);
+    }
+    assert_eq!(logins(&shim)?, before + 1);
+    shim.heal()?;
+    assert!(unblock(&office)?.contains("came to no end"));
+    office.start()
+}
+
+#[test]
+fn an_appliance_that_knows_its_pin_outlives_crashes_at_the_login() -> Story {
+    let (mut office, shim) = Office::open_with_shim()?;
+    let appliance = office.appliance()?.id();
+    let good = count(&shim, CKR_OK)?;
+    let crashes = vec![
+        Fault::on("C_Sign", Action::Crash).times(1),
+        Fault::on("C_Login", Action::Crash).times(3),
+    ];
+    shim.play(Plan { faults: crashes, ..Plan::default() })?;
+    let enrolled = office.enrol("user/alice");
+    assert!(enrolled.is_ok(), "{enrolled:?}");
+    assert_eq!(count(&shim, "crash")?, 3);
+    assert_eq!(count(&shim, CKR_OK)?, good + 1);
+    assert_eq!(office.appliance()?.id(), appliance);
+    let ready = http_get(office.public(), "/readyz").doing("read /readyz")?;
+    assert!(ready.starts_with("HTTP/1.1 200"), "{ready}");
+    office.restart()
+}
 
 #[test]
 fn the_last_try_before_a_lock_is_left_to_a_person() -> Story {
@@ -30,6 +124,29 @@ fn the_last_try_before_a_lock_is_left_to_a_person() -> Story {
 /// An appliance that does not come up.
 fn serve(office: &Office) -> Result<Answer, Failure> {
     run(&mut office.chanceryd(&["serve", "--config", "chanceryd.toml"])?)
+}
+
+/// What the command that a person types answers.
+fn unblock(office: &Office) -> Result<String, Failure> {
+    let arguments = ["token", "unblock", "--config", "chanceryd.toml"];
+    Ok(run(&mut office.chanceryd(&arguments)?)?.success()?.stdout)
+}
+
+/// Gives the PIN that was there before.
+fn write_pin(office: &Office, pin: &str) -> Result<String, Failure> {
+    let path = office.path("pin");
+    let before = fs::read_to_string(&path).doing("read the PIN file")?;
+    fs::write(&path, pin).doing("write the PIN file")?;
+    Ok(before)
+}
+
+/// How often a wrong PIN was tried.
+fn wrong(shim: &Shim) -> Result<usize, Failure> {
+    count(shim, CKR_PIN_INCORRECT)
+}
+
+fn count(shim: &Shim, outcome: impl ToString) -> Result<usize, Failure> {
+    Ok(shim.outcomes("C_Login")?.get(&outcome.to_string()).copied().unwrap_or(0))
 }
 
 /// How often any PIN was tried.

@@ -17,7 +17,7 @@ use appliance::{
     service::{ServeError, Signal, TlsError, serve},
     signing::SigningError,
     start::StartError,
-    worker,
+    worker::{self, login::LoginFile},
 };
 use clap::{Parser, Subcommand, ValueEnum};
 use pki::{clock::SystemClock, token::TokenError};
@@ -68,6 +68,9 @@ enum Command {
         #[command(flatten)]
         overrides: Overrides,
     },
+    /// Helps with the token.
+    #[command(subcommand)]
+    Token(TokenCommand),
     /// The process that loads the PKCS#11 module; started by the others.
     #[command(hide = true)]
     TokenWorker,
@@ -93,6 +96,19 @@ enum OperatorCommand {
     },
 }
 
+#[derive(Debug, Subcommand)]
+enum TokenCommand {
+    /// Allows another login after the token has refused the PIN. Mend the PIN file before: tokens
+    /// lock after a few wrong tries.
+    Unblock {
+        /// The configuration file.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        #[command(flatten)]
+        overrides: Overrides,
+    },
+}
+
 /// Exit status for what a person has to mend before another start can help (EX_CONFIG of
 /// sysexits.h): systemd must not start again on it, above all after a refused PIN.
 const EX_CONFIG: u8 = 78;
@@ -109,6 +125,9 @@ fn main() -> ExitCode {
             add_operator(&name, &csr, &config, out.as_deref(), overrides)
         }
         Command::Serve { config, overrides } => run_server(&config, overrides),
+        Command::Token(TokenCommand::Unblock { config, overrides }) => {
+            unblock_token(&config, overrides)
+        }
         Command::TokenWorker => Ok(()),
     };
     match done {
@@ -155,8 +174,8 @@ impl From<StartError> for Failure {
             StartError::Signing(SigningError::Token(TokenError::Pin { .. })) => (
                 EX_CONFIG,
                 Some(
-                    "put the right PIN into token.pin_file before you start again: each start \
-                      with a wrong one is a try, and tokens lock after a few",
+                    "no login is tried until you put the right PIN into token.pin_file (or have \
+                     the token's PIN unlocked) and run chanceryd token unblock --config FILE",
                 ),
             ),
             StartError::Signing(SigningError::Token(_)) => (
@@ -250,6 +269,22 @@ fn add_operator(
                 Some("issue another one; operators see this one with chancery list"),
             )
         }),
+    }
+}
+
+fn unblock_token(file: &Path, overrides: Overrides) -> Result<(), Failure> {
+    let config = Config::read(file, overrides, credentials().as_deref())?;
+    let logins = LoginFile::of(&config.state_directory);
+    let path = logins.path();
+    let forgotten = logins.forget().map_err(|error| {
+        Failure::new(1, format!("cannot remove {}: {error}", path.display()), None)
+    })?;
+    match forgotten {
+        None => write_out("nothing keeps the token's PIN from being tried\n"),
+        Some(what) => write_out(&format!(
+            "removed {} ({what}); the next start of chanceryd tries the PIN once\n",
+            path.display()
+        )),
     }
 }
 

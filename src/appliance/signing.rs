@@ -5,7 +5,7 @@ mod supervisor;
 #[cfg(test)]
 mod tests;
 
-use std::{num::NonZero, sync::Arc, thread, time::Duration};
+use std::{num::NonZero, path::Path, sync::Arc, thread, time::Duration};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -22,7 +22,10 @@ use tokio::{
 
 use crate::{
     config,
-    worker::wire::{Input, Settings, Work},
+    worker::{
+        login::LoginFile,
+        wire::{Input, Settings, Work},
+    },
 };
 use process::{Launch, START, StartError};
 use supervisor::{Job, Supervisor};
@@ -69,13 +72,16 @@ pub enum State {
 }
 
 impl Signing {
-    /// Starts the worker, logs in and finds every key; returns when it can sign.
+    /// Starts the worker, logs in and finds every key; returns when it can sign. Logins are
+    /// remembered in the state directory.
     ///
     /// # Errors
     ///
-    /// The worker cannot be started, the PIN is refused, or a key is missing or unfit.
+    /// The worker cannot be started, the PIN is refused or was refused before, or a key is missing
+    /// or unfit.
     pub async fn start(
         settings: &config::Token,
+        state_directory: &Path,
         identity: &TokenIdentity,
         keys: Vec<KeyRef>,
     ) -> Result<Self, SigningError> {
@@ -87,6 +93,8 @@ impl Signing {
                 module: settings.module.clone(),
                 identity: identity.clone(),
                 pin_file: settings.pin_file.clone(),
+                pin_accepted: false,
+                state_directory: state_directory.to_owned(),
                 sessions: u8::try_from(sessions).unwrap_or(u8::MAX),
                 keys,
             },
@@ -94,7 +102,8 @@ impl Signing {
         Self::start_with(launch).await
     }
 
-    async fn start_with(launch: Launch) -> Result<Self, SigningError> {
+    async fn start_with(mut launch: Launch) -> Result<Self, SigningError> {
+        LoginFile::of(&launch.settings.state_directory).check()?;
         let started = Instant::now();
         let worker = launch.start(START).await.map_err(|error| match error {
             StartError::Process(reason) => SigningError::Down(reason),

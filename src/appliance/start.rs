@@ -64,7 +64,9 @@ impl Started {
         let rules = Rules::read(&config.rules)?.bind(&handoff)?;
         let rules_digest = rules.digest().to_owned();
         let ledger = Ledger::open(&config.state_directory, &config.audit_directory, clock.clone())?;
-        let signing = Signing::start(&config.token, &handoff.token, keys(&handoff)).await?;
+        let (token, state_directory) = (&config.token, &config.state_directory);
+        let signing =
+            Signing::start(token, state_directory, &handoff.token, keys(&handoff)).await?;
         let authority =
             Authority::new(config, handoff, rules, ledger.clone(), signing.clone(), clock.clone())?;
         Ok(Self { authority, clock, ledger, rules_digest, signing })

@@ -4,6 +4,7 @@
 //! the worker reads the PIN file, logs in, finds every key and says so. Then batches of jobs come
 //! in, and batches of signatures or typed errors go out, until the socket is closed.
 
+pub mod login;
 mod queue;
 mod signer;
 pub(crate) mod wire;

@@ -1,7 +1,14 @@
 //! The token worker as a process: how it is started, spoken to and ended.
 
 use std::{
-    collections::BTreeMap, io, os::fd::OwnedFd, os::unix::net, path::PathBuf, process::Stdio,
+    collections::BTreeMap,
+    fs, io,
+    os::{
+        fd::OwnedFd,
+        unix::{fs::MetadataExt, net},
+    },
+    path::{Path, PathBuf},
+    process::Stdio,
     time::Duration,
 };
 
@@ -24,11 +31,30 @@ use crate::worker::{
 
 /// How to start a worker.
 pub(super) struct Launch {
-    pub(super) program: PathBuf,
-    pub(super) arguments: Vec<String>,
+    program: PathBuf,
+    arguments: Vec<String>,
     /// All that the worker has; it inherits nothing.
-    pub(super) environment: BTreeMap<String, String>,
+    environment: BTreeMap<String, String>,
     pub(super) settings: Settings,
+    /// The PIN file that the token has accepted.
+    accepted: Option<FileStamp>,
+}
+
+/// Tells whether a file is still the one that it was, without a look into it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+struct FileStamp {
+    device: u64,
+    inode: u64,
+    /// Seconds and nanoseconds. No program can set it back.
+    changed: (i64, i64),
+}
+
+impl FileStamp {
+    fn of(path: &Path) -> Option<Self> {
+        let file = fs::metadata(path).ok()?;
+        let changed = (file.ctime(), file.ctime_nsec());
+        Some(Self { device: file.dev(), inode: file.ino(), changed })
+    }
 }
 
 /// Why a worker could not be started.
@@ -43,12 +69,17 @@ pub(super) enum StartError {
 impl Launch {
     /// Starts this program again, whatever its file is called by now.
     pub(super) fn this_program(environment: BTreeMap<String, String>, settings: Settings) -> Self {
-        Self {
-            program: "/proc/self/exe".into(),
-            arguments: vec![worker::SUBCOMMAND.to_owned()],
-            environment,
-            settings,
-        }
+        let arguments = vec![worker::SUBCOMMAND.to_owned()];
+        Self::new("/proc/self/exe".into(), arguments, environment, settings)
+    }
+
+    pub(super) fn new(
+        program: PathBuf,
+        arguments: Vec<String>,
+        environment: BTreeMap<String, String>,
+        settings: Settings,
+    ) -> Self {
+        Self { program, arguments, environment, settings, accepted: None }
     }
 
     pub(super) fn keys(&self) -> &[KeyRef] {
@@ -56,7 +87,10 @@ impl Launch {
     }
 
     /// Starts a worker, and waits at most so long until it is logged in and has found every key.
-    pub(super) async fn start(&self, patience: Duration) -> Result<WorkerProcess, StartError> {
+    pub(super) async fn start(&mut self, patience: Duration) -> Result<WorkerProcess, StartError> {
+        // Taken before the worker reads it: if it is replaced meanwhile, it is another one.
+        let pin_file = FileStamp::of(&self.settings.pin_file);
+        self.settings.pin_accepted = pin_file.is_some() && pin_file == self.accepted;
         let mut worker = self
             .spawn()
             .map_err(|error| StartError::Process(format!("cannot start it: {error}")))?;
@@ -71,6 +105,7 @@ impl Launch {
                     tracing::info!(sessions, wanted, "the token has fewer sessions than wanted");
                 }
                 worker.sessions = usize::from(sessions);
+                self.accepted = pin_file;
                 Ok(worker)
             }
             Ok(Err(error)) => {

@@ -101,9 +101,12 @@ async fn a_refused_pin_is_the_end_until_a_person_acts() {
     let refused = sign_and_verify(&signing, &token.key, 2).await;
     assert!(matches!(refused, Err(SigningError::Token(TokenError::Pin { .. }))), "{refused:?}");
     assert!(matches!(&*signing.state(), State::Down(reason) if reason.contains("PIN")));
-    token.write_pin("wrong-pin");
+    // Nor does another appliance, until what was remembered is forgotten.
     let started = token.start().await.err();
     assert!(matches!(started, Some(SigningError::Token(TokenError::Pin { .. }))), "{started:?}");
+    let forgotten = LoginFile::of(token.directory.path()).forget().unwrap().unwrap();
+    assert!(forgotten.contains("CKR_PIN_INCORRECT"), "{forgotten}");
+    token.start().await.unwrap();
 }
 
 #[tokio::test]
@@ -220,18 +223,20 @@ impl SoftHsm {
         let test = ["--exact", "--ignored", "--nocapture", "signing::tests::worker_process"];
         // A second name of a test, of which there is none: tells this token's worker from others.
         let mark = self.mark();
-        Launch {
-            program: "/proc/self/exe".into(),
-            arguments: test.into_iter().map(str::to_owned).chain([mark]).collect(),
-            environment: BTreeMap::from([("SOFTHSM2_CONF".to_owned(), configuration)]),
-            settings: Settings {
+        Launch::new(
+            "/proc/self/exe".into(),
+            test.into_iter().map(str::to_owned).chain([mark]).collect(),
+            BTreeMap::from([("SOFTHSM2_CONF".to_owned(), configuration)]),
+            Settings {
                 module: MODULE.into(),
                 identity: self.identity.clone(),
                 pin_file: self.pin_file(),
+                pin_accepted: false,
+                state_directory: self.directory.path().to_owned(),
                 sessions: 2,
                 keys: vec![self.key.key().clone(), self.raw.key().clone()],
             },
-        }
+        )
     }
 
     fn mark(&self) -> String {

@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
 use pki::{
+    clock::SystemClock,
     keys::Signature,
     secret::Secret,
     token::{
@@ -9,7 +10,10 @@ use pki::{
     },
 };
 
-use super::wire::{self, Job, Settings};
+use super::{
+    login::LoginFile,
+    wire::{self, Job, Settings},
+};
 
 /// One session, for one thread; opened anew when it is lost.
 pub(super) struct Signer {
@@ -73,7 +77,11 @@ fn open(settings: &Settings, module: &Module) -> Result<Session, TokenError> {
         let path = settings.pin_file.display();
         TokenError::NoToken(format!("the PIN file {path} cannot be read: {error}"))
     })?;
-    let mut session = module.open(&settings.identity, &pin)?;
+    let logins = LoginFile::of(&settings.state_directory);
+    let guard = |log_in: &dyn Fn() -> Result<(), TokenError>| {
+        logins.guard(&settings.identity, settings.pin_accepted, &SystemClock, log_in)
+    };
+    let mut session = module.open_guarded(&settings.identity, &pin, guard)?;
     settings.keys.iter().try_for_each(|key| session.find(key))?;
     Ok(session)
 }

@@ -20,6 +20,11 @@ pub(crate) struct Settings {
     pub(crate) identity: TokenIdentity,
     /// Only the worker reads it.
     pub(crate) pin_file: PathBuf,
+    /// The token has accepted what the PIN file holds: a login that came to no end before this
+    /// one was no wrong try.
+    pub(crate) pin_accepted: bool,
+    /// Where logins are remembered.
+    pub(crate) state_directory: PathBuf,
     /// The most sessions to open.
     pub(crate) sessions: u8,
     /// Jobs name a key by its place here.
