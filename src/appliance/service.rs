@@ -2,8 +2,8 @@
 //!
 //! A connection takes a straight line too: a place is taken (`slots`), TLS shows who is there
 //! (`tls`, `caller`), HTTP/1.1 is served within its limits (`connection`), and each request
-//! is read, performed and answered (`api`, `batch`). What goes wrong becomes an answer in one
-//! place (`problem`).
+//! is routed, read, performed and answered (`api`, `batch`; `public` for what anybody may know).
+//! What goes wrong becomes an answer in one place (`problem`).
 
 mod answer;
 mod api;
@@ -28,6 +28,9 @@ use std::{
 };
 
 use ::api::Problem;
+use axum::Router;
+use hyper::service::Service as _;
+use hyper_util::service::TowerToHyperService;
 use pki::{clock::Clock, names::DnsName, x509};
 use thiserror::Error;
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -37,7 +40,6 @@ pub use self::tls::TlsError;
 use self::{
     caller::Peer,
     connection::{Connection, HANDSHAKE_PATIENCE, Listener},
-    public::Public,
     tls::OwnCertificate,
 };
 use crate::{
@@ -145,13 +147,13 @@ pub async fn serve(
     let fresh = tokio::spawn(keep_fresh(service.clone(), config.tls.clone()));
     let upkeep = tokio::spawn(keep_tidy(metrics.clone()));
     let acceptor = TlsAcceptor::from(tls);
-    let public_desk = Arc::new(Public::new(service.clone(), metrics, slots));
+    let public_router = public::router(service.clone(), metrics, slots);
     let api = tokio::spawn(api.run({
-        let service = service.clone();
-        move |connection| serve_api(service.clone(), acceptor.clone(), connection)
+        let (service, router) = (service.clone(), api::router(service.clone()));
+        move |connection| serve_api(service.clone(), router.clone(), acceptor.clone(), connection)
     }));
     let public =
-        tokio::spawn(public.run(move |connection| serve_public(public_desk.clone(), connection)));
+        tokio::spawn(public.run(move |connection| serve_public(public_router.clone(), connection)));
     while let Some(signal) = signals.recv().await {
         match signal {
             Signal::Reload => service.reload(&config.rules).await,
@@ -270,7 +272,12 @@ async fn told_to_stop(signals: &mut mpsc::Receiver<Signal>) {
     while let Some(Signal::Reload) = signals.recv().await {}
 }
 
-async fn serve_api(service: Arc<Service>, acceptor: TlsAcceptor, connection: Connection) {
+async fn serve_api(
+    service: Arc<Service>,
+    router: Router,
+    acceptor: TlsAcceptor,
+    connection: Connection,
+) {
     let stop = connection.stop();
     let Connection { stream, peer: address, slot, .. } = connection;
     let stream = match tokio::time::timeout(HANDSHAKE_PATIENCE, acceptor.accept(stream)).await {
@@ -292,21 +299,19 @@ async fn serve_api(service: Arc<Service>, acceptor: TlsAcceptor, connection: Con
         tracing::info!(peer = %address, "one client has a quarter of all connections");
         return;
     }
-    Connection::serve(address, stream, stop, |request| {
-        let (service, peer, in_flight) = (service.clone(), peer.clone(), slot.begin());
-        async move { api::answer(&service, &peer, in_flight, request).await }
+    let router = TowerToHyperService::new(router);
+    Connection::serve(address, stream, slot, stop, |mut request| {
+        request.extensions_mut().insert(peer.clone());
+        router.call(request)
     })
     .await;
 }
 
-async fn serve_public(public: Arc<Public>, connection: Connection) {
+async fn serve_public(router: Router, connection: Connection) {
     let stop = connection.stop();
     let Connection { stream, peer, slot, .. } = connection;
-    Connection::serve(peer, stream, stop, |request| {
-        let _in_flight = slot.begin();
-        std::future::ready(public.answer(&request))
-    })
-    .await;
+    let router = TowerToHyperService::new(router);
+    Connection::serve(peer, stream, slot, stop, |request| router.call(request)).await;
 }
 
 async fn listen(

@@ -1,16 +1,20 @@
 //! `/v1`: from a request on the wire to an answer, without anything in between that decides.
 
-use std::{panic::AssertUnwindSafe, sync::Arc, time::Instant};
+use std::sync::Arc;
 
 use api::{
-    BATCH_LEN, BODY_LEN, CertificatePage, CertificateRecord, IDEMPOTENCY_KEY, Issued, ListQuery,
-    NDJSON, Operation, Problem, ProblemKind, Signed,
+    BATCH_LEN, BODY_LEN, IDEMPOTENCY_KEY, Issued, ListQuery, NDJSON, Operation, Problem,
+    ProblemKind, Signed,
+};
+use axum::{
+    Router,
+    extract::{FromRequestParts, Path, RawQuery, Request, State, rejection::PathRejection},
+    middleware,
+    response::Response,
+    routing::{MethodRouter, get, post},
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
-use bytes::Bytes;
-use futures_util::FutureExt;
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header, request::Parts};
-use hyper::body::Body as HttpBody;
+use http::{HeaderMap, HeaderValue, StatusCode, Uri, header, request::Parts};
 use pki::{
     seal::{Kind, Summary},
     ssh, x509,
@@ -20,13 +24,12 @@ use sha2::{Digest, Sha256};
 
 use super::{
     Service,
-    answer::{self, Body},
+    answer::{self, Failure},
     batch,
     body::{Incoming, json},
     caller::{Peer, is_operator},
     connection::BODY_PATIENCE,
     metrics, problem,
-    slots::InFlight,
 };
 use crate::{
     ledger::{Idempotency, Released},
@@ -38,184 +41,134 @@ const PAGE: u32 = 1_000;
 
 const JSON: &str = "application/json";
 
-/// Answers one request; `in_flight` ends with the answer's body.
-pub(super) async fn answer<B>(
-    service: &Arc<Service>,
-    peer: &Peer,
-    in_flight: InFlight,
-    request: Request<B>,
-) -> Response<Body>
-where
-    B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
-{
-    let started = Instant::now();
-    let (head, body) = request.into_parts();
-    let path = head.uri.path();
-    let (name, response) = match Endpoint::find(path) {
-        Some(endpoint) if head.method.as_str() == endpoint.method() => {
-            let name = endpoint.name();
-            let answering = endpoint.answer(service, peer, in_flight, &head, body);
-            // A panic ends this request and nothing else.
-            let answered = AssertUnwindSafe(answering).catch_unwind().await;
-            let answered = answered.unwrap_or_else(|_| Err(problem::internal()));
-            (name, answered.unwrap_or_else(|problem| answer::problem(&problem)))
-        }
-        found => {
-            Incoming::new(body, BODY_PATIENCE).drain().await;
-            match found {
-                Some(endpoint) => (endpoint.name(), answer::method_not_allowed(endpoint.method())),
-                None => ("unknown", answer::not_found(path)),
-            }
-        }
-    };
-    metrics::answered(name, response.status(), started.elapsed());
-    response
-}
-
-/// What there is below `/v1`.
-enum Endpoint<'a> {
-    Authorities,
-    Batch,
-    Certificate {
-        issuer: &'a str,
-        serial: &'a str,
-    },
-    Certificates,
-    /// One operation, and how its body is read.
-    Operation {
-        name: &'static str,
-        read: Read,
-    },
-}
-
-type Read = fn(&[u8]) -> Result<Operation, Problem>;
-
-impl<'a> Endpoint<'a> {
-    fn find(path: &'a str) -> Option<Self> {
-        Some(match path.strip_prefix("/v1/")? {
-            "authorities" => Self::Authorities,
-            "batch" => Self::Batch,
-            "certificates" => Self::Certificates,
-            "issue/smartcard" => Self::Operation {
-                name: "issue/smartcard",
-                read: |text| read(text, Operation::Smartcard),
-            },
-            "issue/ssh-host" => Self::Operation {
-                name: "issue/ssh-host",
-                read: |text| read(text, Operation::SshHost),
-            },
-            "issue/ssh-user" => Self::Operation {
-                name: "issue/ssh-user",
-                read: |text| read(text, Operation::SshUser),
-            },
-            "issue/x509" => {
-                Self::Operation { name: "issue/x509", read: |text| read(text, Operation::X509) }
-            }
-            "sign" => Self::Operation { name: "sign", read: |text| read(text, Operation::Sign) },
-            path => {
-                let (issuer, serial) = path.strip_prefix("certificates/")?.split_once('/')?;
-                Self::Certificate { issuer, serial }
-            }
+/// What there is below `/v1`. Each request has its [`Peer`] as an extension.
+pub(super) fn router(service: Arc<Service>) -> Router {
+    Router::new()
+        .route("/v1/authorities", get(authorities))
+        .route("/v1/batch", post(batch))
+        .route("/v1/certificates", get(certificates))
+        .route("/v1/certificates/{issuer}/{serial}", get(certificate))
+        .route("/v1/issue/smartcard", operation(Operation::Smartcard))
+        .route("/v1/issue/ssh-host", operation(Operation::SshHost))
+        .route("/v1/issue/ssh-user", operation(Operation::SshUser))
+        .route("/v1/issue/x509", operation(Operation::X509))
+        .route("/v1/sign", operation(Operation::Sign))
+        .fallback(async |uri: Uri, mut body: Incoming| {
+            body.drain().await;
+            answer::not_found(uri).await
         })
-    }
+        .method_not_allowed_fallback(async |mut body: Incoming| {
+            body.drain().await;
+            answer::method_not_allowed().await
+        })
+        .layer(middleware::from_fn(answer::watch))
+        .with_state(service)
+}
 
-    /// For the metrics.
-    fn name(&self) -> &'static str {
-        match self {
-            Self::Authorities => "authorities",
-            Self::Batch => "batch",
-            Self::Certificate { .. } => "certificate",
-            Self::Certificates => "certificates",
-            Self::Operation { name, .. } => name,
+async fn authorities(State(service): State<Arc<Service>>, _: Caller) -> Response {
+    answer::json(StatusCode::OK, &service.authorities)
+}
+
+async fn batch(State(service): State<Arc<Service>>, request: Request) -> Result<Response, Failure> {
+    let check = |headers: &HeaderMap| media_type(headers, NDJSON);
+    let (caller, (), body) = admit(&service, request, check).await?;
+    Ok(answer::streamed(NDJSON, batch::results(service, caller, body, BATCH_LEN)))
+}
+
+async fn certificate(
+    State(service): State<Arc<Service>>,
+    caller: Caller,
+    path: Result<Path<(String, String)>, PathRejection>,
+) -> Result<Response, Failure> {
+    let Path((issuer, serial)) = path.map_err(answer::bad_path)?;
+    let record = service.ledger.certificate(&issuer, &serial).await?;
+    // That a certificate of somebody else exists is not told either.
+    let may_see = |owner: &str| is_operator(&caller) || caller.id.as_str() == owner;
+    let record = record.filter(|record| may_see(&record.caller)).ok_or_else(|| {
+        let what = format!("no certificate of {issuer:?} has the serial number {serial:?}");
+        Problem::new(ProblemKind::NotFound, what)
+    })?;
+    Ok(answer::json(StatusCode::OK, &record))
+}
+
+async fn certificates(
+    State(service): State<Arc<Service>>,
+    caller: Caller,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Failure> {
+    let query = list_query(&caller, query.as_deref().unwrap_or_default())?;
+    Ok(answer::json(StatusCode::OK, &service.ledger.certificates(query).await?))
+}
+
+/// What this caller may ask for: all but operators see their own only.
+fn list_query(caller: &Caller, query: &str) -> Result<ListQuery, Problem> {
+    let mut query: ListQuery = serde_urlencoded::from_str(query).map_err(|error| {
+        Problem::new(ProblemKind::BadRequest, format!("the query cannot be read: {error}"))
+    })?;
+    if query.limit.is_some_and(|limit| !(1..=PAGE).contains(&limit)) {
+        return Err(Problem::new(ProblemKind::BadRequest, format!("limit is 1 to {PAGE}")));
+    }
+    if !is_operator(caller) {
+        let own = caller.id.as_str();
+        if let Some(other) = query.caller.filter(|wanted| wanted != own) {
+            let detail = format!("only operators see what was issued to {other}");
+            return Err(Problem::new(ProblemKind::Denied, detail).with_reason("not-an-operator"));
         }
+        query.caller = Some(own.to_owned());
     }
+    Ok(query)
+}
 
-    fn method(&self) -> &'static str {
-        match self {
-            Self::Authorities | Self::Certificate { .. } | Self::Certificates => "GET",
-            Self::Batch | Self::Operation { .. } => "POST",
-        }
-    }
-
-    async fn answer<B>(
-        self,
-        service: &Arc<Service>,
-        peer: &Peer,
-        in_flight: InFlight,
-        head: &Parts,
-        body: B,
-    ) -> Result<Response<Body>, Problem>
-    where
-        B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
-    {
-        let mut body = Incoming::new(body, BODY_PATIENCE);
-        match self.check(service, peer, head).await {
-            Ok((caller, key)) => self.perform(service, caller, key, in_flight, head, body).await,
-            Err(problem) => {
-                body.drain().await;
-                Err(problem)
-            }
-        }
-    }
-
-    /// What can be told without the body: who asks, and that the headers fit.
-    async fn check<'p>(
-        &self,
-        service: &Service,
-        peer: &'p Peer,
-        head: &Parts,
-    ) -> Result<(&'p Caller, Option<String>), Problem> {
-        let caller = match peer.caller(&*service.clock) {
-            Ok(caller) => caller,
-            Err(problem) => return Err(service.refuse(peer, problem).await),
+/// One operation, asked for with the one type of request that it has.
+fn operation<T>(operation: fn(T) -> Operation) -> MethodRouter<Arc<Service>>
+where
+    T: DeserializeOwned + 'static,
+{
+    post(move |State(service): State<Arc<Service>>, request: Request| async move {
+        let check = |headers: &HeaderMap| {
+            media_type(headers, JSON)?;
+            idempotency_key(headers)
         };
-        match self {
-            Self::Authorities | Self::Certificate { .. } | Self::Certificates => Ok((caller, None)),
-            Self::Batch => {
-                media_type(&head.headers, NDJSON)?;
-                Ok((caller, None))
-            }
-            Self::Operation { .. } => {
-                media_type(&head.headers, JSON)?;
-                Ok((caller, idempotency_key(&head.headers)?))
-            }
+        let (caller, key, body) = admit(&service, request, check).await?;
+        let operation = operation(json(&body.whole(BODY_LEN).await?)?);
+        Ok::<_, Failure>(match perform(&service, &caller, operation, key).await? {
+            Done::Issued(issued) => answer::json(StatusCode::CREATED, &issued),
+            Done::Signed(signed) => answer::json(StatusCode::OK, &signed),
+        })
+    })
+}
+
+/// Lets a request's body be read: who asks is known, and the headers fit. The body of any other is
+/// thrown away.
+async fn admit<T>(
+    service: &Arc<Service>,
+    request: Request,
+    check: impl Fn(&HeaderMap) -> Result<T, Problem>,
+) -> Result<(Caller, T, Incoming), Failure> {
+    let (mut head, body) = request.into_parts();
+    let mut body = Incoming::new(body, BODY_PATIENCE);
+    let told = async {
+        let caller = Caller::from_request_parts(&mut head, service).await?;
+        Ok::<_, Failure>((caller, check(&head.headers)?))
+    };
+    match told.await {
+        Ok((caller, told)) => Ok((caller, told, body)),
+        Err(failure) => {
+            body.drain().await;
+            Err(failure)
         }
     }
+}
 
-    async fn perform<B>(
-        self,
-        service: &Arc<Service>,
-        caller: &Caller,
-        key: Option<String>,
-        in_flight: InFlight,
-        head: &Parts,
-        body: Incoming<B>,
-    ) -> Result<Response<Body>, Problem>
-    where
-        B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
-    {
-        match self {
-            Self::Authorities => Ok(answer::json(StatusCode::OK, &service.authorities)),
-            Self::Batch => {
-                let results =
-                    batch::results(service.clone(), caller.clone(), body, BATCH_LEN, in_flight);
-                Ok(answer::streamed(NDJSON, results))
-            }
-            Self::Certificate { issuer, serial } => {
-                let record = certificate(service, caller, issuer, serial).await?;
-                Ok(answer::json(StatusCode::OK, &record))
-            }
-            Self::Certificates => {
-                let page = certificates(service, caller, head.uri.query()).await?;
-                Ok(answer::json(StatusCode::OK, &page))
-            }
-            Self::Operation { read, .. } => {
-                let operation = read(&body.whole(BODY_LEN).await?)?;
-                Ok(match perform(service, caller, operation, key).await? {
-                    Done::Issued(issued) => answer::json(StatusCode::CREATED, &issued),
-                    Done::Signed(signed) => answer::json(StatusCode::OK, &signed),
-                })
-            }
+impl FromRequestParts<Arc<Service>> for Caller {
+    type Rejection = Failure;
+
+    async fn from_request_parts(head: &mut Parts, service: &Arc<Service>) -> Result<Self, Failure> {
+        // Each connection to this listener has one; without it, there is no caller.
+        let peer = head.extensions.get::<Arc<Peer>>().ok_or_else(problem::internal)?;
+        match peer.caller(&*service.clock) {
+            Ok(caller) => Ok(caller.clone()),
+            Err(problem) => Err(service.refuse(peer, problem).await.into()),
         }
     }
 }
@@ -279,51 +232,6 @@ fn certificate_text(summary: &Summary, bytes: &[u8]) -> String {
         | Kind::TlsClient
         | Kind::TlsServer => x509::to_pem(bytes),
     }
-}
-
-async fn certificate(
-    service: &Service,
-    caller: &Caller,
-    issuer: &str,
-    serial: &str,
-) -> Result<CertificateRecord, Problem> {
-    let record = service.ledger.certificate(issuer, serial).await?;
-    // That a certificate of somebody else exists is not told either.
-    let may_see = |owner: &str| is_operator(caller) || caller.id.as_str() == owner;
-    record.filter(|record| may_see(&record.caller)).ok_or_else(|| {
-        let what = format!("no certificate of {issuer:?} has the serial number {serial:?}");
-        Problem::new(ProblemKind::NotFound, what)
-    })
-}
-
-async fn certificates(
-    service: &Service,
-    caller: &Caller,
-    query: Option<&str>,
-) -> Result<CertificatePage, Problem> {
-    let mut query: ListQuery =
-        serde_urlencoded::from_str(query.unwrap_or_default()).map_err(|error| {
-            Problem::new(ProblemKind::BadRequest, format!("the query cannot be read: {error}"))
-        })?;
-    if query.limit.is_some_and(|limit| !(1..=PAGE).contains(&limit)) {
-        return Err(Problem::new(ProblemKind::BadRequest, format!("limit is 1 to {PAGE}")));
-    }
-    if !is_operator(caller) {
-        let own = caller.id.as_str();
-        if let Some(other) = query.caller.filter(|wanted| wanted != own) {
-            let detail = format!("only operators see what was issued to {other}");
-            return Err(Problem::new(ProblemKind::Denied, detail).with_reason("not-an-operator"));
-        }
-        query.caller = Some(own.to_owned());
-    }
-    Ok(service.ledger.certificates(query).await?)
-}
-
-fn read<T: DeserializeOwned>(
-    text: &[u8],
-    operation: fn(T) -> Operation,
-) -> Result<Operation, Problem> {
-    Ok(operation(json(text)?))
 }
 
 /// The key with the hash of the whole request, in the one form that its type gives it.

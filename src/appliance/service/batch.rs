@@ -3,14 +3,12 @@ use std::sync::Arc;
 use api::{BATCH_ITEMS, BODY_LEN, BatchItem, BatchOutcome, BatchResult, Problem, ProblemKind};
 use bytes::{Bytes, BytesMut};
 use futures_util::{FutureExt, Stream, StreamExt, stream};
-use hyper::body::Body;
 
 use super::{
     Service,
     api::{Done, perform},
     body::{Incoming, json, too_large},
     metrics, problem,
-    slots::InFlight,
 };
 use crate::policy::Caller;
 
@@ -24,16 +22,12 @@ pub(super) const ALL_WINDOWS: usize = 1_024;
 
 /// The lines of a batch's answer, in the order of its items; several lines at once when several
 /// are ready. A client that does not read holds its own batch up and no other.
-pub(super) fn results<B>(
+pub(super) fn results(
     service: Arc<Service>,
     caller: Caller,
-    body: Incoming<B>,
+    body: Incoming,
     limit: usize,
-    in_flight: InFlight,
-) -> impl Stream<Item = Bytes> + Send + 'static
-where
-    B: Body<Data = Bytes> + Send + Unpin + 'static,
-{
+) -> impl Stream<Item = Bytes> + Send + 'static {
     let context = Arc::new((service, caller));
     stream::unfold(Lines::new(body, limit), async |mut lines| Some((lines.next().await?, lines)))
         .map(move |line| {
@@ -42,10 +36,7 @@ where
         })
         .buffered(WINDOW)
         .ready_chunks(WINDOW)
-        .map(move |lines| {
-            let _still_at_work = &in_flight;
-            Bytes::from(lines.concat())
-        })
+        .map(|lines| Bytes::from(lines.concat()))
 }
 
 /// One line of a batch: its number, and what stands there or why it was not read.
@@ -81,8 +72,8 @@ async fn item(
 }
 
 /// The lines of a body, as they come.
-struct Lines<B> {
-    body: Incoming<B>,
+struct Lines {
+    body: Incoming,
     /// What was read and not yet given out.
     buffer: BytesMut,
     /// Where in the buffer no line end was found yet.
@@ -107,8 +98,8 @@ enum State {
     Ended,
 }
 
-impl<B: Body<Data = Bytes> + Unpin> Lines<B> {
-    fn new(body: Incoming<B>, limit: usize) -> Self {
+impl Lines {
+    fn new(body: Incoming, limit: usize) -> Self {
         Self {
             body,
             buffer: BytesMut::new(),
@@ -213,8 +204,7 @@ fn too_many() -> Problem {
 mod tests {
     use std::{convert::Infallible, time::Duration};
 
-    use http_body_util::StreamBody;
-    use hyper::body::Frame;
+    use axum::body::Body;
 
     use super::*;
 
@@ -254,11 +244,10 @@ mod tests {
     }
 
     async fn lines(pieces: &[&str], limit: usize) -> Vec<String> {
-        let frames: Vec<_> = pieces
-            .iter()
-            .map(|piece| Ok::<_, Infallible>(Frame::data(Bytes::copy_from_slice(piece.as_bytes()))))
-            .collect();
-        let body = Incoming::new(StreamBody::new(stream::iter(frames)), Duration::from_secs(5));
+        let pieces: Vec<_> =
+            pieces.iter().map(|piece| Ok::<_, Infallible>((*piece).to_owned())).collect();
+        let body = Body::from_stream(stream::iter(pieces));
+        let body = Incoming::new(body, Duration::from_secs(5));
         let mut lines = Lines::new(body, limit);
         let mut found = Vec::new();
         while let Some((index, line)) = lines.next().await {

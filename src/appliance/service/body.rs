@@ -1,11 +1,16 @@
-use std::time::Duration;
+use std::{convert::Infallible, time::Duration};
 
 use api::{Problem, ProblemKind};
+use axum::{
+    body::{Body, HttpBody},
+    extract::{FromRequest, Request},
+};
 use bytes::{Buf, Bytes, BytesMut};
 use http_body_util::BodyExt;
-use hyper::body::Body;
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
+
+use super::connection::BODY_PATIENCE;
 
 /// How much of a body that is too large is read and thrown away, so that a client that sends
 /// first and reads afterwards gets its answer and not a reset connection.
@@ -13,13 +18,21 @@ const DRAIN_LEN: usize = 64 * 1024 * 1024;
 
 /// A request's body, whose client may keep the appliance waiting only so long, in all.
 #[derive(Debug)]
-pub(super) struct Incoming<B> {
-    body: B,
+pub(super) struct Incoming {
+    body: Body,
     patience: Duration,
 }
 
-impl<B: Body<Data = Bytes> + Unpin> Incoming<B> {
-    pub(super) fn new(body: B, patience: Duration) -> Self {
+impl<S: Sync> FromRequest<S> for Incoming {
+    type Rejection = Infallible;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Infallible> {
+        Ok(Self::new(request.into_body(), BODY_PATIENCE))
+    }
+}
+
+impl Incoming {
+    pub(super) fn new(body: Body, patience: Duration) -> Self {
         Self { body, patience }
     }
 
@@ -110,11 +123,7 @@ pub(super) fn too_large(limit: usize) -> Problem {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::VecDeque, convert::Infallible};
-
-    use futures_util::stream;
-    use http_body_util::StreamBody;
-    use hyper::body::Frame;
+    use futures_util::{StreamExt, stream};
 
     use super::*;
 
@@ -132,10 +141,9 @@ mod tests {
     async fn a_client_may_keep_the_appliance_waiting_only_so_long_in_all() {
         let drops = stream::unfold((), |()| async {
             tokio::time::sleep(Duration::from_millis(10)).await;
-            Some((Ok::<_, Infallible>(Frame::data(Bytes::from_static(b"x"))), ()))
+            Some((Ok::<_, Infallible>("x"), ()))
         });
-        let body = StreamBody::new(Box::pin(drops));
-        let incoming = Incoming::new(body, Duration::from_millis(50));
+        let incoming = Incoming::new(Body::from_stream(drops), Duration::from_millis(50));
         assert_eq!(incoming.whole(1 << 20).await.unwrap_err().kind, ProblemKind::Timeout);
     }
 
@@ -147,12 +155,8 @@ mod tests {
         assert!(problem.detail.contains("unknown field `x`"), "{}", problem.detail);
     }
 
-    async fn read(pieces: &[&'static str], limit: usize) -> Result<Bytes, Problem> {
-        let frames: VecDeque<_> = pieces
-            .iter()
-            .map(|piece| Ok::<_, Infallible>(Frame::data(Bytes::from_static(piece.as_bytes()))))
-            .collect();
-        let body = StreamBody::new(stream::iter(frames));
+    async fn read(pieces: &'static [&str], limit: usize) -> Result<Bytes, Problem> {
+        let body = Body::from_stream(stream::iter(pieces).map(|piece| Ok::<_, Infallible>(*piece)));
         Incoming::new(body, Duration::from_secs(5)).whole(limit).await
     }
 }

@@ -2,7 +2,9 @@ use std::{
     convert::Infallible, future::Future, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration,
 };
 
-use http::{Request, Response};
+use axum::response::Response;
+use http::Request;
+use http_body_util::BodyExt;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
@@ -12,7 +14,6 @@ use tokio::{
 };
 
 use super::{
-    answer::Body,
     slots::{Slot, Slots},
     stall::Impatient,
 };
@@ -131,20 +132,29 @@ impl Listener {
 impl Connection {
     /// Serves HTTP/1.1 over the connection's stream, or over TLS on it.
     ///
-    /// HTTP/2 is not offered: its streams would need the same bounds a second time, and a batch
-    /// does for signing what a multiplexed connection would do.
+    /// A request is in flight until its answer's body has ended. HTTP/2 is not offered: its streams
+    /// would need the same bounds a second time, and a batch does for signing what a multiplexed
+    /// connection would do.
     pub(super) async fn serve<S, F>(
         peer: SocketAddr,
         stream: S,
+        slot: Slot,
         mut stop: watch::Receiver<bool>,
         answer: impl Fn(Request<Incoming>) -> F,
     ) where
         S: AsyncRead + AsyncWrite + Unpin,
-        F: Future<Output = Response<Body>>,
+        F: Future<Output = Result<Response, Infallible>>,
     {
         let service = service_fn(|request| {
+            let in_flight = slot.begin();
             let answering = answer(request);
-            async move { Ok::<_, Infallible>(answering.await) }
+            async move {
+                let hold = move |error| {
+                    let _still_in_flight = &in_flight;
+                    error
+                };
+                answering.await.map(|response| response.map(|body| body.map_err(hold)))
+            }
         });
         let stream = TokioIo::new(Impatient::new(stream, ANSWER_PATIENCE));
         let mut serving = pin!(
@@ -182,8 +192,7 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-    use http::StatusCode;
+    use axum::{body::Body, response::IntoResponse};
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
         task::JoinSet,
@@ -191,7 +200,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::service::{answer, body};
+    use crate::service::{answer::Failure, body};
 
     const GOOD: &str = "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 4\r\n\r\nbody";
 
@@ -263,16 +272,10 @@ mod tests {
         let server = tokio::spawn(listener.run(|connection| async {
             let stop = connection.stop();
             let Connection { stream, peer, slot, .. } = connection;
-            Connection::serve(peer, stream, stop, |request| {
-                let in_flight = slot.begin();
-                async move {
-                    let _in_flight = in_flight;
-                    let body = body::Incoming::new(request.into_body(), BODY_PATIENCE);
-                    match body.whole(1_000).await {
-                        Ok(_) => answer::whole(StatusCode::OK, "text/plain", Bytes::new()),
-                        Err(problem) => answer::problem(&problem),
-                    }
-                }
+            Connection::serve(peer, stream, slot, stop, |request| async move {
+                let body = body::Incoming::new(Body::new(request.into_body()), BODY_PATIENCE);
+                let read = body.whole(1_000).await.map(|_| ()).map_err(Failure::from);
+                Ok(read.into_response())
             })
             .await;
         }));

@@ -1,12 +1,14 @@
 //! What `/metrics` tells.
 
 use std::{
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use http::StatusCode;
-use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use metrics::{
+    SharedString, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
+};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use pki::seal::Kind;
 
@@ -57,8 +59,10 @@ fn describe() {
 }
 
 /// A request was answered.
-pub(super) fn answered(endpoint: &'static str, status: StatusCode, took: Duration) {
-    counter!("chancery_requests_total", "endpoint" => endpoint, "status" => status_text(status))
+pub(super) fn answered(endpoint: &str, status: StatusCode, took: Duration) {
+    let endpoint = SharedString::from(Arc::<str>::from(endpoint));
+    let status = status_text(status);
+    counter!("chancery_requests_total", "endpoint" => endpoint.clone(), "status" => status)
         .increment(1);
     histogram!("chancery_request_seconds", "endpoint" => endpoint).record(took.as_secs_f64());
 }

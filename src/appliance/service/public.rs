@@ -1,10 +1,17 @@
 //! The public listener: health, metrics, the API's description, and what relying parties need.
 //! Everything here is public or signed.
 
-use std::{collections::BTreeMap, sync::Arc, time::Instant};
+use std::{collections::BTreeMap, sync::Arc};
 
+use axum::{
+    Router,
+    extract::{Path, State, rejection::PathRejection},
+    middleware,
+    response::Response,
+    routing::get,
+};
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use metrics_exporter_prometheus::PrometheusHandle;
 use rustls_pki_types::{CertificateDer, pem::PemObject};
 use serde::Serialize;
@@ -12,25 +19,52 @@ use sha2::{Digest, Sha256};
 
 use super::{
     Service,
-    answer::{self, Body},
+    answer::{self, Failure},
     metrics, openapi,
     slots::Slots,
 };
-use crate::signing::State;
+use crate::signing::State as TokenState;
 
 /// How long what changes only with a restart may be kept by others.
 const FILE_CACHE: HeaderValue = HeaderValue::from_static("public, max-age=300");
 
-const NO_CACHE: HeaderValue = HeaderValue::from_static("no-store");
+/// What the public listener serves. Nobody is known here, so that no request's body is waited for.
+pub(super) fn router(
+    service: Arc<Service>,
+    metrics: PrometheusHandle,
+    slots: [(&'static str, Arc<Slots>); 2],
+) -> Router {
+    let public = Public {
+        authorities: File::json(&service.authorities),
+        authority_files: authority_files(&service.authorities),
+        openapi: File::json(&openapi::document()),
+        service,
+        metrics,
+        slots,
+    };
+    Router::new()
+        .route("/authorities", get(authorities))
+        .route("/authorities/{file}", get(authority_file))
+        .route("/healthz", get(healthz))
+        .route("/metrics", get(metrics_text))
+        .route("/openapi.json", get(openapi_document))
+        .route("/readyz", get(readiness))
+        .fallback(answer::not_found)
+        .method_not_allowed_fallback(answer::method_not_allowed)
+        .layer(middleware::from_fn(answer::watch))
+        .with_state(Arc::new(public))
+}
 
-/// What the public listener serves.
-pub(super) struct Public {
+/// What is needed to answer.
+struct Public {
     service: Arc<Service>,
     metrics: PrometheusHandle,
     /// The listeners' names and connections.
     slots: [(&'static str, Arc<Slots>); 2],
-    /// By path.
-    files: BTreeMap<String, File>,
+    authorities: File,
+    /// By name.
+    authority_files: BTreeMap<String, File>,
+    openapi: File,
 }
 
 /// A file that changes only with a restart.
@@ -48,66 +82,51 @@ struct Readiness {
     reasons: Vec<String>,
 }
 
-impl Public {
-    pub(super) fn new(
-        service: Arc<Service>,
-        metrics: PrometheusHandle,
-        slots: [(&'static str, Arc<Slots>); 2],
-    ) -> Self {
-        let files = files(&service.authorities);
-        Self { service, metrics, slots, files }
-    }
+async fn authorities(State(public): State<Arc<Public>>, headers: HeaderMap) -> Response {
+    public.authorities.answer(&headers)
+}
 
-    /// Answers one request.
-    pub(super) fn answer<B>(&self, request: &Request<B>) -> Response<Body> {
-        let started = Instant::now();
-        let (name, mut response) = match (self.find(request), request.method()) {
-            (Some(found), &Method::GET | &Method::HEAD) => found,
-            (Some((name, _)), _) => (name, answer::method_not_allowed("GET, HEAD")),
-            (None, _) => ("unknown", answer::not_found(request.uri().path())),
-        };
-        response.headers_mut().entry(header::CACHE_CONTROL).or_insert(NO_CACHE);
-        metrics::answered(name, response.status(), started.elapsed());
-        response
+async fn authority_file(
+    State(public): State<Arc<Public>>,
+    path: Result<Path<String>, PathRejection>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Response, Failure> {
+    let Path(name) = path.map_err(answer::bad_path)?;
+    match public.authority_files.get(&name) {
+        Some(file) => Ok(file.answer(&headers)),
+        None => Err(answer::not_found(uri).await),
     }
+}
 
-    /// What there is at the path, with its name for the metrics.
-    fn find<B>(&self, request: &Request<B>) -> Option<(&'static str, Response<Body>)> {
-        Some(match request.uri().path() {
-            "/healthz" => ("healthz", answer::whole(StatusCode::OK, "text/plain", "ok\n")),
-            "/metrics" => ("metrics", self.metrics()),
-            "/readyz" => ("readyz", self.readiness()),
-            path => {
-                let file = self.files.get(path)?;
-                ("file", file.answer(request.headers()))
-            }
-        })
-    }
+async fn healthz() -> Response {
+    answer::whole(StatusCode::OK, "text/plain", "ok\n")
+}
 
-    fn readiness(&self) -> Response<Body> {
-        let reasons = self.service.reasons();
-        let ready = reasons.is_empty();
-        let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-        answer::json(status, &Readiness { ready, reasons })
+async fn metrics_text(State(public): State<Arc<Public>>) -> Response {
+    let service = &public.service;
+    for (listener, slots) in &public.slots {
+        metrics::connections(listener, slots.len());
     }
+    metrics::needs(
+        *service.signing.state() == TokenState::Up,
+        service.signing.waiting(),
+        service.ledger.healthy(),
+        service.own_certificate.not_after().map_or(0, |time| time.as_second()),
+    );
+    let media_type = "text/plain; version=0.0.4; charset=utf-8";
+    answer::whole(StatusCode::OK, media_type, public.metrics.render())
+}
 
-    fn metrics(&self) -> Response<Body> {
-        let service = &self.service;
-        for (listener, slots) in &self.slots {
-            metrics::connections(listener, slots.len());
-        }
-        metrics::needs(
-            *service.signing.state() == State::Up,
-            service.signing.waiting(),
-            service.ledger.healthy(),
-            service.own_certificate.not_after().map_or(0, |time| time.as_second()),
-        );
-        answer::whole(
-            StatusCode::OK,
-            "text/plain; version=0.0.4; charset=utf-8",
-            self.metrics.render(),
-        )
-    }
+async fn openapi_document(State(public): State<Arc<Public>>, headers: HeaderMap) -> Response {
+    public.openapi.answer(&headers)
+}
+
+async fn readiness(State(public): State<Arc<Public>>) -> Response {
+    let reasons = public.service.reasons();
+    let ready = reasons.is_empty();
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    answer::json(status, &Readiness { ready, reasons })
 }
 
 impl File {
@@ -124,31 +143,21 @@ impl File {
         Self::new("application/json", serde_json::to_vec(value).unwrap_or_default())
     }
 
-    fn answer(&self, headers: &HeaderMap) -> Response<Body> {
+    fn answer(&self, headers: &HeaderMap) -> Response {
         let known = headers.get_all(header::IF_NONE_MATCH).iter().any(|tag| *tag == self.etag);
-        let mut response = if known {
-            answer::whole(StatusCode::NOT_MODIFIED, self.media_type, Bytes::new())
-        } else {
-            answer::whole(StatusCode::OK, self.media_type, self.text.clone())
-        };
+        // A 304 tells the length of the file (RFC 9110 section 8.6); hyper sends no body with it.
+        let status = if known { StatusCode::NOT_MODIFIED } else { StatusCode::OK };
+        let mut response = answer::whole(status, self.media_type, self.text.clone());
         response.headers_mut().insert(header::ETAG, self.etag.clone());
         response.headers_mut().insert(header::CACHE_CONTROL, FILE_CACHE);
         response
     }
 }
 
-/// `/openapi.json`, `/authorities`, and the authorities in the forms that relying parties read.
-fn files(authorities: &api::Authorities) -> BTreeMap<String, File> {
-    let mut files = BTreeMap::from([
-        ("/authorities".to_owned(), File::json(authorities)),
-        ("/openapi.json".to_owned(), File::json(&openapi::document())),
-    ]);
-    for authority in &authorities.authorities {
-        for (name, suffix, file) in forms(authority) {
-            files.insert(format!("/authorities/{name}{suffix}"), file);
-        }
-    }
-    files
+/// The authorities in the forms that relying parties read.
+fn authority_files(authorities: &api::Authorities) -> BTreeMap<String, File> {
+    let forms = authorities.authorities.iter().flat_map(forms);
+    forms.map(|(name, suffix, file)| (format!("{name}{suffix}"), file)).collect()
 }
 
 fn forms(authority: &api::Authority) -> Vec<(&str, &'static str, File)> {
