@@ -227,7 +227,12 @@ impl Response {
         Err(Failure::new(what).said(self.text()))
     }
 
-    fn parse(bytes: &[u8]) -> Result<Self, Failure> {
+    /// Reads an answer whose end is that of the connection.
+    ///
+    /// # Errors
+    ///
+    /// It is not one.
+    pub fn parse(bytes: &[u8]) -> Result<Self, Failure> {
         let end = position(bytes, b"\r\n\r\n").ok_or_else(|| {
             Failure::new("the server hung up without an answer")
                 .said(String::from_utf8_lossy(bytes))

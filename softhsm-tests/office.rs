@@ -16,7 +16,7 @@ use tempfile::TempDir;
 
 use crate::{
     failure::{Doing, Failure},
-    https::{Https, Identity},
+    https::{Https, Identity, Request, Response},
     openssl,
     peers::{ours, source_tree},
     process::{Answer, Daemon, run},
@@ -398,6 +398,20 @@ pub fn http_get(address: SocketAddr, path: &str) -> std::io::Result<String> {
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
     Ok(answer)
+}
+
+/// Sends a request to the public listener.
+///
+/// # Errors
+///
+/// Nobody listens there, or nothing readable came.
+pub fn http_send(address: SocketAddr, request: &Request<'_>) -> Result<Response, Failure> {
+    let mut stream = TcpStream::connect(address).doing(request)?;
+    stream.set_read_timeout(Some(READY)).doing(request)?;
+    stream.write_all(&request.bytes()).doing(request)?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).doing(request)?;
+    Response::parse(&answer)
 }
 
 fn identity(directory: &Path, name: &str) -> Identity {

@@ -4,8 +4,8 @@ use std::{fs, time::Duration};
 
 use harness::{
     Doing, Failure, Story,
-    https::Identity,
-    office::{Office, http_get},
+    https::{Identity, Request},
+    office::{Office, http_get, http_send},
     process::{Signal, wait_until},
     ssh,
 };
@@ -39,6 +39,67 @@ fn the_public_listener_tells_what_is_public_and_serves_no_request() -> Story {
         let (head, _) = get(path)?;
         assert!(head.starts_with("HTTP/1.1 404"), "{path}: {head}");
     }
+    Ok(())
+}
+
+#[test]
+fn every_path_that_is_described_is_there_for_its_method_and_no_other() -> Story {
+    let office = Office::open()?;
+    let alice = office.https(Some(&office.enrol("user/alice")?))?;
+    let ask = |method: &str, path: &str| {
+        let request = Request { method, path, headers: &[], body: b"" };
+        if path.starts_with("/v1/") {
+            alice.send(&request)
+        } else {
+            http_send(office.public(), &request)
+        }
+    };
+    let document = ask("GET", "/openapi.json")?.expect_status(200)?.json()?;
+    let paths = document["paths"].as_object().ok_or_else(|| Failure::new("there are no paths"))?;
+    for (path, operations) in paths {
+        let answer = ask("DELETE", &path.replace(['{', '}'], ""))?.expect_status(405)?;
+        let right = if operations["get"].is_object() { "GET,HEAD" } else { "POST" };
+        assert_eq!(answer.header("allow"), Some(right), "{path}");
+        assert_eq!(answer.header("content-type"), Some("application/problem+json"), "{path}");
+    }
+    for path in ["/v1/authorities", "/authorities/issuing.pem", "/healthz"] {
+        let (head, whole) = (ask("HEAD", path)?.expect_status(200)?, ask("GET", path)?);
+        assert!(head.body.is_empty() && !whole.body.is_empty(), "{path}");
+        assert_eq!(head.header("content-length"), whole.header("content-length"), "{path}");
+    }
+    let strange = [
+        ("/v1/certificates/%ff/1", 400),
+        ("/v1/certificates/issuing", 404),
+        ("/v1/certificates/issuing/1/2", 404),
+        ("/v1/certificates/?limit=1", 404),
+        ("/v1/certificates?limit=0", 400),
+        ("/v1/certificates?limits=1", 400),
+        ("/authorities/%ff", 400),
+        ("/authorities/nobody.pem", 404),
+        ("/authorities/", 404),
+        ("//healthz", 404),
+    ];
+    for (path, expected) in strange {
+        let answer = ask("GET", path)?;
+        assert_eq!(answer.status, expected, "{path}: {}", answer.text());
+        assert_eq!(answer.header("content-type"), Some("application/problem+json"), "{path}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_file_that_is_known_is_not_sent_again() -> Story {
+    let office = Office::open()?;
+    let ask = |headers: &[(&str, &str)]| {
+        let path = "/authorities/issuing.pem";
+        http_send(office.public(), &Request { method: "GET", path, headers, body: b"" })
+    };
+    let whole = ask(&[])?.expect_status(200)?;
+    let tag = whole.header("etag").ok_or_else(|| Failure::new("the file has no ETag"))?;
+    let known = ask(&[("if-none-match", tag)])?.expect_status(304)?;
+    assert!(known.body.is_empty() && !whole.body.is_empty());
+    assert_eq!(known.header("content-length"), whole.header("content-length"));
+    assert_eq!(ask(&[("if-none-match", "\"another\"")])?.body, whole.body);
     Ok(())
 }
 
