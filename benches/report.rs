@@ -108,7 +108,7 @@ impl Report {
             ),
             figure("ready", self.ready.as_secs_f64(), "s", "from start to ready"),
         ]);
-        let shares: [(&str, &str, fn(&Round) -> (&Measured, Duration)); 6] = [
+        let shares: [(&str, &str, Share); 6] = [
             ("cpu_single_appliance", "appliance", |r| (&r.single, r.single.cpu.appliance)),
             ("cpu_single_workers", "token worker", |r| (&r.single, r.single.cpu.workers)),
             ("cpu_single_callers", "load generator", |r| (&r.single, r.single.cpu.callers)),
@@ -126,6 +126,9 @@ impl Report {
         figures
     }
 }
+
+/// A measurement of a round, and the processor time of one side in it.
+type Share = fn(&Round) -> (&Measured, Duration);
 
 /// The table, then the lines for programs.
 impl fmt::Display for Report {
