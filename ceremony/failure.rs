@@ -2,7 +2,7 @@
 
 use std::{error::Error as _, io, path::PathBuf};
 
-use pki::{keys::BadSignature, token::TokenError};
+use pki::{seal::Rejected, token::TokenError};
 use rand::rand_core::OsError;
 use thiserror::Error;
 
@@ -53,7 +53,7 @@ pub enum Failure {
     Restart(#[source] io::Error),
     /// The token made a signature that does not verify.
     #[error("the token made a wrong signature")]
-    Signature(#[from] BadSignature),
+    Signature(#[from] Rejected),
     /// The site cannot be used.
     #[error(transparent)]
     Site(#[from] SiteError),

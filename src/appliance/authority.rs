@@ -13,9 +13,9 @@ use jiff::SignedDuration;
 use pki::{
     clock::Clock,
     handoff::Handoff,
-    keys::{BadSignature, PublicKey, Signature},
+    keys::{BadSignature, PublicKey},
     names::{DnsName, NameError, SpiffeId},
-    seal::Prepared,
+    seal::{Prepared, Rejected, Sealed},
     serial::X509Serial,
     ssh,
     token::{IssuingKey, RawKey},
@@ -222,15 +222,14 @@ impl Authority {
             BegunRaw::Done(released) => return Ok(released),
         };
         let (scheme, digest) = (request.scheme, &request.digest);
-        let signature = self
-            .checked(
-                |left| self.signing.sign_digest(key, scheme, digest, left),
-                |signature| {
-                    key.key().public_key.verify_digest(scheme, digest, &signature)?;
-                    Ok(signature)
-                },
-            )
-            .await?;
+        let mut tries = Tries::new(&self.signing);
+        let signature = loop {
+            let signature = self.signing.sign_digest(key, scheme, digest, tries.left()).await?;
+            match key.key().public_key.verify_digest(scheme, digest, &signature) {
+                Ok(()) => break signature,
+                Err(wrong) => tries.again(wrong)?,
+            }
+        };
         Ok(intent.commit(signature, self.clock.now()).await?)
     }
 
@@ -347,40 +346,23 @@ impl Authority {
             }
             Begun::Done(released) => return Ok(released),
         };
-        let (key, scheme, bytes) = (prepared.key(), prepared.scheme(), prepared.bytes());
-        let sealed = self
-            .checked(
-                |left| self.signing.sign(key, scheme, bytes, left),
-                |signature| prepared.clone().seal(signature),
-            )
-            .await?;
+        let sealed = self.sign_and_seal(prepared).await?;
         Ok(intent.commit(sealed, self.clock.now()).await?)
     }
 
-    /// Has a signature made, by `ask` within the time left, and accepted by `check`. One that does
-    /// not verify goes nowhere: its worker is replaced, and the text is signed again.
-    async fn checked<T, F>(
-        &self,
-        ask: impl Fn(Duration) -> F,
-        check: impl Fn(Signature) -> Result<T, BadSignature>,
-    ) -> Result<T, IssueError>
-    where
-        F: Future<Output = Result<Signature, SigningError>>,
-    {
-        let deadline = Instant::now() + SIGN_DEADLINE;
-        let mut wrong = 0;
+    /// Has the text signed until the signature verifies.
+    async fn sign_and_seal(&self, mut prepared: Prepared) -> Result<Sealed, IssueError> {
+        let mut tries = Tries::new(&self.signing);
         loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            match check(ask(left).await?) {
-                Ok(checked) => return Ok(checked),
-                Err(error) => {
-                    self.signing.distrust();
-                    wrong += 1;
-                    if wrong == WRONG_SIGNATURES {
-                        return Err(error.into());
-                    }
-                }
+            let signature = self
+                .signing
+                .sign(prepared.key(), prepared.scheme(), prepared.bytes(), tries.left())
+                .await?;
+            match prepared.seal(signature) {
+                Ok(sealed) => return Ok(sealed),
+                Err(Rejected(unsealed)) => prepared = *unsealed,
             }
+            tries.again(BadSignature)?;
         }
     }
 
@@ -453,6 +435,31 @@ impl Authority {
             Ok(()) => IssueError::Denied(denial),
             Err(error) => IssueError::Ledger(error),
         }
+    }
+}
+
+/// The time and the wrong signatures that one text may take.
+struct Tries<'a> {
+    deadline: Instant,
+    signing: &'a Signing,
+    wrong: u8,
+}
+
+impl<'a> Tries<'a> {
+    fn new(signing: &'a Signing) -> Self {
+        Self { deadline: Instant::now() + SIGN_DEADLINE, signing, wrong: 0 }
+    }
+
+    fn left(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now())
+    }
+
+    /// A signature did not verify. It goes nowhere: its worker is replaced, and the text may be
+    /// signed again, but not for ever.
+    fn again(&mut self, wrong: BadSignature) -> Result<(), BadSignature> {
+        self.signing.distrust();
+        self.wrong += 1;
+        if self.wrong == WRONG_SIGNATURES { Err(wrong) } else { Ok(()) }
     }
 }
 

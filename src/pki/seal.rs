@@ -1,9 +1,10 @@
 //! Prepare, sign, seal: the three steps of everything that is signed.
 
 use jiff::Timestamp;
+use thiserror::Error;
 
 use crate::{
-    keys::{BadSignature, Signature, SignatureScheme},
+    keys::{Signature, SignatureScheme},
     serial::Serial,
     ssh,
     token::IssuingKey,
@@ -21,7 +22,7 @@ use crate::{
 /// let second = prepared.seal(b); // error: use of moved value
 /// # }
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Prepared {
     bytes: Vec<u8>,
     envelope: Envelope,
@@ -67,8 +68,11 @@ impl Prepared {
     /// # Errors
     ///
     /// The signature does not verify: the token lied, and nothing may leave.
-    pub fn seal(self, signature: Signature) -> Result<Sealed, BadSignature> {
-        self.key.key().public_key.verify(self.scheme, &self.bytes, &signature)?;
+    pub fn seal(self, signature: Signature) -> Result<Sealed, Rejected> {
+        let key = &self.key.key().public_key;
+        if key.verify(self.scheme, &self.bytes, &signature).is_err() {
+            return Err(Rejected(Box::new(self)));
+        }
         let bytes = match self.envelope {
             Envelope::Asn1 => x509::assemble(&self.bytes, self.scheme, &signature),
             Envelope::Ssh => ssh::assemble(&self.bytes, self.scheme, &signature),
@@ -76,6 +80,11 @@ impl Prepared {
         Ok(Sealed { bytes, summary: self.summary })
     }
 }
+
+/// A signature did not verify; here is the preparation again, to be signed once more or dropped.
+#[derive(Debug, Error)]
+#[error("the signature does not verify under the public key")]
+pub struct Rejected(pub Box<Prepared>);
 
 /// A signed certificate whose signature was verified.
 #[derive(Clone, Debug, Eq, PartialEq)]

@@ -119,7 +119,8 @@ async fn prepare(ledger: &Ledger, now: Timestamp) -> Vec<Vec<(Prepared, Sealed)>
             let input = Input::Message(prepared.bytes());
             let signature =
                 token.sign(prepared.key().key(), prepared.scheme(), input).expect("a signature");
-            lane.push((prepared.clone(), prepared.seal(signature).expect("it verifies")));
+            let again = issuer.resume(prepared.bytes().to_vec()).expect("a sound text");
+            lane.push((again, prepared.seal(signature).expect("it verifies")));
         }
         lanes.push(lane);
     }
