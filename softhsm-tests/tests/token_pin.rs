@@ -11,6 +11,7 @@ use harness::{
         pkcs11::{CKR_OK, CKR_PIN_INCORRECT},
     },
 };
+use serde_json::Value;
 
 /// A person has to mend something; systemd does not start the appliance again.
 const EX_CONFIG: Option<i32> = Some(78);
@@ -40,6 +41,8 @@ fn a_wrong_pin_is_tried_once_in_twenty_starts() -> Story {
     assert!(unblock(&office)?.contains("nothing keeps"), "it was removed already");
     office.start()?;
     assert_eq!(wrong(&shim)?, 1);
+    let audited = states(&office)?;
+    assert_eq!(audited[2..], ["starting pin-blocked", "starting up"]);
     Ok(())
 }
 
@@ -98,7 +101,19 @@ fn an_appliance_that_knows_its_pin_outlives_crashes_at_the_login() -> Story {
     assert_eq!(office.appliance()?.id(), appliance);
     let ready = http_get(office.public(), "/readyz").doing("read /readyz")?;
     assert!(ready.starts_with("HTTP/1.1 200"), "{ready}");
-    office.restart()
+    assert!(ready.contains("the token is degraded: its worker was replaced"), "{ready}");
+    let metrics = http_get(office.public(), "/metrics").doing("read /metrics")?;
+    for line in [r#"chancery_token_state{state="degraded"} 1"#, "chancery_token_up 1"] {
+        assert!(metrics.lines().any(|found| found == line), "{metrics}");
+    }
+    office.restart()?;
+    // The first start, the operator's, and the restart found nothing wrong.
+    let audited = states(&office)?;
+    let up = "starting up";
+    assert_eq!(audited[..2], [up, up]);
+    let wanted = ["up recovering", "recovering down", "down degraded", up];
+    assert_eq!(audited[2..], wanted, "each change once");
+    Ok(())
 }
 
 #[test]
@@ -138,6 +153,30 @@ fn write_pin(office: &Office, pin: &str) -> Result<String, Failure> {
     let before = fs::read_to_string(&path).doing("read the PIN file")?;
     fs::write(&path, pin).doing("write the PIN file")?;
     Ok(before)
+}
+
+/// The changes of the token in the audit log, from what to what.
+fn states(office: &Office) -> Result<Vec<String>, Failure> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(office.path("audit")).doing("list the audit directory")? {
+        files.push(entry.doing("list the audit directory")?.path());
+    }
+    files.retain(|path| path.extension().is_some_and(|extension| extension == "jsonl"));
+    files.sort();
+    let mut changes = Vec::new();
+    for file in files {
+        for line in fs::read_to_string(&file).doing("read the audit log")?.lines() {
+            let entry: Value = serde_json::from_str(line).doing("read an audit entry")?;
+            if let ("token_state", Some(before), Some(state)) = (
+                entry["event"].as_str().unwrap_or_default(),
+                entry["before"].as_str(),
+                entry["state"].as_str(),
+            ) {
+                changes.push(format!("{before} {state}"));
+            }
+        }
+    }
+    Ok(changes)
 }
 
 /// How often a wrong PIN was tried.

@@ -186,6 +186,16 @@ pub enum Event {
     },
     /// The appliance ended in order.
     Stopped {},
+    /// The token is up, degraded, down, or otherwise than before.
+    TokenState {
+        /// How it was.
+        before: &'static str,
+        /// How it is.
+        state: &'static str,
+        /// Why.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        detail: Option<String>,
+    },
 }
 
 /// How the ledger failed.

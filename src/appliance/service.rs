@@ -47,7 +47,7 @@ use crate::{
     config::Config,
     ledger::{Event, Ledger, LedgerError},
     policy::{Rules, RulesError},
-    signing::{Signing, State},
+    signing::Signing,
     start::{StartError, Started},
 };
 
@@ -227,21 +227,19 @@ impl Service {
         }
     }
 
-    /// What is missing to sign; empty when nothing is.
-    fn reasons(&self) -> Vec<String> {
+    /// Whether nothing is missing to sign, and what is missing, or not as it should be.
+    fn readiness(&self) -> (bool, Vec<String>) {
         let mut reasons = Vec::new();
-        match &*self.signing.state() {
-            State::Up => {}
-            State::Starting => reasons.push("the token is being opened".to_owned()),
-            State::Down(what) => reasons.push(format!("the token is down: {what}")),
-        }
         if !self.ledger.healthy() {
             reasons.push("ledger or audit log cannot be written".to_owned());
         }
         if self.own_certificate.not_after().is_none_or(|end| end < self.clock.now()) {
             reasons.push("the appliance's own TLS certificate has expired".to_owned());
         }
-        reasons
+        let token = self.signing.state();
+        let ready = reasons.is_empty() && token.signs();
+        reasons.extend(token.remark());
+        (ready, reasons)
     }
 
     /// Takes new rules if the whole set is valid and its loading is recorded; else the old stay.

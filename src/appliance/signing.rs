@@ -1,6 +1,7 @@
 //! The signing queue and the supervisor of the token worker.
 
 mod process;
+mod state;
 mod supervisor;
 #[cfg(test)]
 mod tests;
@@ -28,6 +29,8 @@ use crate::{
     },
 };
 use process::{Launch, START, StartError};
+use state::Event;
+pub use state::{Change, State};
 use supervisor::{Job, Supervisor};
 
 /// A handle on the signing queue; cheap to clone. The worker ends with the last one.
@@ -44,6 +47,7 @@ struct Inner {
 struct Shown {
     state: ArcSwap<State>,
     distrusted: Notify,
+    changes: mpsc::Sender<Change>,
 }
 
 /// How a signature was not made.
@@ -60,20 +64,42 @@ pub enum SigningError {
     Token(#[from] TokenError),
 }
 
-/// How the token is.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum State {
-    /// The worker is being started for the first time, or anew.
-    Starting,
-    /// It signs.
-    Up,
-    /// It does not, and this is why.
-    Down(String),
+impl Shown {
+    /// Shows what follows from an event. That the kind of state changes is said once: in the log,
+    /// in the metrics, and to whoever takes the changes. Only one task may call this.
+    fn happened(&self, event: Event) {
+        let before = self.state.load_full();
+        let after = before.after(event);
+        self.state.store(Arc::new(after.clone()));
+        if after.name() != before.name() {
+            self.change(Change { before: State::clone(&before), after });
+        }
+    }
+
+    fn change(&self, change: Change) {
+        let Change { before, after } = &change;
+        after.measure();
+        let (before, state) = (before.name(), after.name());
+        let detail = after.detail().unwrap_or_default();
+        match after {
+            State::Starting | State::Up => tracing::info!(before, "the token is {state}"),
+            State::Degraded(_) | State::Recovering(_) => {
+                tracing::warn!(before, detail, "the token is {state}");
+            }
+            State::Down(_) | State::PinBlocked(_) => {
+                tracing::error!(before, detail, "the token is {state}");
+            }
+        }
+        if let Err(error) = self.changes.try_send(change) {
+            tracing::error!(%error, state, "a change of the token cannot be recorded");
+        }
+    }
 }
 
 impl Signing {
     /// Starts the worker, logs in and finds every key; returns when it can sign. Logins are
-    /// remembered in the state directory.
+    /// remembered in the state directory. Each change of the token's state is sent to `changes`,
+    /// also when the start fails.
     ///
     /// # Errors
     ///
@@ -84,6 +110,7 @@ impl Signing {
         state_directory: &Path,
         identity: &TokenIdentity,
         keys: Vec<KeyRef>,
+        changes: mpsc::Sender<Change>,
     ) -> Result<Self, SigningError> {
         let processors = || thread::available_parallelism().map_or(1, NonZero::get);
         let sessions = settings.sessions.map_or_else(processors, usize::from);
@@ -99,19 +126,23 @@ impl Signing {
                 keys,
             },
         );
-        Self::start_with(launch).await
+        Self::start_with(launch, changes).await
     }
 
-    async fn start_with(mut launch: Launch) -> Result<Self, SigningError> {
+    async fn start_with(
+        mut launch: Launch,
+        changes: mpsc::Sender<Change>,
+    ) -> Result<Self, SigningError> {
         LoginFile::of(&launch.settings.state_directory).check()?;
+        let state = ArcSwap::from_pointee(State::Starting);
+        State::Starting.measure();
+        let shown = Arc::new(Shown { state, distrusted: Notify::new(), changes });
         let started = Instant::now();
-        let worker = launch.start(START).await.map_err(|error| match error {
-            StartError::Process(reason) => SigningError::Down(reason),
-            StartError::Token(error) => SigningError::Token(error),
+        let worker = launch.start(START).await.map_err(|error| {
+            shown.happened(error.event());
+            SigningError::from(error)
         })?;
         let (jobs, receiver) = mpsc::channel(QUEUE);
-        let state = ArcSwap::from_pointee(State::Starting);
-        let shown = Arc::new(Shown { state, distrusted: Notify::new() });
         let keys = launch.keys().to_vec();
         let supervisor = Supervisor::new(launch, started.elapsed(), receiver, Arc::clone(&shown));
         tokio::spawn(supervisor.run(worker));
@@ -199,10 +230,30 @@ impl Signing {
 
     /// Why a job was not done in time.
     fn late(&self) -> SigningError {
-        match &*self.state() {
-            State::Up => SigningError::Busy,
-            State::Starting => SigningError::Down("its worker is being started".to_owned()),
-            State::Down(reason) => SigningError::Down(reason.clone()),
+        let state = self.state();
+        if state.signs() {
+            return SigningError::Busy;
+        }
+        let detail = state.detail().unwrap_or("its worker is being started");
+        SigningError::Down(detail.to_owned())
+    }
+}
+
+impl StartError {
+    fn event(&self) -> Event {
+        match self {
+            Self::Process(reason) => Event::Failed(reason.clone()),
+            Self::Token(error @ TokenError::Pin { .. }) => Event::Refused(error.to_string()),
+            Self::Token(error) => Event::Failed(error.to_string()),
+        }
+    }
+}
+
+impl From<StartError> for SigningError {
+    fn from(error: StartError) -> Self {
+        match error {
+            StartError::Process(reason) => Self::Down(reason),
+            StartError::Token(error) => Self::Token(error),
         }
     }
 }

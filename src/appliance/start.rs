@@ -8,13 +8,14 @@ use pki::{
     token::KeyRef,
 };
 use thiserror::Error;
+use tokio::sync::mpsc;
 
 use crate::{
     authority::{Authority, AuthorityError},
     config::Config,
-    ledger::{Ledger, LedgerError},
+    ledger::{Event, Ledger, LedgerError},
     policy::{Rules, RulesError},
-    signing::{Signing, SigningError},
+    signing::{Change, Signing, SigningError},
 };
 
 /// What is there once the appliance can sign.
@@ -64,12 +65,39 @@ impl Started {
         let rules = Rules::read(&config.rules)?.bind(&handoff)?;
         let rules_digest = rules.digest().to_owned();
         let ledger = Ledger::open(&config.state_directory, &config.audit_directory, clock.clone())?;
+        let (changes, receiver) = mpsc::channel(CHANGES);
+        let recorder = tokio::spawn(record_changes(ledger.clone(), receiver));
         let (token, state_directory) = (&config.token, &config.state_directory);
-        let signing =
-            Signing::start(token, state_directory, &handoff.token, keys(&handoff)).await?;
+        let started =
+            Signing::start(token, state_directory, &handoff.token, keys(&handoff), changes).await;
+        let signing = match started {
+            Ok(signing) => signing,
+            Err(error) => {
+                // The process ends soon: what the token did is to be in the audit log before.
+                if let Err(error) = recorder.await {
+                    tracing::error!(%error, "changes of the token are not recorded");
+                }
+                return Err(error.into());
+            }
+        };
         let authority =
             Authority::new(config, handoff, rules, ledger.clone(), signing.clone(), clock.clone())?;
         Ok(Self { authority, clock, ledger, rules_digest, signing })
+    }
+}
+
+/// Writes down each change of the token. It has happened already: if it cannot be written, the
+/// log says so, and nothing is signed, since intents cannot be written either.
+async fn record_changes(ledger: Ledger, mut changes: mpsc::Receiver<Change>) {
+    while let Some(Change { before, after }) = changes.recv().await {
+        let event = Event::TokenState {
+            before: before.name(),
+            state: after.name(),
+            detail: after.detail().map(str::to_owned),
+        };
+        if let Err(error) = ledger.record(event).await {
+            tracing::error!(%error, state = after.name(), "a change of the token is not recorded");
+        }
     }
 }
 
@@ -81,3 +109,6 @@ fn keys(handoff: &Handoff) -> Vec<KeyRef> {
     let others = handoff.raw.values().chain(std::iter::once(&handoff.publication));
     x509.chain(ssh).chain(others).cloned().collect()
 }
+
+/// So many changes of the token may wait for the ledger.
+const CHANGES: usize = 256;

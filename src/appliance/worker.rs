@@ -129,7 +129,8 @@ fn serve_session(mut signer: Signer, queue: &Queue, output: &Mutex<UnixStream>) 
 }
 
 fn answer(signer: &mut Signer, job: Job) -> Answer {
-    Answer { id: job.id, outcome: signer.sign(&job).map(|signature| signature.0.into()) }
+    let outcome = signer.sign(&job).map(|signature| signature.0.into());
+    Answer { id: job.id, outcome, reopened: signer.was_reopened() }
 }
 
 /// How long sessions may take to close.

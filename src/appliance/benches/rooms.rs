@@ -131,9 +131,11 @@ async fn prepare(ledger: &Ledger, now: Timestamp) -> Vec<Vec<(Prepared, Sealed)>
 async fn measure_signing() {
     let directory = TempDir::new().expect("a directory");
     let (identity, key, settings) = prepare_token(directory.path());
-    let signing = Signing::start(&settings, directory.path(), &identity, vec![key.clone()])
-        .await
-        .expect("the worker signs");
+    let (changes, _changes) = tokio::sync::mpsc::channel(16);
+    let signing =
+        Signing::start(&settings, directory.path(), &identity, vec![key.clone()], changes)
+            .await
+            .expect("the worker signs");
     let key = IssuingKey::new(key).expect("its purpose");
     let worker = ProcessTime::of_children();
     let usage = Usage::start();

@@ -23,7 +23,6 @@ use super::{
     metrics, openapi,
     slots::Slots,
 };
-use crate::signing::State as TokenState;
 
 /// How long what changes only with a restart may be kept by others.
 const FILE_CACHE: HeaderValue = HeaderValue::from_static("public, max-age=300");
@@ -78,7 +77,7 @@ struct File {
 #[derive(Debug, Serialize)]
 struct Readiness {
     ready: bool,
-    /// What is missing; empty when ready.
+    /// What is missing, or not as it should be although it is ready.
     reasons: Vec<String>,
 }
 
@@ -109,7 +108,7 @@ async fn metrics_text(State(public): State<Arc<Public>>) -> Response {
         metrics::connections(listener, slots.len());
     }
     metrics::needs(
-        *service.signing.state() == TokenState::Up,
+        service.signing.state().signs(),
         service.signing.waiting(),
         service.ledger.healthy(),
         service.own_certificate.not_after().map_or(0, |time| time.as_second()),
@@ -123,8 +122,7 @@ async fn openapi_document(State(public): State<Arc<Public>>, headers: HeaderMap)
 }
 
 async fn readiness(State(public): State<Arc<Public>>) -> Response {
-    let reasons = public.service.reasons();
-    let ready = reasons.is_empty();
+    let (ready, reasons) = public.service.readiness();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     answer::json(status, &Readiness { ready, reasons })
 }

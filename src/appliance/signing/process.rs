@@ -100,10 +100,6 @@ impl Launch {
         };
         match started {
             Ok(Ok(sessions)) => {
-                if sessions < self.settings.sessions {
-                    let wanted = self.settings.sessions;
-                    tracing::info!(sessions, wanted, "the token has fewer sessions than wanted");
-                }
                 worker.sessions = usize::from(sessions);
                 self.accepted = pin_file;
                 Ok(worker)

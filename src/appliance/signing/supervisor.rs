@@ -15,8 +15,9 @@ use tokio::{
 };
 
 use super::{
-    Shown, SigningError, State,
+    Shown, SigningError,
     process::{Launch, START, StartError, WorkerProcess},
+    state::{Event, Sessions},
 };
 use crate::worker::wire::{self, Answer, Work};
 
@@ -49,6 +50,8 @@ pub(super) struct Supervisor {
     careful: bool,
     /// How long the first worker took to start.
     usual_start: Duration,
+    /// When the last trouble is forgotten, if there was any.
+    calm: Option<Instant>,
     shown: Arc<Shown>,
 }
 
@@ -71,13 +74,21 @@ impl Supervisor {
         jobs: mpsc::Receiver<Job>,
         shown: Arc<Shown>,
     ) -> Self {
-        Self { launch, jobs, again: VecDeque::new(), careful: false, usual_start, shown }
+        Self {
+            launch,
+            jobs,
+            again: VecDeque::new(),
+            careful: false,
+            usual_start,
+            calm: None,
+            shown,
+        }
     }
 
     pub(super) async fn run(mut self, mut worker: WorkerProcess) {
         let mut back_off = BackOff::default();
         loop {
-            self.show(State::Up);
+            self.shown.happened(Event::Started(self.sessions(&worker)));
             back_off.started();
             let reason = match self.serve(&mut worker).await {
                 End::Closed => return worker.close().await,
@@ -89,11 +100,12 @@ impl Supervisor {
                     format!("{reason} ({})", worker.kill().await)
                 }
             };
-            tracing::warn!(reason, "the token worker is lost; another is started");
-            worker = match self.start_again(reason, &mut back_off).await {
+            self.shown.happened(Event::Lost(reason));
+            worker = match self.start_again(&mut back_off).await {
                 Ok(Some(worker)) => {
                     // What was said of the one before is not held against this one.
                     let _ = self.shown.distrusted.notified().now_or_never();
+                    self.calm = Some(Instant::now() + TROUBLED);
                     worker
                 }
                 Ok(None) => return,
@@ -108,29 +120,27 @@ impl Supervisor {
     /// another login takes nothing from the token's count of tries.
     async fn start_again(
         &mut self,
-        mut reason: String,
         back_off: &mut BackOff,
     ) -> Result<Option<WorkerProcess>, TokenError> {
         while !self.jobs.is_closed() {
-            self.show(State::Down(reason));
             sleep(back_off.next()).await;
-            self.show(State::Starting);
             // Much longer than the first one means that the token hangs.
             let patience = (self.usual_start * 4).clamp(HANG, START);
-            reason = match self.launch.start(patience).await {
+            let reason = match self.launch.start(patience).await {
                 Ok(worker) => return Ok(Some(worker)),
                 Err(StartError::Token(error @ TokenError::Pin { .. })) => return Err(error),
                 Err(StartError::Token(error)) => error.to_string(),
                 Err(StartError::Process(reason)) => reason,
             };
-            tracing::warn!(reason, "the token worker cannot be started");
+            tracing::debug!(reason, "the token worker cannot be started");
+            self.shown.happened(Event::Failed(reason));
         }
         Ok(None)
     }
 
     async fn refuse_all(mut self, error: TokenError) {
         tracing::error!(%error, "the token is not used again until the appliance is restarted");
-        self.show(State::Down(error.to_string()));
+        self.shown.happened(Event::Refused(error.to_string()));
         for job in self.again.drain(..) {
             job.settle(Err(error.clone().into()));
         }
@@ -145,7 +155,10 @@ impl Supervisor {
             flight.careful &= !(self.again.is_empty() && flight.jobs.is_empty());
             tokio::select! {
                 answers = worker.answers() => match answers {
-                    Ok(answers) => if let Err(end) = flight.land(answers) { break end },
+                    Ok(answers) => {
+                        self.look_for_trouble(&answers);
+                        if let Err(end) = flight.land(answers) { break end }
+                    }
                     Err(error) => break lost(&error),
                 },
                 job = next(&mut self.again, &mut self.jobs), if flight.has_room() => match job {
@@ -157,6 +170,10 @@ impl Supervisor {
                 },
                 () = self.shown.distrusted.notified() => {
                     break End::Failed("it made a signature that does not verify".to_owned());
+                }
+                () = sleep_until(self.calm.unwrap_or(flight.progress)), if self.calm.is_some() => {
+                    self.calm = None;
+                    self.shown.happened(Event::Calm(self.sessions(worker)));
                 }
                 () = sleep_until(flight.progress + HANG), if !flight.jobs.is_empty() => {
                     break End::Lost(format!("a signature took more than {} s", HANG.as_secs()));
@@ -201,8 +218,16 @@ impl Supervisor {
         if batch.is_empty() { Ok(()) } else { worker.send(&batch).await }
     }
 
-    fn show(&self, state: State) {
-        self.shown.state.store(Arc::new(state));
+    fn look_for_trouble(&mut self, answers: &[Answer]) {
+        if answers.iter().any(|answer| answer.reopened) {
+            self.calm = Some(Instant::now() + TROUBLED);
+            self.shown.happened(Event::Reopened);
+        }
+    }
+
+    fn sessions(&self, worker: &WorkerProcess) -> Sessions {
+        let wanted = usize::from(self.launch.settings.sessions);
+        Sessions { open: worker.sessions(), wanted }
     }
 }
 
@@ -254,7 +279,7 @@ impl Flight {
 
     fn settle(&mut self, answers: Vec<Answer>) -> Result<(), End> {
         let mut end = Ok(());
-        for Answer { id, outcome } in answers {
+        for Answer { id, outcome, .. } in answers {
             let Some(job) = self.jobs.remove(&id) else {
                 return Err(End::Lost("it answered what it was not asked".to_owned()));
             };
@@ -341,6 +366,9 @@ const ATTEMPTS: u8 = 8;
 /// A worker whose oldest job is not answered for so long is hung; the slowest signature (RSA-4096 on
 /// a small token) takes about a second, and few are answered together.
 const HANG: Duration = Duration::from_secs(5);
+
+/// How long a token that failed is said to be degraded.
+const TROUBLED: Duration = Duration::from_secs(60);
 
 /// A worker that served for so long was no failure.
 const STEADY: Duration = Duration::from_secs(5);

@@ -43,7 +43,7 @@ async fn a_thousand_signatures_in_flight_survive_a_worker_that_is_killed_again_a
             let worker = token.worker().await;
             kill_process(worker, Signal::KILL).unwrap();
             token.gone(worker).await;
-            within_5_s(|| (*signing.state() == State::Up).then_some(())).await;
+            within_5_s(|| signing.state().signs().then_some(())).await;
         }
         enough.store(true, Ordering::Relaxed);
     };
@@ -79,13 +79,41 @@ async fn a_hung_worker_is_replaced_and_jobs_wait_no_longer_than_they_may() {
 }
 
 #[tokio::test]
-async fn a_distrusted_worker_is_replaced() {
+async fn a_distrusted_worker_is_replaced_and_each_change_is_told() {
     let token = SoftHsm::new();
-    let signing = token.start().await.unwrap();
+    let (sender, mut changes) = mpsc::channel(16);
+    let signing = Signing::start_with(token.launch(), sender).await.unwrap();
     let liar = token.worker().await;
     signing.distrust();
     token.gone(liar).await;
     sign_and_verify(&signing, &token.key, 1).await.unwrap();
+    let remark = signing.state().remark().unwrap();
+    assert!(remark.contains("degraded: its worker was replaced: it made a sig"), "{remark}");
+    // A file for a module that is no more: no worker can be started.
+    let missing = token.directory.path().join("softhsm2.conf");
+    fs::remove_file(&missing).unwrap();
+    kill_process(token.worker().await, Signal::KILL).unwrap();
+    within_5_s(|| matches!(&*signing.state(), State::Down(_)).then_some(())).await;
+    let late = signing.sign(
+        &token.key,
+        token.key.key().public_key.default_scheme(),
+        b"message",
+        Duration::from_millis(50),
+    );
+    assert!(matches!(late.await, Err(SigningError::Down(_))));
+    drop(signing);
+    let mut told = Vec::new();
+    while let Some(Change { before, after }) = changes.recv().await {
+        told.push((before.name(), after.name()));
+    }
+    let wanted = [
+        ("starting", "up"),
+        ("up", "recovering"),
+        ("recovering", "degraded"),
+        ("degraded", "recovering"),
+        ("recovering", "down"),
+    ];
+    assert_eq!(told, wanted);
 }
 
 #[tokio::test]
@@ -100,7 +128,7 @@ async fn a_refused_pin_is_the_end_until_a_person_acts() {
     token.write_pin(PIN);
     let refused = sign_and_verify(&signing, &token.key, 2).await;
     assert!(matches!(refused, Err(SigningError::Token(TokenError::Pin { .. }))), "{refused:?}");
-    assert!(matches!(&*signing.state(), State::Down(reason) if reason.contains("PIN")));
+    assert!(matches!(&*signing.state(), State::PinBlocked(reason) if reason.contains("PIN")));
     // Nor does another appliance, until what was remembered is forgotten.
     let started = token.start().await.err();
     assert!(matches!(started, Some(SigningError::Token(TokenError::Pin { .. }))), "{started:?}");
@@ -114,7 +142,7 @@ async fn a_key_that_is_not_there_is_said_at_the_start() {
     let token = SoftHsm::new();
     let mut launch = token.launch();
     launch.settings.keys[0].id = KeyId::new(&[9; 8]).unwrap();
-    let missing = Signing::start_with(launch).await.err();
+    let missing = Signing::start_with(launch, mpsc::channel(1).0).await.err();
     let Some(SigningError::Token(TokenError::KeyMissing { label, .. })) = missing else {
         panic!("{missing:?}")
     };
@@ -215,7 +243,7 @@ impl SoftHsm {
     }
 
     async fn start(&self) -> Result<Signing, SigningError> {
-        Signing::start_with(self.launch()).await
+        Signing::start_with(self.launch(), mpsc::channel(1).0).await
     }
 
     fn launch(&self) -> Launch {

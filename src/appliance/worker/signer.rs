@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::{mem, sync::Arc};
 
 use pki::{
     clock::SystemClock,
@@ -20,6 +20,8 @@ pub(super) struct Signer {
     settings: Arc<Settings>,
     module: Module,
     session: Option<Session>,
+    /// The session was opened anew since somebody asked.
+    reopened: bool,
 }
 
 impl Signer {
@@ -35,6 +37,7 @@ impl Signer {
                     settings: Arc::clone(&settings),
                     module: module.clone(),
                     session: Some(session?),
+                    reopened: false,
                 }),
             }
         }
@@ -54,6 +57,11 @@ impl Signer {
         }
     }
 
+    /// Whether the session was lost and opened anew since this was last asked.
+    pub(super) fn was_reopened(&mut self) -> bool {
+        mem::take(&mut self.reopened)
+    }
+
     fn try_sign(&mut self, job: &Job) -> Result<Signature, TokenError> {
         let key = self.settings.keys.get(usize::from(job.work.key)).ok_or_else(|| {
             let code = format!("it was started without key {}", job.work.key);
@@ -65,7 +73,11 @@ impl Signer {
         };
         let session = match self.session.take() {
             Some(session) => session,
-            None => open(&self.settings, &self.module)?,
+            None => {
+                let session = open(&self.settings, &self.module)?;
+                self.reopened = true;
+                session
+            }
         };
         self.session.insert(session).sign(key, job.work.scheme, input)
     }

@@ -61,6 +61,8 @@ pub(crate) enum Input {
 pub(crate) struct Answer {
     pub(crate) id: u32,
     pub(crate) outcome: Result<Bytes, TokenError>,
+    /// A lost session was opened anew for it.
+    pub(crate) reopened: bool,
 }
 
 /// A frame with a value in it.
@@ -127,7 +129,7 @@ mod tests {
         let missing = TokenError::KeyMissing { label, what: "its private half".to_owned() };
         let dead = TokenError::Context { call: "C_Sign".into(), code: "CKR_DEVICE_ERROR".into() };
         for error in [missing, dead] {
-            let answers = vec![Answer { id: 7, outcome: Err(error.clone()) }];
+            let answers = vec![Answer { id: 7, outcome: Err(error.clone()), reopened: true }];
             let mut socket = &encode(&answers).unwrap()[..];
             let frame = read(&mut socket).unwrap().unwrap();
             let answers: Vec<Answer> = decode(&frame).unwrap();
