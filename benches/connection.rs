@@ -32,7 +32,7 @@ impl Connection {
         Ok(Self { stream, buffer: Vec::with_capacity(64 * 1024) })
     }
 
-    /// Sends a whole request and waits for the body of its answer, which must be a 200.
+    /// Sends a whole request and waits for the body of its answer, which must be one of success.
     pub(crate) async fn ask(&mut self, request: &[u8]) -> Result<Vec<u8>, Failure> {
         self.stream.write_all(request).await.doing("send a request")?;
         self.stream.flush().await.doing("send a request")?;
@@ -42,7 +42,7 @@ impl Connection {
             Length::Chunked => self.chunks().await,
         }
         .doing("read an answer")?;
-        if head.starts_with("HTTP/1.1 200 ") {
+        if head.starts_with("HTTP/1.1 2") {
             return Ok(body);
         }
         let status = head.lines().next().unwrap_or_default();
