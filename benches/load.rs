@@ -39,13 +39,13 @@ struct Arguments {
     #[arg(long, default_value_t = 3)]
     seconds: u64,
     /// Keep-alive connections that ask one by one.
-    #[arg(long, default_value_t = 32)]
+    #[arg(long, default_value_t = 96)]
     connections: usize,
     /// Keep-alive connections that send batches.
-    #[arg(long, default_value_t = 4)]
+    #[arg(long, default_value_t = 6)]
     batch_connections: usize,
     /// Items of a batch.
-    #[arg(long, default_value_t = 250)]
+    #[arg(long, default_value_t = 500)]
     batch_items: usize,
 }
 
