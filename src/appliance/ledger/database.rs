@@ -96,6 +96,6 @@ const SCHEMA: &str = include_str!("schema.sql");
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// 16 MiB of 4 KiB pages: a page that many commits touch is copied back once for all of them.
-const CHECKPOINT_PAGES: i64 = 4096;
+const CHECKPOINT_PAGES: i64 = 16384;
 
 const CACHE_KIB: i64 = 16 * 1024;

@@ -357,7 +357,7 @@ fn lost(error: &io::Error) -> End {
 }
 
 /// For each session: one that is signed, and others so that it never waits for the next.
-const IN_FLIGHT: usize = 8;
+const IN_FLIGHT: usize = 16;
 
 /// A job that so many workers did not survive is given up: after about three seconds when there is
 /// no other, and later when there are, since each of them is tried in turn.
