@@ -173,13 +173,7 @@ impl Module {
         let slot = self.free_slot(label)?;
         let info = pkcs11.get_token_info(slot).map_err(token_error)?;
         // Found out after C_InitToken, it would leave a token that nobody can use.
-        let lengths = info.min_pin_length()..=info.max_pin_length();
-        if !lengths.contains(&user_pin.expose().len()) {
-            let (least, most) = lengths.into_inner();
-            return Err(TokenError::Pin {
-                code: format!("not set: a user PIN has {least} to {most} bytes"),
-            });
-        }
+        check_pin_length(&info, user_pin)?;
         pkcs11.init_token(slot, &auth_pin(so_pin), label).map_err(token_error)?;
         // SoftHSM gives the new token another slot.
         let wanted = TokenIdentity {
@@ -290,6 +284,19 @@ impl std::fmt::Display for TokenIdentity {
         }
         Ok(())
     }
+}
+
+fn check_pin_length(info: &RawTokenInfo, pin: &Secret) -> Result<(), TokenError> {
+    let (least, most) = (info.min_pin_length(), info.max_pin_length());
+    // CK_EFFECTIVELY_INFINITE is 0 (Kryoptic gives it).
+    let (most, range) = match most {
+        0 => (usize::MAX, format!("{least} bytes or more")),
+        most => (most, format!("{least} to {most} bytes")),
+    };
+    if (least..=most).contains(&pin.expose().len()) {
+        return Ok(());
+    }
+    Err(TokenError::Pin { code: format!("not set: a user PIN has {range}") })
 }
 
 /// The last try before a lock-out is a person's to make.
