@@ -23,7 +23,9 @@ pub(super) fn id_attribute(id: &KeyId) -> Attribute {
     Attribute::Id(id.as_bytes().to_vec())
 }
 
-/// The public half of a new key: only verifies. The hardened one cannot be changed later.
+/// The public half of a new key. The hardened one cannot be changed later, and does not say what
+/// it is for: whoever has a public key verifies by himself, and tpm2-pkcs11 makes a key that
+/// decrypts of one whose public half is to verify.
 pub(super) fn public_template(
     algorithm: KeyAlgorithm,
     label: &KeyLabel,
@@ -34,7 +36,6 @@ pub(super) fn public_template(
         Attribute::Class(ObjectClass::PUBLIC_KEY),
         Attribute::KeyType(key_type(algorithm)),
         Attribute::Token(true),
-        Attribute::Verify(true),
         label_attribute(label),
         id_attribute(id),
     ];
@@ -47,11 +48,9 @@ pub(super) fn public_template(
         KeyAlgorithm::Rsa4096 => template.extend(rsa_parameters(4096)),
     }
     if hardened {
-        template.extend([
-            Attribute::Encrypt(false),
-            Attribute::Modifiable(false),
-            Attribute::Wrap(false),
-        ]);
+        template.extend([Attribute::Modifiable(false), Attribute::Wrap(false)]);
+    } else {
+        template.push(Attribute::Verify(true));
     }
     template
 }
