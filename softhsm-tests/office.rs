@@ -113,18 +113,24 @@ impl Office {
     }
 
     /// Writes the site file and the configuration file for a PKCS#11 module, which is told where
-    /// its files are by environment variables.
+    /// its files are by environment variables: it may write in the directories that they name, and
+    /// where the files lie that they name.
     ///
     /// # Errors
     ///
     /// They cannot be written.
     pub fn use_module(&self, module: &Path, environment: &[(&str, &Path)]) -> Result<(), Failure> {
+        let directory = |path: &Path| match path.parent() {
+            Some(parent) if path.is_file() => parent.to_owned(),
+            Some(_) | None => path.to_owned(),
+        };
+        let writable: Vec<_> = environment.iter().map(|(_, path)| directory(path)).collect();
         let environment: String = environment
             .iter()
             .map(|(name, path)| format!("{name} = \"{}\"\n", path.display()))
             .collect();
         write(&self.path("site.toml"), &site(module, &environment))?;
-        write(&self.path("chanceryd.toml"), &configuration(module, &environment))
+        write(&self.path("chanceryd.toml"), &configuration(module, &environment, &writable))
     }
 
     /// Performs the plan of the demonstration in the token.
@@ -339,7 +345,7 @@ fn site(module: &Path, environment: &str) -> String {
 }
 
 /// The appliance's configuration file.
-fn configuration(module: &Path, environment: &str) -> String {
+fn configuration(module: &Path, environment: &str, writable: &[PathBuf]) -> String {
     format!(
         r#"trust_domain = "{TRUST_DOMAIN}"
 handoff = "handoff"
@@ -358,6 +364,9 @@ pin_file = "pin"
 
 [token.environment]
 {environment}
+[token.sandbox]
+writable = {writable:?}
+
 [tls]
 issuer = "services"
 dns_names = ["localhost"]

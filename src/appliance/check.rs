@@ -5,7 +5,7 @@ use std::path::Path;
 use pki::{handoff::Handoff, secret::Secret};
 
 use crate::{
-    config::{Config, ConfigError, Overrides, Source},
+    config::{Config, ConfigError, Overrides, Sandbox, Source},
     describe,
     policy::{Rules, RulesError},
 };
@@ -52,6 +52,15 @@ impl Check {
         if let Err(error) = Secret::from_file(&token.pin_file) {
             let what = format!("{}: {error}", token.pin_file.display());
             self.add(&["token", "pin_file"], what, "write the PIN there, readable by chanceryd");
+        }
+        let Sandbox { readable, writable, .. } = token.sandbox;
+        for (key, paths) in [("readable", readable), ("writable", writable)] {
+            for path in paths.iter().filter(|path| !path.exists()) {
+                let what = format!("{} is not there", path.display());
+                let hint =
+                    "the module could not use it when it came later: make it, or leave it out";
+                self.add(&["token", "sandbox", key], what, hint);
+            }
         }
     }
 
@@ -146,6 +155,7 @@ mod tests {
         let wanted = [
             (line("module"), "token.module"),
             (line("pin_file"), "token.pin_file"),
+            (line("writable"), "token.sandbox.writable"),
             (line("state_directory"), "state_directory"),
             (line("handoff"), "handoff"),
             (line("rules"), "rules"),

@@ -12,7 +12,7 @@ use std::{
 };
 
 use pki::{names::DnsName, x509::Publication};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 /// What `chanceryd.toml` and the flags say.
@@ -60,6 +60,38 @@ pub struct Token {
     pub sessions: Option<u8>,
     /// Environment variables of the token worker, for modules that read some. It has no others.
     pub environment: BTreeMap<String, String>,
+    /// What the module may do in the token worker.
+    pub sandbox: Sandbox,
+}
+
+/// What a PKCS#11 module may do, beyond reading itself, the system's libraries, the PIN file and
+/// the files that `token.environment` names. The default is nothing.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Sandbox {
+    /// Whether it must be there.
+    pub enforcement: Enforcement,
+    /// Files and directories that the module reads.
+    pub readable: Vec<PathBuf>,
+    /// Files, directories and devices that the module reads, writes, makes and removes.
+    pub writable: Vec<PathBuf>,
+    /// The token is in a network.
+    pub network: bool,
+    /// The module speaks to a daemon of this machine.
+    pub unix_sockets: bool,
+    /// The module starts programs.
+    pub may_execute: bool,
+}
+
+/// What to do where the system has no sandboxes.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Enforcement {
+    /// Load the module all the same, and say it in the log.
+    BestEffort,
+    /// Load no module.
+    #[default]
+    Required,
 }
 
 /// The appliance's own TLS certificate and its clients' CAs.
@@ -275,6 +307,7 @@ impl Source {
                     .ok_or_else(|| self.missing(&["token", "label"], Some("--token-label")))?,
                 sessions: self.sessions(file.token.sessions)?,
                 environment: self.environment(file.token.environment)?,
+                sandbox: self.sandbox(file.token.sandbox)?,
             },
             tls: self.tls(file.tls)?,
             publication: file.publication,
@@ -325,6 +358,17 @@ impl Source {
         environment: BTreeMap<String, String>,
     ) -> Result<BTreeMap<String, String>, ConfigError> {
         environment.into_iter().map(|(name, value)| Ok((name, self.value(value)?))).collect()
+    }
+
+    fn sandbox(&self, sandbox: Sandbox) -> Result<Sandbox, ConfigError> {
+        let absolute = |paths: Vec<PathBuf>| -> Result<_, _> {
+            paths.iter().map(|path| self.path(path)).collect()
+        };
+        Ok(Sandbox {
+            readable: absolute(sandbox.readable)?,
+            writable: absolute(sandbox.writable)?,
+            ..sandbox
+        })
     }
 
     fn value(&self, value: String) -> Result<String, ConfigError> {
@@ -389,6 +433,8 @@ struct TokenTable {
     sessions: Option<u8>,
     #[serde(default)]
     environment: BTreeMap<String, String>,
+    #[serde(default)]
+    sandbox: Sandbox,
 }
 
 #[cfg(test)]
@@ -410,6 +456,10 @@ module = "/usr/lib/softhsm/libsofthsm2.so"
 label = "chancery"
 pin_file = "pin"
 environment = { SOFTHSM2_CONF = "./softhsm2.conf", PLAIN = "as it is" }
+
+[token.sandbox]
+readable = ["/opt/vendor"]
+writable = ["tokens"]
 
 [tls]
 issuer = "tls"
@@ -441,6 +491,11 @@ client_authorities = ["tls"]
         let softhsm = directory.join("softhsm2.conf");
         assert_eq!(Path::new(&config.token.environment["SOFTHSM2_CONF"]), softhsm);
         assert_eq!(config.token.environment["PLAIN"], "as it is");
+        let sandbox = config.token.sandbox;
+        assert_eq!(sandbox.readable, [Path::new("/opt/vendor")]);
+        assert_eq!(sandbox.writable, [directory.join("tokens")]);
+        assert_eq!(sandbox.enforcement, Enforcement::Required);
+        assert!(!sandbox.network && !sandbox.unix_sockets && !sandbox.may_execute);
     }
 
     #[test]
@@ -485,7 +540,7 @@ client_authorities = ["tls"]
             ("pin_file", "pin_credential", Some(14), "systemd gave no credentials"),
             ("pin_file", "pin_credential = \"a\"\npin_file", Some(14), "one of them is enough"),
             ("dns_names = [\"chancery.example.org\"]", "", None, "tls.dns_names: it is not set"),
-            ("authorities = [\"tls\"]", "authorities = []", Some(20), "nobody could connect"),
+            ("authorities = [\"tls\"]", "authorities = []", Some(24), "nobody could connect"),
         ];
         for (from, to, line, what) in cases {
             assert!(FILE.contains(from), "{from}");

@@ -114,18 +114,17 @@ impl Signing {
     ) -> Result<Self, SigningError> {
         let processors = || thread::available_parallelism().map_or(1, NonZero::get);
         let sessions = settings.sessions.map_or_else(processors, usize::from);
-        let launch = Launch::this_program(
-            settings.environment.clone(),
-            Settings {
-                module: settings.module.clone(),
-                identity: identity.clone(),
-                pin_file: settings.pin_file.clone(),
-                pin_accepted: false,
-                state_directory: state_directory.to_owned(),
-                sessions: u8::try_from(sessions).unwrap_or(u8::MAX),
-                keys,
-            },
-        );
+        let launch = Launch::this_program(Settings {
+            module: settings.module.clone(),
+            identity: identity.clone(),
+            pin_file: settings.pin_file.clone(),
+            pin_accepted: false,
+            state_directory: state_directory.to_owned(),
+            sessions: u8::try_from(sessions).unwrap_or(u8::MAX),
+            keys,
+            environment: settings.environment.clone(),
+            sandbox: settings.sandbox.clone(),
+        });
         Self::start_with(launch, changes).await
     }
 

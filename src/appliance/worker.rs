@@ -1,11 +1,13 @@
 //! The token worker: the one process that loads a PKCS#11 module.
 //!
 //! `chanceryd` starts itself again for it, with a socket as standard input. Settings come in first;
-//! the worker reads the PIN file, logs in, finds every key and says so. Then batches of jobs come
-//! in, and batches of signatures or typed errors go out, until the socket is closed.
+//! the worker confines itself, reads the PIN file, logs in, finds every key and says so. Then
+//! batches of jobs come in, and batches of signatures or typed errors go out, until the socket is
+//! closed.
 
 pub mod login;
 mod queue;
+mod sandbox;
 mod signer;
 pub(crate) mod wire;
 
@@ -23,11 +25,12 @@ use std::{
     time::Duration,
 };
 
+use pki::token::TokenError;
 use rustix::process::{DumpableBehavior, Resource, Rlimit};
 
 use queue::Queue;
 use signer::Signer;
-use wire::{Answer, Job, Settings};
+use wire::{Answer, Job, Ready, Settings};
 
 /// The hidden subcommand that [`main`] is to be called for. It takes no arguments.
 pub const SUBCOMMAND: &str = "token-worker";
@@ -48,10 +51,9 @@ fn run() -> io::Result<()> {
     let mut socket = take_socket()?;
     let Some(frame) = wire::read(&mut socket)? else { return Ok(()) };
     let settings: Settings = serde_json::from_slice(&frame)?;
-    match Signer::open_all(Arc::new(settings)) {
-        Ok(signers) => {
-            let sessions = u8::try_from(signers.len()).unwrap_or(u8::MAX);
-            wire::write(&mut socket, &wire::Started::Ok(sessions))?;
+    match start(settings) {
+        Ok((ready, signers)) => {
+            wire::write(&mut socket, &wire::Started::Ok(ready))?;
             serve(socket, signers)
         }
         Err(error) => {
@@ -60,6 +62,13 @@ fn run() -> io::Result<()> {
             Err(io::Error::other(message))
         }
     }
+}
+
+fn start(settings: Settings) -> Result<(Ready, Vec<Signer>), TokenError> {
+    let sandbox = sandbox::enter(&settings)?;
+    let signers = Signer::open_all(Arc::new(settings))?;
+    let sessions = u8::try_from(signers.len()).unwrap_or(u8::MAX);
+    Ok((Ready { sessions, sandbox }, signers))
 }
 
 /// Keeps this process's memory to itself: no core dumps, and no reading by another process of the

@@ -1,7 +1,6 @@
 //! The token worker as a process: how it is started, spoken to and ended.
 
 use std::{
-    collections::BTreeMap,
     fs, io,
     os::{
         fd::OwnedFd,
@@ -24,20 +23,24 @@ use tokio::{
     time::timeout,
 };
 
-use crate::worker::{
-    self,
-    wire::{self, Answer, Job, Settings, Started},
+use crate::{
+    sandbox::Report,
+    worker::{
+        self,
+        login::LoginFile,
+        wire::{self, Answer, Job, Settings, Started},
+    },
 };
 
 /// How to start a worker.
 pub(super) struct Launch {
     program: PathBuf,
     arguments: Vec<String>,
-    /// All that the worker has; it inherits nothing.
-    environment: BTreeMap<String, String>,
     pub(super) settings: Settings,
     /// The PIN file that the token has accepted.
     accepted: Option<FileStamp>,
+    /// The sandbox that the log was told of.
+    told: Report,
 }
 
 /// Tells whether a file is still the one that it was, without a look into it.
@@ -68,18 +71,13 @@ pub(super) enum StartError {
 
 impl Launch {
     /// Starts this program again, whatever its file is called by now.
-    pub(super) fn this_program(environment: BTreeMap<String, String>, settings: Settings) -> Self {
+    pub(super) fn this_program(settings: Settings) -> Self {
         let arguments = vec![worker::SUBCOMMAND.to_owned()];
-        Self::new("/proc/self/exe".into(), arguments, environment, settings)
+        Self::new("/proc/self/exe".into(), arguments, settings)
     }
 
-    pub(super) fn new(
-        program: PathBuf,
-        arguments: Vec<String>,
-        environment: BTreeMap<String, String>,
-        settings: Settings,
-    ) -> Self {
-        Self { program, arguments, environment, settings, accepted: None }
+    pub(super) fn new(program: PathBuf, arguments: Vec<String>, settings: Settings) -> Self {
+        Self { program, arguments, settings, accepted: None, told: Report::default() }
     }
 
     pub(super) fn keys(&self) -> &[KeyRef] {
@@ -99,9 +97,10 @@ impl Launch {
             Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "it did not log in in time")),
         };
         match started {
-            Ok(Ok(sessions)) => {
-                worker.sessions = usize::from(sessions);
+            Ok(Ok(ready)) => {
+                worker.sessions = usize::from(ready.sessions);
                 self.accepted = pin_file;
+                self.tell(ready.sandbox);
                 Ok(worker)
             }
             Ok(Err(error)) => {
@@ -115,7 +114,21 @@ impl Launch {
         }
     }
 
+    /// Tells the log of the sandbox, once as long as it is the same.
+    fn tell(&mut self, sandbox: Report) {
+        if self.told == sandbox {
+            return;
+        }
+        let enforced = sandbox.enforced.join("; ");
+        tracing::info!(enforced, "the token worker is confined");
+        for missing in &sandbox.missing {
+            tracing::warn!(missing, "the sandbox of the token worker has a gap");
+        }
+        self.told = sandbox;
+    }
+
     fn spawn(&self) -> io::Result<WorkerProcess> {
+        LoginFile::of(&self.settings.state_directory).make_directory()?;
         let (ours, theirs) = net::UnixStream::pair()?;
         ours.set_nonblocking(true)?;
         // No parent-death signal: it would follow the thread that starts the worker, and a worker
@@ -123,7 +136,7 @@ impl Launch {
         let child = Command::new(&self.program)
             .args(&self.arguments)
             .env_clear()
-            .envs(&self.environment)
+            .envs(&self.settings.environment)
             .current_dir("/")
             // Ctrl-C is for the appliance, which still needs signatures while it ends in order.
             .process_group(0)

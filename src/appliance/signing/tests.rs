@@ -254,7 +254,6 @@ impl SoftHsm {
         Launch::new(
             "/proc/self/exe".into(),
             test.into_iter().map(str::to_owned).chain([mark]).collect(),
-            BTreeMap::from([("SOFTHSM2_CONF".to_owned(), configuration)]),
             Settings {
                 module: MODULE.into(),
                 identity: self.identity.clone(),
@@ -263,6 +262,11 @@ impl SoftHsm {
                 state_directory: self.directory.path().to_owned(),
                 sessions: 2,
                 keys: vec![self.key.key().clone(), self.raw.key().clone()],
+                environment: BTreeMap::from([("SOFTHSM2_CONF".to_owned(), configuration)]),
+                sandbox: config::Sandbox {
+                    writable: vec![self.directory.path().join("tokens")],
+                    ..config::Sandbox::default()
+                },
             },
         )
     }

@@ -51,7 +51,22 @@ enum Login {
 impl LoginFile {
     /// That of this state directory, which need not be there.
     pub fn of(state_directory: &Path) -> Self {
-        Self { directory: state_directory.to_owned() }
+        Self { directory: state_directory.join(DIRECTORY_NAME) }
+    }
+
+    /// The directory that has this file alone: the worker may write in it, and not where the ledger
+    /// is.
+    pub(super) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Makes the directory, if it is not there.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be made.
+    pub(crate) fn make_directory(&self) -> io::Result<()> {
+        fs::create_dir_all(&self.directory)
     }
 
     /// Why no login may be tried; none when one may. A login that is under way at this moment, in
@@ -221,6 +236,8 @@ impl From<Remembered> for TokenError {
     }
 }
 
+const DIRECTORY_NAME: &str = "token";
+
 const FILE_NAME: &str = "token-login.json";
 
 const UNFINISHED_NAME: &str = "token-login.json.new";
@@ -290,7 +307,7 @@ mod tests {
     #[test]
     fn a_login_that_cannot_be_noted_is_not_tried() {
         let place = Place::new();
-        fs::create_dir(place.directory.path().join(UNFINISHED_NAME)).unwrap();
+        fs::create_dir(place.file().directory().join(UNFINISHED_NAME)).unwrap();
         let refused = place.log_in(false, || Ok(())).unwrap_err();
         assert!(matches!(refused, TokenError::NoToken(_)), "{refused}");
         fs::write(place.file().path(), "{}").unwrap();
@@ -322,7 +339,9 @@ mod tests {
 
     impl Place {
         fn new() -> Self {
-            Self { directory: TempDir::new().unwrap(), tries: Cell::new(0) }
+            let place = Self { directory: TempDir::new().unwrap(), tries: Cell::new(0) };
+            place.file().make_directory().unwrap();
+            place
         }
 
         fn file(&self) -> LoginFile {

@@ -2,6 +2,7 @@
 //! bytes, big endian) and as many bytes.
 
 use std::{
+    collections::BTreeMap,
     io::{self, Read, Write},
     path::PathBuf,
 };
@@ -12,6 +13,8 @@ use pki::{
     token::{KeyRef, TokenError, pkcs11::TokenIdentity},
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use crate::{config::Sandbox, sandbox::Report};
 
 /// The first frame to the worker, in JSON.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -29,10 +32,21 @@ pub(crate) struct Settings {
     pub(crate) sessions: u8,
     /// Jobs name a key by its place here.
     pub(crate) keys: Vec<KeyRef>,
+    /// All that the worker has; it inherits nothing.
+    pub(crate) environment: BTreeMap<String, String>,
+    /// What else the module may do.
+    pub(crate) sandbox: Sandbox,
 }
 
-/// The first frame from the worker: how many sessions it has, when every key was found in each.
-pub(crate) type Started = Result<u8, TokenError>;
+/// The first frame from the worker, when every key was found in each session.
+pub(crate) type Started = Result<Ready, TokenError>;
+
+/// What a worker has that can sign.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(crate) struct Ready {
+    pub(crate) sessions: u8,
+    pub(crate) sandbox: Report,
+}
 
 /// Frames to the worker are lists of jobs.
 #[derive(Clone, Debug, Deserialize, Serialize)]
