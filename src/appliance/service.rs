@@ -15,6 +15,7 @@ mod metrics;
 mod openapi;
 mod problem;
 mod public;
+mod received;
 mod slots;
 mod stall;
 mod tls;

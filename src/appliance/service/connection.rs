@@ -5,15 +5,16 @@ use std::{
 use axum::response::Response;
 use http::Request;
 use http_body_util::BodyExt;
-use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
-    sync::watch,
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
 };
 
 use super::{
+    received::Received,
     slots::{Slot, Slots},
     stall::Impatient,
 };
@@ -39,12 +40,17 @@ const HEAD_LEN: usize = 16 * 1024;
 /// The most header fields that a request may have.
 const HEAD_FIELDS: usize = 64;
 
+/// The most connections of a listener that were put out and are not closed yet. Together with the
+/// places, they bound its file descriptors.
+pub(super) const CLOSING: usize = 32;
+
 /// A bound address with its places for connections.
 #[derive(Debug)]
 pub(super) struct Listener {
     name: &'static str,
     socket: TcpListener,
     slots: Arc<Slots>,
+    files: Arc<Semaphore>,
     stop: watch::Receiver<bool>,
 }
 
@@ -66,7 +72,8 @@ impl Listener {
         stop: watch::Receiver<bool>,
     ) -> io::Result<Self> {
         let socket = TcpListener::bind(address).await?;
-        Ok(Self { name, socket, slots: Slots::new(capacity), stop })
+        let files = Arc::new(Semaphore::new(capacity + CLOSING));
+        Ok(Self { name, socket, slots: Slots::new(capacity), files, stop })
     }
 
     pub(super) fn address(&self) -> io::Result<SocketAddr> {
@@ -85,14 +92,14 @@ impl Listener {
     {
         loop {
             let accepted = tokio::select! {
-                accepted = self.socket.accept() => accepted,
+                accepted = accept(&self.socket, &self.files) => accepted,
                 () = stopped(&mut self.stop) => break,
             };
             match accepted {
-                Ok((stream, peer)) => self.admit(stream, peer, &serve),
+                Ok((stream, peer, file)) => self.admit(stream, peer, file, &serve),
                 Err(error) => {
-                    // Out of file descriptors, or a connection that ended in the queue: others
-                    // have to go on before another try makes sense.
+                    // The machine is out of files or memory, or a connection ended in the queue:
+                    // others have to go on before another try makes sense.
                     tracing::warn!(listener = self.name, %error, "cannot accept a connection");
                     tokio::time::sleep(Duration::from_millis(20)).await;
                 }
@@ -105,8 +112,13 @@ impl Listener {
         }
     }
 
-    fn admit<F>(&self, stream: TcpStream, peer: SocketAddr, serve: impl Fn(Connection) -> F)
-    where
+    fn admit<F>(
+        &self,
+        stream: TcpStream,
+        peer: SocketAddr,
+        file: OwnedSemaphorePermit,
+        serve: impl Fn(Connection) -> F,
+    ) where
         F: Future<Output = ()> + Send + 'static,
     {
         // Without a place, dropping the stream is the quickest refusal.
@@ -125,6 +137,8 @@ impl Listener {
                 () = serving => {}
                 () = place.evicted() => {}
             }
+            // The stream has gone with the future that served it.
+            drop(file);
         });
     }
 }
@@ -140,14 +154,14 @@ impl Connection {
         stream: S,
         slot: Slot,
         mut stop: watch::Receiver<bool>,
-        answer: impl Fn(Request<Incoming>) -> F,
+        answer: impl Fn(Request<Received>) -> F,
     ) where
         S: AsyncRead + AsyncWrite + Unpin,
         F: Future<Output = Result<Response, Infallible>>,
     {
-        let service = service_fn(|request| {
-            let in_flight = slot.begin();
-            let answering = answer(request);
+        let service = service_fn(|request: Request<_>| {
+            let in_flight = Arc::new(slot.begin());
+            let answering = answer(request.map(|body| Received::new(body, in_flight.clone())));
             async move {
                 let hold = move |error| {
                     let _still_in_flight = &in_flight;
@@ -183,6 +197,16 @@ impl Connection {
     pub(super) fn stop(&self) -> watch::Receiver<bool> {
         self.stop.clone()
     }
+}
+
+/// The next connection, once there is a file descriptor for it.
+async fn accept(
+    socket: &TcpListener,
+    files: &Arc<Semaphore>,
+) -> io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
+    let file = files.clone().acquire_owned().await.map_err(io::Error::other)?;
+    let (stream, peer) = socket.accept().await?;
+    Ok((stream, peer, file))
 }
 
 /// Waits until the appliance stops; whoever could tell so is gone only then.
