@@ -18,7 +18,7 @@ use crate::{
     failure::{Doing, Failure},
     https::{Https, Identity, Request, Response},
     openssl,
-    peers::{ours, source_tree},
+    peers::{ours, peer, source_tree},
     process::{Answer, Daemon, run},
     shim::Shim,
     softhsm::SoftHsm,
@@ -46,6 +46,8 @@ pub struct Office {
     listening: Listening,
     operator: Identity,
     softhsm: SoftHsm,
+    /// The most files that the appliance may have open, if that is limited.
+    files: Option<u32>,
     directory: TempDir,
 }
 
@@ -106,7 +108,7 @@ impl Office {
         let nowhere = (Ipv4Addr::LOCALHOST, 0).into();
         let listening = Listening { api: nowhere, public: nowhere };
         let operator = identity(root, OPERATOR);
-        let office = Self { appliance: None, listening, operator, softhsm, directory };
+        let office = Self { appliance: None, listening, operator, softhsm, files: None, directory };
         let environment = [("SOFTHSM2_CONF", office.softhsm.configuration())];
         office.use_module(office.softhsm.module(), &environment)?;
         Ok(office)
@@ -172,6 +174,9 @@ impl Office {
             fs::remove_file(&told).doing("remove listening.json")?;
         }
         let mut command = self.chanceryd(&["serve", "--config", "chanceryd.toml"])?;
+        if let Some(files) = self.files {
+            command = with_limit(&command, files)?;
+        }
         let mut daemon = Daemon::start("chanceryd", &mut command, &self.path("chanceryd.log"))?;
         daemon.wait_until(READY, |_| told.exists())?;
         self.listening = read_listening(&told)?;
@@ -181,6 +186,11 @@ impl Office {
         })?;
         self.appliance = Some(daemon);
         Ok(())
+    }
+
+    /// From its next start on, the appliance may have so many files open and no more.
+    pub fn limit_files(&mut self, files: u32) {
+        self.files = Some(files);
     }
 
     /// The appliance's program in the office's directory.
@@ -334,6 +344,16 @@ pub fn with_chain(issued: &Value) -> String {
     let chain = issued["chain"].as_array().into_iter().flatten();
     let certificates = std::iter::once(&issued["certificate"]).chain(chain);
     certificates.filter_map(Value::as_str).map(|pem| format!("{}\n", pem.trim_end())).collect()
+}
+
+/// The same command, which may have so many files open; the process id stays its own.
+fn with_limit(command: &Command, files: u32) -> Result<Command, Failure> {
+    let mut limited = Command::new(peer("prlimit")?);
+    limited.arg(format!("--nofile={files}")).arg(command.get_program()).args(command.get_args());
+    if let Some(directory) = command.get_current_dir() {
+        limited.current_dir(directory);
+    }
+    Ok(limited)
 }
 
 fn site(module: &Path, environment: &str) -> String {

@@ -15,6 +15,7 @@ const PEERS: &[(&str, &str)] = &[
     ("krb5kdc", "krb5-kdc"),
     ("openssl", "openssl"),
     ("pkcs11-tool", "opensc"),
+    ("prlimit", "util-linux"),
     ("softhsm2-util", "softhsm2"),
     ("ssh", "openssh-client"),
     ("ssh-keygen", "openssh-client"),
