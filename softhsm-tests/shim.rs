@@ -7,7 +7,7 @@ use std::{
     sync::atomic::{AtomicU32, Ordering},
 };
 
-pub use shim::{Action, ENVIRONMENT, Fault, Plan, pkcs11};
+pub use shim::{Action, Attempt, DONE, ENVIRONMENT, Fault, Plan, pkcs11};
 use shim::{CALLS, OVERLAPS, PLAN, TRIES};
 
 use crate::{

@@ -5,7 +5,10 @@ use std::{ffi::c_void, slice, thread, time::Duration};
 
 use cryptoki_sys::*;
 
-use crate::module::{Change, module};
+use crate::{
+    attempts,
+    module::{Change, module},
+};
 
 /// The one symbol by which a PKCS#11 module is known.
 ///
@@ -28,10 +31,15 @@ unsafe extern "C" fn C_GetFunctionList(list: *mut *mut CK_FUNCTION_LIST) -> CK_R
 
 unsafe extern "C" fn C_Initialize(arguments: *mut c_void) -> CK_RV {
     let Some(module) = module() else { return CKR_GENERAL_ERROR };
-    module.call("C_Initialize", |module| match module.real().C_Initialize {
-        // SAFETY: the caller's argument, as the caller promises it to be.
-        Some(initialize) => unsafe { initialize(arguments) },
-        None => CKR_FUNCTION_NOT_SUPPORTED,
+    module.call("C_Initialize", |module| {
+        for (place, attempt) in module.plan().attempts.iter().enumerate() {
+            module.note(&format!("attempt-{place}"), attempts::outcome(attempt));
+        }
+        match module.real().C_Initialize {
+            // SAFETY: the caller's argument, as the caller promises it to be.
+            Some(initialize) => unsafe { initialize(arguments) },
+            None => CKR_FUNCTION_NOT_SUPPORTED,
+        }
     })
 }
 

@@ -6,9 +6,10 @@
 //! The variable [`ENVIRONMENT`] names its directory. The plan in it is looked at in each call, so
 //! that faults come and go while a program runs.
 
+mod attempts;
 mod forward;
 mod module;
 mod plan;
 
 pub use cryptoki_sys as pkcs11;
-pub use plan::{Action, CALLS, ENVIRONMENT, Fault, OVERLAPS, PLAN, Plan, TRIES};
+pub use plan::{Action, Attempt, CALLS, DONE, ENVIRONMENT, Fault, OVERLAPS, PLAN, Plan, TRIES};

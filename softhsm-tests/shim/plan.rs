@@ -1,6 +1,6 @@
 //! What the module is told, and by which files it is told and tells.
 
-use std::path::PathBuf;
+use std::{net::SocketAddr, path::PathBuf};
 
 use cryptoki_sys::CK_RV;
 use serde::{Deserialize, Serialize};
@@ -35,8 +35,37 @@ pub struct Plan {
     /// After so many wrong PINs the user PIN is locked. The flags CKF_USER_PIN_COUNT_LOW,
     /// CKF_USER_PIN_FINAL_TRY and CKF_USER_PIN_LOCKED tell of it.
     pub pin_tries: Option<u32>,
+    /// What is attempted in each C_Initialize, to find out what a module may do. Each is a line of
+    /// [`CALLS`]: the function is `attempt-` and its place here, the outcome is [`DONE`] or the
+    /// number of the system's error.
+    pub attempts: Vec<Attempt>,
     /// What goes wrong; the first fault that is due happens.
     pub faults: Vec<Fault>,
+}
+
+/// The outcome of an attempt that nothing refused.
+pub const DONE: &str = "done";
+
+/// What a module has no business to do.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Attempt {
+    /// Opens a file to write at its end, and makes it if it is not there.
+    Append(PathBuf),
+    /// Connects by TCP.
+    Connect(SocketAddr),
+    /// Connects to the UNIX socket of this path.
+    ConnectUnix(PathBuf),
+    /// Starts this program, and waits for its end.
+    Execute(PathBuf),
+    /// Opens a file to read it.
+    Read(PathBuf),
+    /// Asks whether this process could be sent a signal.
+    Signal(i32),
+    /// Attaches to this process, to read its memory.
+    Trace(i32),
+    /// Leaves the namespace of the machine's name.
+    Unshare,
 }
 
 /// Something that goes wrong in certain calls.
@@ -154,7 +183,8 @@ mod tests {
             Fault::on("C_Sign", Action::Return(0x30)).every(3).times(2),
             Fault::everywhere(Action::LoseSessions),
         ];
-        let plan = Plan { sessions: Some(1), faults, ..Plan::default() };
+        let attempts = vec![Attempt::Unshare, Attempt::Read("/etc/shadow".into())];
+        let plan = Plan { sessions: Some(1), attempts, faults, ..Plan::default() };
         assert_eq!(toml::from_str::<Plan>(&toml::to_string(&plan).unwrap()).unwrap(), plan);
         assert!(toml::from_str::<Plan>("session = 1").is_err());
     }

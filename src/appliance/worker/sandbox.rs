@@ -155,3 +155,70 @@ const PROGRAMS: &[&str] = &[
     "/usr/libexec",
     "/usr/sbin",
 ];
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, thread};
+
+    use pki::token::pkcs11::TokenIdentity;
+    use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, apply_filter};
+
+    use super::*;
+
+    #[test]
+    fn a_kernel_without_landlock_is_refused_unless_the_configuration_bears_it() {
+        let required = thread::spawn(|| {
+            lose_landlock();
+            enter(&settings(Enforcement::Required))
+        });
+        let refused = required.join().unwrap().unwrap_err().to_string();
+        assert!(refused.contains("this kernel has no Landlock"), "{refused}");
+        assert!(refused.contains("token.sandbox.enforcement = \"best-effort\""), "{refused}");
+        let borne = thread::spawn(|| {
+            lose_landlock();
+            enter(&settings(Enforcement::BestEffort))
+        });
+        let report = borne.join().unwrap().unwrap();
+        assert!(report.open && report.missing[0].contains("no Landlock"), "{report:?}");
+        assert!(report.enforced.iter().any(|what| what.contains("seccomp")), "{report:?}");
+    }
+
+    #[test]
+    fn a_path_that_is_not_there_is_said() {
+        let entered = thread::spawn(|| enter(&settings(Enforcement::Required)));
+        let report = entered.join().unwrap().unwrap();
+        assert!(report.missing.iter().any(|what| what.contains("/nowhere")), "{report:?}");
+        assert!(!report.open && report.enforced.iter().any(|what| what.contains("Landlock")));
+    }
+
+    /// This thread finds the kernel of before Linux 5.13.
+    fn lose_landlock() {
+        let calls = [
+            libc::SYS_landlock_add_rule,
+            libc::SYS_landlock_create_ruleset,
+            libc::SYS_landlock_restrict_self,
+        ];
+        let unknown = SeccompAction::Errno(libc::ENOSYS.unsigned_abs());
+        let here = std::env::consts::ARCH.try_into().unwrap();
+        let refused = calls.map(|call| (call, Vec::new())).into();
+        let filter = SeccompFilter::new(refused, SeccompAction::Allow, unknown, here).unwrap();
+        apply_filter(&BpfProgram::try_from(filter).unwrap()).unwrap();
+    }
+
+    fn settings(enforcement: Enforcement) -> Settings {
+        let identity =
+            TokenIdentity { label: "none".into(), serial: None, manufacturer: None, model: None };
+        let readable = vec!["/nowhere".into()];
+        Settings {
+            module: "/usr/lib/none.so".into(),
+            identity,
+            pin_file: "/none".into(),
+            pin_accepted: false,
+            state_directory: "/none".into(),
+            sessions: 1,
+            keys: Vec::new(),
+            environment: BTreeMap::new(),
+            sandbox: Sandbox { enforcement, readable, ..Sandbox::default() },
+        }
+    }
+}
