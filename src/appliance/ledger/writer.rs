@@ -178,7 +178,9 @@ struct Worker {
 
 impl Worker {
     fn run(mut self, jobs: &Receiver<Box<dyn Job>>) {
-        while let Some(mut batch) = self.next_batch(jobs) {
+        let mut last = 0;
+        while let Some(mut batch) = self.next_batch(jobs, last) {
+            last = batch.len();
             let written = self.write(&mut batch);
             self.show(&written);
             for job in batch {
@@ -196,9 +198,10 @@ impl Worker {
         }
     }
 
-    /// The next job and all that wait. An empty batch, to try again, while nothing can be written.
-    /// `None` at the end.
-    fn next_batch(&self, jobs: &Receiver<Box<dyn Job>>) -> Option<Vec<Box<dyn Job>>> {
+    /// The next job and all that wait. After a crowd, `last` strong, its next jobs are about to come:
+    /// they are given a moment, since a commit of its own for the first costs all of them more. An
+    /// empty batch, to try again, while nothing can be written. `None` at the end.
+    fn next_batch(&self, jobs: &Receiver<Box<dyn Job>>, last: usize) -> Option<Vec<Box<dyn Job>>> {
         let first = if self.is_healthy() {
             Some(jobs.recv().ok()?)
         } else {
@@ -208,7 +211,12 @@ impl Worker {
                 Err(RecvTimeoutError::Disconnected) => return None,
             }
         };
-        Some(first.into_iter().chain(jobs.try_iter()).take(BATCH).collect())
+        let mut batch: Vec<_> = first.into_iter().chain(jobs.try_iter()).take(BATCH).collect();
+        if last >= CROWD && batch.len() < last / 2 {
+            thread::sleep(GATHER);
+            batch.extend(jobs.try_iter().take(BATCH - batch.len()));
+        }
+        Some(batch)
     }
 
     fn write(&mut self, batch: &mut [Box<dyn Job>]) -> Result<(), LedgerError> {
@@ -296,6 +304,12 @@ fn gone() -> LedgerError {
 
 /// The most jobs of one transaction.
 const BATCH: usize = 256;
+
+/// So many jobs in one transaction are a crowd.
+const CROWD: usize = 8;
+
+/// How long a crowd is waited for: about as long as a commit takes.
+const GATHER: Duration = Duration::from_micros(200);
 
 /// The most jobs that wait; more are refused.
 const QUEUE: usize = 8 * 1024;

@@ -29,17 +29,22 @@ impl Queue {
         if many { self.changed.notify_all() } else { self.changed.notify_one() }
     }
 
-    /// A session's share of the jobs that wait, but few: they are answered together. `None` at
-    /// the end.
-    pub(super) fn take(&self) -> Option<Vec<Job>> {
+    /// The next job, when there is one. `None` at the end.
+    pub(super) fn take(&self) -> Option<Job> {
         let idle = |waiting: &mut Waiting| waiting.jobs.is_empty() && !waiting.closed;
         let mut waiting =
             self.changed.wait_while(self.lock(), idle).unwrap_or_else(PoisonError::into_inner);
-        if waiting.closed {
-            return None;
+        if waiting.closed { None } else { waiting.jobs.pop_front() }
+    }
+
+    /// The next job, if there is one already and another session would not be idle without it.
+    pub(super) fn try_take(&self) -> Option<Job> {
+        let mut waiting = self.lock();
+        if waiting.closed || waiting.jobs.len() < self.sessions {
+            None
+        } else {
+            waiting.jobs.pop_front()
         }
-        let share = waiting.jobs.len().div_ceil(self.sessions).min(ANSWERED_TOGETHER);
-        Some(waiting.jobs.drain(..share).collect())
     }
 
     /// Drops what waits: nobody is there to be answered.
@@ -52,6 +57,3 @@ impl Queue {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
-
-/// So many signatures share one write, and the first waits for the last.
-const ANSWERED_TOGETHER: usize = 4;
