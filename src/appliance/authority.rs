@@ -22,7 +22,6 @@ use pki::{
     x509::{self, csr::Csr, lint},
 };
 use thiserror::Error;
-use tokio::time::Instant;
 
 use crate::{
     config::Config,
@@ -31,7 +30,7 @@ use crate::{
         ReleasedSignature,
     },
     policy::{Caller, Certify, Denial, Grant, Rules, SignDigest, decide, decide_sign},
-    signing::{Signing, SigningError},
+    signing::{Admission, Made, Priority, Signing, SigningError},
 };
 
 /// How long a request waits for the token before it is told to come again.
@@ -189,10 +188,11 @@ impl Authority {
         caller: &Caller,
         request: Certify,
         idempotency: Option<Idempotency>,
+        priority: Priority,
     ) -> Result<Released, IssueError> {
         let (operation, role) = (request.wanted.operation(), request.role.clone());
         match decide(caller, request, &self.rules.load()) {
-            Ok(grant) => self.fulfil(caller, grant, idempotency).await,
+            Ok(grant) => self.fulfil(caller, grant, idempotency, priority).await,
             Err(denial) => Err(self.denied(caller, operation, &role, denial).await),
         }
     }
@@ -207,6 +207,7 @@ impl Authority {
         caller: &Caller,
         request: SignDigest,
         idempotency: Option<Idempotency>,
+        priority: Priority,
     ) -> Result<ReleasedSignature, IssueError> {
         let role = request.role.clone();
         let request = match decide_sign(caller, request, &self.rules.load()) {
@@ -215,6 +216,7 @@ impl Authority {
         };
         let no_key = || IssueError::NoIssuer { issuer: request.key.clone() };
         let key = self.raw_keys.get(&request.key).ok_or_else(no_key)?;
+        let admission = self.admit(caller, priority).await?;
         let intent = self.new_intent(caller, &request.key, &request.role, idempotency);
         let digest = RawDigest { scheme: request.scheme, digest: request.digest.clone() };
         let intent = match self.ledger.begin_raw(intent, digest).await? {
@@ -222,14 +224,15 @@ impl Authority {
             BegunRaw::Done(released) => return Ok(released),
         };
         let (scheme, digest) = (request.scheme, &request.digest);
-        let mut tries = Tries::new(&self.signing);
+        let mut tries = Tries::new(&admission);
         let signature = loop {
-            let signature = self.signing.sign_digest(key, scheme, digest, tries.left()).await?;
+            let Made { signature, token } = admission.sign_digest(key, scheme, digest).await?;
             match key.key().public_key.verify_digest(scheme, digest, &signature) {
                 Ok(()) => break signature,
-                Err(wrong) => tries.again(wrong)?,
+                Err(wrong) => tries.again(token, wrong)?,
             }
         };
+        drop(admission);
         Ok(intent.commit(signature, self.clock.now()).await?)
     }
 
@@ -254,7 +257,7 @@ impl Authority {
             dns_names,
             addresses,
         );
-        self.fulfil(&self.own, grant, None).await
+        self.fulfil(&self.own, grant, None, Priority::TakingBack).await
     }
 
     /// Certifies an operator for 7 days: a tls_client certificate of the configured issuer.
@@ -270,7 +273,7 @@ impl Authority {
         csr: Csr,
     ) -> Result<Released, IssueError> {
         let grant = Grant::operator(&self.own_issuer, id, csr.public_key, OPERATOR_TTL);
-        self.fulfil(&self.own, grant, None).await
+        self.fulfil(&self.own, grant, None, Priority::TakingBack).await
     }
 
     /// The CA certificates that go with a certificate of this authority: the issuer's first,
@@ -334,9 +337,11 @@ impl Authority {
         caller: &Caller,
         grant: Grant,
         idempotency: Option<Idempotency>,
+        priority: Priority,
     ) -> Result<Released, IssueError> {
         let no_issuer = || IssueError::NoIssuer { issuer: grant.issuer().to_owned() };
         let issuer = self.issuers.get(grant.issuer()).ok_or_else(no_issuer)?;
+        let admission = self.admit(caller, priority).await?;
         let intent = self.new_intent(caller, grant.issuer(), grant.role(), idempotency);
         let prepared = self.prepare(issuer, grant, &intent).await?;
         let (intent, prepared) = match self.ledger.begin(intent, &prepared).await? {
@@ -346,24 +351,14 @@ impl Authority {
             }
             Begun::Done(released) => return Ok(released),
         };
-        let sealed = self.sign_and_seal(prepared).await?;
+        let sealed = sign_and_seal(&admission, prepared).await?;
+        drop(admission);
         Ok(intent.commit(sealed, self.clock.now()).await?)
     }
 
-    /// Has the text signed until the signature verifies.
-    async fn sign_and_seal(&self, mut prepared: Prepared) -> Result<Sealed, IssueError> {
-        let mut tries = Tries::new(&self.signing);
-        loop {
-            let signature = self
-                .signing
-                .sign(prepared.key(), prepared.scheme(), prepared.bytes(), tries.left())
-                .await?;
-            match prepared.seal(signature) {
-                Ok(sealed) => return Ok(sealed),
-                Err(Rejected(unsealed)) => prepared = *unsealed,
-            }
-            tries.again(BadSignature)?;
-        }
+    /// A place in the token's queue, before anything is written down.
+    async fn admit(&self, caller: &Caller, priority: Priority) -> Result<Admission, SigningError> {
+        self.signing.admit(caller.id.as_str(), priority, SIGN_DEADLINE).await
     }
 
     /// Builds and lints the to-be-signed bytes; what the lint refuses is audited.
@@ -438,26 +433,38 @@ impl Authority {
     }
 }
 
-/// The time and the wrong signatures that one text may take.
+/// Has the text signed until the signature verifies.
+async fn sign_and_seal(
+    admission: &Admission,
+    mut prepared: Prepared,
+) -> Result<Sealed, IssueError> {
+    let mut tries = Tries::new(admission);
+    loop {
+        let (key, scheme) = (prepared.key(), prepared.scheme());
+        let Made { signature, token } = admission.sign(key, scheme, prepared.bytes()).await?;
+        match prepared.seal(signature) {
+            Ok(sealed) => return Ok(sealed),
+            Err(Rejected(unsealed)) => prepared = *unsealed,
+        }
+        tries.again(token, BadSignature)?;
+    }
+}
+
+/// The wrong signatures over one text.
 struct Tries<'a> {
-    deadline: Instant,
-    signing: &'a Signing,
+    admission: &'a Admission,
     wrong: u8,
 }
 
 impl<'a> Tries<'a> {
-    fn new(signing: &'a Signing) -> Self {
-        Self { deadline: Instant::now() + SIGN_DEADLINE, signing, wrong: 0 }
+    fn new(admission: &'a Admission) -> Self {
+        Self { admission, wrong: 0 }
     }
 
-    fn left(&self) -> Duration {
-        self.deadline.saturating_duration_since(Instant::now())
-    }
-
-    /// A signature did not verify. It goes nowhere: its worker is replaced, and the text may be
-    /// signed again, but not for ever.
-    fn again(&mut self, wrong: BadSignature) -> Result<(), BadSignature> {
-        self.signing.distrust();
+    /// A token's signature did not verify. It goes nowhere: the token's worker is replaced, and the
+    /// text may be signed again, but not for ever.
+    fn again(&mut self, token: usize, wrong: BadSignature) -> Result<(), BadSignature> {
+        self.admission.distrust(token);
         self.wrong += 1;
         if self.wrong == WRONG_SIGNATURES { Err(wrong) } else { Ok(()) }
     }

@@ -188,6 +188,8 @@ pub enum Event {
     Stopped {},
     /// The token is up, degraded, down, or otherwise than before.
     TokenState {
+        /// Its label.
+        token: String,
         /// How it was.
         before: &'static str,
         /// How it is.

@@ -237,9 +237,8 @@ impl Service {
         if self.own_certificate.not_after().is_none_or(|end| end < self.clock.now()) {
             reasons.push("the appliance's own TLS certificate has expired".to_owned());
         }
-        let token = self.signing.state();
-        let ready = reasons.is_empty() && token.signs();
-        reasons.extend(token.remark());
+        let ready = reasons.is_empty() && self.signing.signs();
+        reasons.extend(self.signing.states().filter_map(|(token, state)| state.remark(token)));
         (ready, reasons)
     }
 

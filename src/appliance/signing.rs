@@ -1,6 +1,8 @@
-//! The signing queue and the supervisor of the token worker.
+//! The signing queue, and for each token the supervisor of its worker.
 
+mod pace;
 mod process;
+mod queue;
 mod state;
 mod supervisor;
 #[cfg(test)]
@@ -12,13 +14,13 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use metrics::counter;
 use pki::{
-    keys::{Signature, SignatureScheme},
+    keys::SignatureScheme,
     token::{IssuingKey, KeyRef, RawKey, TokenError, pkcs11::TokenIdentity},
 };
 use thiserror::Error;
 use tokio::{
     sync::{Notify, mpsc, oneshot},
-    time::{Instant, timeout_at},
+    time::{Instant, sleep, timeout_at},
 };
 
 use crate::{
@@ -28,23 +30,35 @@ use crate::{
         wire::{Input, Settings, Work},
     },
 };
-use process::{Launch, START, StartError};
-use state::Event;
+pub use queue::{Made, Priority};
 pub use state::{Change, State};
-use supervisor::{Job, Supervisor};
 
-/// A handle on the signing queue; cheap to clone. The worker ends with the last one.
+use process::{Launch, START, StartError};
+use queue::{Job, Place, Queue};
+use state::Event;
+use supervisor::Supervisor;
+
+/// A handle on the signing queue; cheap to clone. The workers end with the last one.
 #[derive(Clone)]
 pub struct Signing(Arc<Inner>);
 
 struct Inner {
-    jobs: mpsc::Sender<Job>,
+    queue: Arc<Queue>,
     keys: Vec<KeyRef>,
-    shown: Arc<Shown>,
+    /// One for each token.
+    shown: Vec<Arc<Shown>>,
 }
 
-/// What the supervisor shows, and what it is told.
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.queue.close();
+    }
+}
+
+/// What a supervisor shows, and what it is told.
 struct Shown {
+    /// The token's label.
+    name: String,
     state: ArcSwap<State>,
     distrusted: Notify,
     changes: mpsc::Sender<Change>,
@@ -53,9 +67,12 @@ struct Shown {
 /// How a signature was not made.
 #[derive(Clone, Debug, Error)]
 pub enum SigningError {
-    /// The queue is full, or the deadline passed before the token could sign.
-    #[error("the token is busy")]
-    Busy,
+    /// More is asked for than the token can sign in time.
+    #[error("the token is busy; it is free again in about {:.0} s", retry_after.as_secs_f64().ceil())]
+    Busy {
+        /// By then, as the token's measured rate has it, half of what waits is signed.
+        retry_after: Duration,
+    },
     /// The token worker is not there; it is being started again.
     #[error("the token is not reachable: {0}")]
     Down(String),
@@ -65,6 +82,12 @@ pub enum SigningError {
 }
 
 impl Shown {
+    fn new(token: &TokenIdentity, changes: mpsc::Sender<Change>) -> Self {
+        State::Starting.measure(&token.label);
+        let state = ArcSwap::from_pointee(State::Starting);
+        Self { name: token.label.clone(), state, distrusted: Notify::new(), changes }
+    }
+
     /// Shows what follows from an event. That the kind of state changes is said once: in the log,
     /// in the metrics, and to whoever takes the changes. Only one task may call this.
     fn happened(&self, event: Event) {
@@ -72,22 +95,23 @@ impl Shown {
         let after = before.after(event);
         self.state.store(Arc::new(after.clone()));
         if after.name() != before.name() {
-            self.change(Change { before: State::clone(&before), after });
+            let token = self.name.clone();
+            self.change(Change { token, before: State::clone(&before), after });
         }
     }
 
     fn change(&self, change: Change) {
-        let Change { before, after } = &change;
-        after.measure();
+        let Change { token, before, after } = &change;
+        after.measure(token);
         let (before, state) = (before.name(), after.name());
         let detail = after.detail().unwrap_or_default();
         match after {
-            State::Starting | State::Up => tracing::info!(before, "the token is {state}"),
+            State::Starting | State::Up => tracing::info!(token, before, "the token is {state}"),
             State::Degraded(_) | State::Recovering(_) => {
-                tracing::warn!(before, detail, "the token is {state}");
+                tracing::warn!(token, before, detail, "the token is {state}");
             }
             State::Down(_) | State::PinBlocked(_) => {
-                tracing::error!(before, detail, "the token is {state}");
+                tracing::error!(token, before, detail, "the token is {state}");
             }
         }
         if let Err(error) = self.changes.try_send(change) {
@@ -133,21 +157,83 @@ impl Signing {
         changes: mpsc::Sender<Change>,
     ) -> Result<Self, SigningError> {
         LoginFile::of(&launch.settings.state_directory).check()?;
-        let state = ArcSwap::from_pointee(State::Starting);
-        State::Starting.measure();
-        let shown = Arc::new(Shown { state, distrusted: Notify::new(), changes });
+        let shown = Arc::new(Shown::new(&launch.settings.identity, changes));
         let started = Instant::now();
         let worker = launch.start(START).await.map_err(|error| {
             shown.happened(error.event());
             SigningError::from(error)
         })?;
-        let (jobs, receiver) = mpsc::channel(QUEUE);
         let keys = launch.keys().to_vec();
-        let supervisor = Supervisor::new(launch, started.elapsed(), receiver, Arc::clone(&shown));
-        tokio::spawn(supervisor.run(worker));
-        Ok(Self(Arc::new(Inner { jobs, keys, shown })))
+        let queue = Arc::new(Queue::new(1));
+        let supervisor =
+            Supervisor::new(launch, 0, started.elapsed(), Arc::clone(&queue), Arc::clone(&shown));
+        tokio::spawn(supervisor.run(Some(worker)));
+        Ok(Self(Arc::new(Inner { queue, keys, shown: vec![shown] })))
     }
 
+    /// Lets a client have one text signed within its patience. Before this, nothing is to be
+    /// written down for it: what is refused here has cost nothing.
+    ///
+    /// Bulk waits for its admission, up to a minute; everything else is told at once.
+    ///
+    /// # Errors
+    ///
+    /// [`SigningError::Busy`] or [`SigningError::Token`].
+    pub async fn admit(
+        &self,
+        client: &str,
+        priority: Priority,
+        patience: Duration,
+    ) -> Result<Admission, SigningError> {
+        let asked = Instant::now();
+        loop {
+            match self.0.queue.admit(client, priority, patience) {
+                Err(SigningError::Busy { .. })
+                    if priority == Priority::Bulk && asked.elapsed() < BULK_PATIENCE =>
+                {
+                    sleep(BULK_POLL).await;
+                }
+                Err(refused) => return Err(refused),
+                Ok(place) => {
+                    let deadline = Instant::now() + patience;
+                    return Ok(Admission { deadline, place, signing: self.clone() });
+                }
+            }
+        }
+    }
+
+    /// Whether any token signs.
+    pub fn signs(&self) -> bool {
+        self.0.shown.iter().any(|shown| shown.state.load().signs())
+    }
+
+    /// How each token is now, by its label.
+    pub fn states(&self) -> impl Iterator<Item = (&str, Arc<State>)> {
+        self.0.shown.iter().map(|shown| (shown.name.as_str(), shown.state.load_full()))
+    }
+
+    /// How many signatures were admitted and are not made yet.
+    pub fn admitted(&self) -> usize {
+        self.0.queue.places()
+    }
+
+    fn number_of(&self, key: &KeyRef) -> Result<u16, TokenError> {
+        let place = self.0.keys.iter().position(|known| known == key);
+        place.and_then(|place| u16::try_from(place).ok()).ok_or_else(|| TokenError::KeyMissing {
+            label: key.label.clone(),
+            what: "the worker was started without it".to_owned(),
+        })
+    }
+}
+
+/// The right to have one text signed within a time, also again when a signature is wrong.
+pub struct Admission {
+    deadline: Instant,
+    place: Place,
+    signing: Signing,
+}
+
+impl Admission {
     /// Signs a prepared text with a CA's key.
     ///
     /// # Errors
@@ -158,10 +244,8 @@ impl Signing {
         key: &IssuingKey,
         scheme: SignatureScheme,
         message: &[u8],
-        deadline: Duration,
-    ) -> Result<Signature, SigningError> {
-        let message = Input::Message(Bytes::copy_from_slice(message));
-        self.submit(key.key(), scheme, message, deadline).await
+    ) -> Result<Made, SigningError> {
+        self.submit(key.key(), scheme, Input::Message(Bytes::copy_from_slice(message))).await
     }
 
     /// Signs a digest with a raw key.
@@ -174,26 +258,16 @@ impl Signing {
         key: &RawKey,
         scheme: SignatureScheme,
         digest: &[u8],
-        deadline: Duration,
-    ) -> Result<Signature, SigningError> {
-        let digest = Input::Digest(Bytes::copy_from_slice(digest));
-        self.submit(key.key(), scheme, digest, deadline).await
+    ) -> Result<Made, SigningError> {
+        self.submit(key.key(), scheme, Input::Digest(Bytes::copy_from_slice(digest))).await
     }
 
-    /// Ends the worker and starts another: it made a signature that does not verify.
-    pub fn distrust(&self) {
+    /// Ends this token's worker and starts another: it made a signature that does not verify.
+    pub fn distrust(&self, token: usize) {
         counter!("chancery_wrong_signatures_total").increment(1);
-        self.0.shown.distrusted.notify_one();
-    }
-
-    /// How the token is now.
-    pub fn state(&self) -> Arc<State> {
-        self.0.shown.state.load_full()
-    }
-
-    /// How many jobs wait to be sent to the worker.
-    pub fn waiting(&self) -> usize {
-        self.0.jobs.max_capacity() - self.0.jobs.capacity()
+        if let Some(shown) = self.signing.0.shown.get(token) {
+            shown.distrusted.notify_one();
+        }
     }
 
     async fn submit(
@@ -201,40 +275,24 @@ impl Signing {
         key: &KeyRef,
         scheme: SignatureScheme,
         input: Input,
-        deadline: Duration,
-    ) -> Result<Signature, SigningError> {
-        let work = Work { key: self.place_of(key)?, scheme, input };
-        let deadline = Instant::now() + deadline;
+    ) -> Result<Made, SigningError> {
+        let work = Work { key: self.signing.number_of(key)?, scheme, input };
         let (answer, receiver) = oneshot::channel();
-        let job = Job { work, deadline, attempts: 0, answer };
-        self.0.jobs.try_send(job).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => self.late(),
-            mpsc::error::TrySendError::Closed(_) => {
-                SigningError::Down("its supervisor has ended".to_owned())
-            }
-        })?;
-        match timeout_at(deadline, receiver).await {
+        self.place.wait(Job { work, deadline: self.deadline, attempts: 0, answer });
+        match timeout_at(self.deadline, receiver).await {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(_)) | Err(_) => Err(self.late()),
         }
     }
 
-    fn place_of(&self, key: &KeyRef) -> Result<u16, TokenError> {
-        let place = self.0.keys.iter().position(|known| known == key);
-        place.and_then(|place| u16::try_from(place).ok()).ok_or_else(|| TokenError::KeyMissing {
-            label: key.label.clone(),
-            what: "the worker was started without it".to_owned(),
-        })
-    }
-
-    /// Why a job was not done in time.
+    /// Why it was not signed in time.
     fn late(&self) -> SigningError {
-        let state = self.state();
-        if state.signs() {
-            return SigningError::Busy;
+        if self.signing.signs() {
+            return SigningError::Busy { retry_after: self.place.retry_after() };
         }
-        let detail = state.detail().unwrap_or("its worker is being started");
-        SigningError::Down(detail.to_owned())
+        let states: Vec<_> = self.signing.states().map(|(_, state)| state).collect();
+        let detail = states.iter().find_map(|state| state.detail());
+        SigningError::Down(detail.unwrap_or("its worker is being started").to_owned())
     }
 }
 
@@ -257,5 +315,8 @@ impl From<StartError> for SigningError {
     }
 }
 
-/// The most jobs that wait; more are refused.
-const QUEUE: usize = 4096;
+/// How long the items of a batch wait for admission.
+const BULK_PATIENCE: Duration = Duration::from_secs(60);
+
+/// How often they look whether there is room.
+const BULK_POLL: Duration = Duration::from_millis(100);

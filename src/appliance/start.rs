@@ -89,8 +89,9 @@ impl Started {
 /// Writes down each change of the token. It has happened already: if it cannot be written, the
 /// log says so, and nothing is signed, since intents cannot be written either.
 async fn record_changes(ledger: Ledger, mut changes: mpsc::Receiver<Change>) {
-    while let Some(Change { before, after }) = changes.recv().await {
+    while let Some(Change { token, before, after }) = changes.recv().await {
         let event = Event::TokenState {
+            token,
             before: before.name(),
             state: after.name(),
             detail: after.detail().map(str::to_owned),

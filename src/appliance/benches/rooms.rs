@@ -23,7 +23,7 @@ use std::{
 use appliance::{
     config,
     ledger::{Begun, Ledger, NewIntent},
-    signing::Signing,
+    signing::{Priority, Signing},
     worker,
 };
 use futures_util::future::join_all;
@@ -144,8 +144,10 @@ async fn measure_signing() {
         tokio::spawn(async move {
             let (scheme, message) = (key.key().public_key.default_scheme(), [7; 400]);
             for _ in 0..EACH {
-                let made = signing.sign(&key, scheme, &message, Duration::from_secs(30)).await;
-                made.expect("a signature");
+                let patience = Duration::from_secs(30);
+                let admission = signing.admit("bench", Priority::Bot, patience).await;
+                let admission = admission.expect("a place");
+                admission.sign(&key, scheme, &message).await.expect("a signature");
             }
         })
     });

@@ -27,13 +27,14 @@ use super::{
     answer::{self, Failure},
     batch,
     body::{Incoming, json},
-    caller::{Peer, is_operator},
+    caller::{Peer, is_operator, priority},
     connection::BODY_PATIENCE,
     metrics, problem,
 };
 use crate::{
     ledger::{Idempotency, Released},
     policy::{Caller, Request as Parsed},
+    signing::Priority,
 };
 
 /// The most certificates that one page may have.
@@ -131,7 +132,8 @@ where
         };
         let (caller, key, body) = admit(&service, request, check).await?;
         let operation = operation(json(&body.whole(BODY_LEN).await?)?);
-        Ok::<_, Failure>(match perform(&service, &caller, operation, key).await? {
+        let priority = priority(&caller);
+        Ok::<_, Failure>(match perform(&service, &caller, operation, key, priority).await? {
             Done::Issued(issued) => answer::json(StatusCode::CREATED, &issued),
             Done::Signed(signed) => answer::json(StatusCode::OK, &signed),
         })
@@ -185,17 +187,18 @@ pub(super) async fn perform(
     caller: &Caller,
     operation: Operation,
     key: Option<String>,
+    priority: Priority,
 ) -> Result<Done, Problem> {
     let idempotency = key.map(|key| idempotency(key, &operation)).transpose()?;
     match Parsed::try_from(operation)? {
         Parsed::Certify(request) => {
-            let released = service.authority.issue(caller, request, idempotency).await?;
+            let released = service.authority.issue(caller, request, idempotency, priority).await?;
             metrics::issued(released.summary().kind);
             Ok(Done::Issued(issued(service, &released)))
         }
         Parsed::Sign(request) => {
             let (key, scheme) = (request.key.clone(), request.scheme);
-            let released = service.authority.sign(caller, request, idempotency).await?;
+            let released = service.authority.sign(caller, request, idempotency, priority).await?;
             metrics::signed();
             let public_key = service.authority.raw_public_key(&key);
             Ok(Done::Signed(Signed {

@@ -10,7 +10,7 @@ use super::{
     body::{Incoming, json, too_large},
     metrics, problem,
 };
-use crate::policy::Caller;
+use crate::{policy::Caller, signing::Priority};
 
 /// How many items of one batch are worked on at once. More would not make the ledger's
 /// transactions and the token's queue any fuller.
@@ -68,7 +68,7 @@ async fn item(
     let Ok(_permit) = service.batch_windows.acquire().await else {
         return Err(problem::internal());
     };
-    perform(service, caller, item.request, item.idempotency_key).await
+    perform(service, caller, item.request, item.idempotency_key, Priority::Bulk).await
 }
 
 /// The lines of a body, as they come.

@@ -9,7 +9,7 @@ use rustls_pki_types::CertificateDer;
 use sha2::{Digest, Sha256};
 
 use super::slots::Fingerprint;
-use crate::policy::Caller;
+use crate::{policy::Caller, signing::Priority};
 
 /// Who is at the other end of a connection: found once, from the certificate of its handshake.
 #[derive(Clone, Debug)]
@@ -67,6 +67,14 @@ pub(super) fn is_operator(caller: &Caller) -> bool {
     caller.id.path().starts_with("/operator/")
 }
 
+/// How urgent what this caller asks for singly is: people wait less patiently than programs.
+pub(super) fn priority(caller: &Caller) -> Priority {
+    match caller.id.path().trim_start_matches('/').split_once('/') {
+        Some(("operator" | "user", _)) => Priority::Person,
+        Some(_) | None => Priority::Bot,
+    }
+}
+
 /// `spiffe://<trust domain>/{user,bot,host,service,operator}/…`, and nothing else.
 fn caller(id: Option<SpiffeId>, trust_domain: &DnsName) -> Result<Caller, Problem> {
     let id = id.ok_or_else(|| nobody("the client certificate has no SPIFFE id".to_owned()))?;
@@ -98,6 +106,8 @@ mod tests {
             let id = format!("spiffe://example.org/{path}").parse().unwrap();
             let caller = caller(Some(id), &trust_domain).unwrap();
             assert_eq!(is_operator(&caller), path == "operator/olivia", "{path}");
+            let person = path.starts_with("operator/") || path.starts_with("user/");
+            assert_eq!(priority(&caller) == Priority::Person, person, "{path}");
         }
         let others = [
             "spiffe://example.org",

@@ -51,10 +51,13 @@ fn describe() {
     );
     describe_gauge!("chancery_connections", "Open connections, by listener");
     describe_gauge!("chancery_ledger_up", "1 when ledger and audit log can be written");
-    describe_gauge!("chancery_signing_waiting", "Signatures that wait to be sent to the token");
+    describe_gauge!(
+        "chancery_signing_waiting",
+        "Signatures that were admitted and are not made yet"
+    );
     describe_gauge!("chancery_tls_not_after", "Expiry of the own TLS certificate, Unix seconds");
-    describe_gauge!("chancery_token_state", "1 for the state that the token is in");
-    describe_gauge!("chancery_token_up", "1 when the token signs");
+    describe_gauge!("chancery_token_state", "1 for the state that a token is in");
+    describe_gauge!("chancery_token_up", "1 when a token signs");
     describe_histogram!("chancery_ledger_transaction_jobs", "Jobs that shared one transaction");
     describe_histogram!("chancery_request_seconds", "Time to the head of the answer, by endpoint");
 }

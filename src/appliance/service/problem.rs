@@ -73,7 +73,10 @@ impl From<LedgerError> for Problem {
 impl From<SigningError> for Problem {
     fn from(error: SigningError) -> Self {
         match error {
-            SigningError::Busy => unavailable("more is asked for than the token can sign"),
+            SigningError::Busy { retry_after } => {
+                unavailable("more is asked for than the token can sign in time")
+                    .with_retry_after(retry_after)
+            }
             SigningError::Down(what) => {
                 tracing::warn!(%what, "the token is not reachable");
                 unavailable("the token is not reachable; it is being opened again")
@@ -98,6 +101,8 @@ fn unavailable(detail: &str) -> Problem {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use pki::{
         keys::{BadSignature, KeyError},
         ssh,
@@ -113,6 +118,8 @@ mod tests {
         let refused = ssh::Refused { rule: "ssh-principals", what: "there are none".to_owned() };
         let denial = Denial::NoSuchRole { role: "r".to_owned() };
         let pin = TokenError::Pin { code: "CKR_PIN_INCORRECT".into() };
+        let busy = SigningError::Busy { retry_after: Duration::from_millis(2_500) };
+        assert_eq!(Problem::from(busy.clone()).retry_after, Some(3));
         let conflict = LedgerError::IdempotencyConflict { key: "k".to_owned() };
         let table: Vec<(Problem, ProblemKind)> = vec![
             (BadRequest::Csr(CsrError::ProofOfPossession).into(), ProblemKind::BadKey),
@@ -126,7 +133,7 @@ mod tests {
             (IssueError::NoIssuer { issuer: "i".to_owned() }.into(), ProblemKind::Internal),
             (IssueError::Random.into(), ProblemKind::Internal),
             (IssueError::Seal(BadSignature).into(), ProblemKind::Unavailable),
-            (SigningError::Busy.into(), ProblemKind::Unavailable),
+            (busy.into(), ProblemKind::Unavailable),
             (SigningError::Down("gone".to_owned()).into(), ProblemKind::Unavailable),
             (SigningError::Token(pin).into(), ProblemKind::Unavailable),
         ];

@@ -108,8 +108,8 @@ async fn metrics_text(State(public): State<Arc<Public>>) -> Response {
         metrics::connections(listener, slots.len());
     }
     metrics::needs(
-        service.signing.state().signs(),
-        service.signing.waiting(),
+        service.signing.signs(),
+        service.signing.admitted(),
         service.ledger.healthy(),
         service.own_certificate.not_after().map_or(0, |time| time.as_second()),
     );

@@ -46,6 +46,8 @@ pub(super) struct Sessions {
 /// That the token has changed from one kind of state to another.
 #[derive(Clone, Debug)]
 pub struct Change {
+    /// The token's label.
+    pub token: String,
     /// How it was.
     pub before: State,
     /// How it is.
@@ -82,11 +84,11 @@ impl State {
     }
 
     /// What to tell whoever asks whether all is well; none when it is.
-    pub fn remark(&self) -> Option<String> {
+    pub fn remark(&self, token: &str) -> Option<String> {
         match (self, self.detail()) {
             (Self::Up, _) => None,
-            (_, Some(detail)) => Some(format!("the token is {}: {detail}", self.name())),
-            (_, None) => Some(format!("the token is {}", self.name())),
+            (_, Some(detail)) => Some(format!("token {token:?} is {}: {detail}", self.name())),
+            (_, None) => Some(format!("token {token:?} is {}", self.name())),
         }
     }
 
@@ -112,10 +114,11 @@ impl State {
         }
     }
 
-    /// Sets `chancery_token_state`: 1 for this state, 0 for all others.
-    pub(super) fn measure(&self) {
+    /// Sets `chancery_token_state` of a token: 1 for this state, 0 for all others.
+    pub(super) fn measure(&self, token: &str) {
         for name in NAMES {
-            gauge!("chancery_token_state", "state" => name).set(u8::from(name == self.name()));
+            gauge!("chancery_token_state", "token" => token.to_owned(), "state" => name)
+                .set(u8::from(name == self.name()));
         }
     }
 }
@@ -166,7 +169,7 @@ mod tests {
                 let after = state.after(event.clone());
                 let wanted = if wanted.is_empty() { state.name() } else { wanted };
                 assert_eq!(after.name(), wanted, "{state:?} {event:?}");
-                assert_eq!(after.remark().is_none(), after == State::Up);
+                assert_eq!(after.remark("t").is_none(), after == State::Up);
             }
         }
         let names: std::collections::BTreeSet<_> = states.iter().map(State::name).collect();

@@ -1,53 +1,26 @@
 //! The task that feeds the worker, and starts another when it is dead, hung or lying.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    io,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, io, sync::Arc, time::Duration};
 
 use futures_util::FutureExt;
 use pki::{keys::Signature, token::TokenError};
-use tokio::{
-    sync::{mpsc, oneshot},
-    time::{Instant, sleep, sleep_until},
-};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{
     Shown, SigningError,
+    pace::Pace,
     process::{Launch, START, StartError, WorkerProcess},
+    queue::{Job, Made, Queue, Room, Taken},
     state::{Event, Sessions},
 };
-use crate::worker::wire::{self, Answer, Work};
+use crate::worker::wire::{self, Answer};
 
-/// A signature that somebody waits for.
-pub(super) struct Job {
-    pub(super) work: Work,
-    pub(super) deadline: Instant,
-    /// How often a worker died or hung while it had this job alone.
-    pub(super) attempts: u8,
-    pub(super) answer: oneshot::Sender<Result<Signature, SigningError>>,
-}
-
-impl Job {
-    fn is_wanted(&self) -> bool {
-        !self.answer.is_closed() && Instant::now() < self.deadline
-    }
-
-    fn settle(self, outcome: Result<Signature, SigningError>) {
-        // Nobody waits any more when the deadline has just passed.
-        let _ = self.answer.send(outcome);
-    }
-}
-
+/// Feeds one token's worker from the queue.
 pub(super) struct Supervisor {
     launch: Launch,
-    jobs: mpsc::Receiver<Job>,
-    /// Jobs that a lost worker had.
-    again: VecDeque<Job>,
-    /// The last worker died or hung, and one of those jobs may be why.
-    careful: bool,
+    /// Which token it is, by its place in the configuration.
+    token: usize,
+    queue: Arc<Queue>,
     /// How long the first worker took to start.
     usual_start: Duration,
     /// When the last trouble is forgotten, if there was any.
@@ -70,47 +43,45 @@ enum End {
 impl Supervisor {
     pub(super) fn new(
         launch: Launch,
+        token: usize,
         usual_start: Duration,
-        jobs: mpsc::Receiver<Job>,
+        queue: Arc<Queue>,
         shown: Arc<Shown>,
     ) -> Self {
-        Self {
-            launch,
-            jobs,
-            again: VecDeque::new(),
-            careful: false,
-            usual_start,
-            calm: None,
-            shown,
-        }
+        Self { launch, token, queue, usual_start, calm: None, shown }
     }
 
-    pub(super) async fn run(mut self, mut worker: WorkerProcess) {
+    /// Serves with this worker, or the first that can be started.
+    pub(super) async fn run(mut self, first: Option<WorkerProcess>) {
         let mut back_off = BackOff::default();
+        let mut next = first;
         loop {
+            let mut worker = match next.take() {
+                Some(worker) => worker,
+                None => match self.start_again(&mut back_off).await {
+                    Ok(Some(worker)) => {
+                        // What was said of the one before is not held against this one.
+                        let _ = self.shown.distrusted.notified().now_or_never();
+                        self.calm = Some(Instant::now() + TROUBLED);
+                        worker
+                    }
+                    Ok(None) => return,
+                    Err(error) => return self.refuse(&error),
+                },
+            };
             self.shown.happened(Event::Started(self.sessions(&worker)));
             back_off.started();
             let reason = match self.serve(&mut worker).await {
                 End::Closed => return worker.close().await,
                 End::Fatal(error) => {
                     worker.kill().await;
-                    return self.refuse_all(error).await;
+                    return self.refuse(&error);
                 }
                 End::Failed(reason) | End::Lost(reason) => {
                     format!("{reason} ({})", worker.kill().await)
                 }
             };
             self.shown.happened(Event::Lost(reason));
-            worker = match self.start_again(&mut back_off).await {
-                Ok(Some(worker)) => {
-                    // What was said of the one before is not held against this one.
-                    let _ = self.shown.distrusted.notified().now_or_never();
-                    self.calm = Some(Instant::now() + TROUBLED);
-                    worker
-                }
-                Ok(None) => return,
-                Err(error) => return self.refuse_all(error).await,
-            };
         }
     }
 
@@ -122,7 +93,7 @@ impl Supervisor {
         &mut self,
         back_off: &mut BackOff,
     ) -> Result<Option<WorkerProcess>, TokenError> {
-        while !self.jobs.is_closed() {
+        while !self.queue.is_closed() {
             sleep(back_off.next()).await;
             // Much longer than the first one means that the token hangs.
             let patience = (self.usual_start * 4).clamp(HANG, START);
@@ -138,36 +109,42 @@ impl Supervisor {
         Ok(None)
     }
 
-    async fn refuse_all(mut self, error: TokenError) {
-        tracing::error!(%error, "the token is not used again until the appliance is restarted");
+    fn refuse(&self, error: &TokenError) {
+        let token = &self.shown.name;
+        tracing::error!(%error, token, "the token is not used again until the appliance is restarted");
         self.shown.happened(Event::Refused(error.to_string()));
-        for job in self.again.drain(..) {
-            job.settle(Err(error.clone().into()));
-        }
-        while let Some(job) = self.jobs.recv().await {
-            job.settle(Err(error.clone().into()));
-        }
+        self.queue.leave(self.token, error);
     }
 
     async fn serve(&mut self, worker: &mut WorkerProcess) -> End {
-        let mut flight = Flight::new(worker.sessions() * IN_FLIGHT, self.careful);
+        let mut flight = Flight::new(worker.sessions(), self.token);
         let end = loop {
-            flight.careful &= !(self.again.is_empty() && flight.jobs.is_empty());
             tokio::select! {
                 answers = worker.answers() => match answers {
                     Ok(answers) => {
                         self.look_for_trouble(&answers);
                         if let Err(end) = flight.land(answers) { break end }
+                        self.queue.set_rate(self.token, flight.pace.rate());
                     }
                     Err(error) => break lost(&error),
                 },
-                job = next(&mut self.again, &mut self.jobs), if flight.has_room() => match job {
-                    Some(job) => if let Err(error) = self.send(job, &mut flight, worker).await {
+                taken = self.queue.take(flight.room()), if flight.has_room() => {
+                    let jobs = match taken {
+                        Taken::Jobs(jobs) => jobs,
+                        Taken::Suspect(job) => {
+                            flight.alone = true;
+                            vec![job]
+                        }
+                        Taken::Closed if flight.jobs.is_empty() => break End::Closed,
+                        Taken::Closed => {
+                            flight.closing = true;
+                            continue;
+                        }
+                    };
+                    if let Err(error) = worker.send(&flight.board(jobs)).await {
                         break lost(&error);
-                    },
-                    None if flight.jobs.is_empty() => break End::Closed,
-                    None => flight.limit = 0,
-                },
+                    }
+                }
                 () = self.shown.distrusted.notified() => {
                     break End::Failed("it made a signature that does not verify".to_owned());
                 }
@@ -179,7 +156,7 @@ impl Supervisor {
                     break End::Lost(format!("a signature took more than {} s", HANG.as_secs()));
                 }
             }
-            if flight.limit == 0 && flight.jobs.is_empty() {
+            if flight.closing && flight.jobs.is_empty() {
                 break End::Closed;
             }
         };
@@ -187,35 +164,12 @@ impl Supervisor {
         let jobs = flight.jobs.into_values();
         match &end {
             End::Lost(reason) if alone => {
-                self.again.extend(jobs.filter_map(|job| try_again(job, reason)));
+                self.queue.give_back(jobs.filter_map(|job| try_again(job, reason)), true);
             }
-            End::Closed | End::Failed(_) | End::Fatal(_) | End::Lost(_) => self.again.extend(jobs),
+            End::Lost(_) => self.queue.give_back(jobs, true),
+            End::Closed | End::Failed(_) | End::Fatal(_) => self.queue.give_back(jobs, false),
         }
-        self.careful = flight.careful || matches!(end, End::Lost(_));
         end
-    }
-
-    /// Sends a job and all that wait, as far as there is room.
-    async fn send(
-        &mut self,
-        first: Job,
-        flight: &mut Flight,
-        worker: &mut WorkerProcess,
-    ) -> io::Result<()> {
-        let mut batch = Vec::new();
-        let mut job = Some(first);
-        while let Some(taken) = job {
-            // Expired jobs never touch the token.
-            if taken.is_wanted() {
-                batch.push(flight.board(taken));
-            }
-            job = if flight.has_room() {
-                self.again.pop_front().or_else(|| self.jobs.try_recv().ok())
-            } else {
-                None
-            };
-        }
-        if batch.is_empty() { Ok(()) } else { worker.send(&batch).await }
     }
 
     fn look_for_trouble(&mut self, answers: &[Answer]) {
@@ -233,10 +187,13 @@ impl Supervisor {
 
 /// The jobs that the worker has, by the number that they were sent with.
 struct Flight {
+    token: usize,
     jobs: BTreeMap<u32, Job>,
-    limit: usize,
-    /// One job at a time, until it is known which of them a worker does not survive.
-    careful: bool,
+    pace: Pace,
+    /// The one job there may be why the worker before died.
+    alone: bool,
+    /// No more are to come.
+    closing: bool,
     next: u32,
     /// Since when the oldest job is the oldest. Jobs are signed in their order, so that it is being
     /// signed; that others are answered says nothing of it, as each session can hang alone.
@@ -244,32 +201,53 @@ struct Flight {
 }
 
 impl Flight {
-    fn new(limit: usize, careful: bool) -> Self {
-        Self { jobs: BTreeMap::new(), limit, careful, next: 0, progress: Instant::now() }
+    fn new(sessions: usize, token: usize) -> Self {
+        let now = Instant::now();
+        Self {
+            token,
+            jobs: BTreeMap::new(),
+            pace: Pace::new(sessions, now),
+            alone: false,
+            closing: false,
+            next: 0,
+            progress: now,
+        }
+    }
+
+    fn room(&self) -> Room {
+        let jobs = self.pace.in_flight().saturating_sub(self.jobs.len());
+        Room { jobs, empty: self.jobs.is_empty() }
     }
 
     fn has_room(&self) -> bool {
-        let limit = if self.careful { self.limit.min(1) } else { self.limit };
-        self.jobs.len() < limit
+        !self.alone && !self.closing && self.room().jobs > 0
     }
 
-    fn board(&mut self, job: Job) -> wire::Job {
+    fn board(&mut self, jobs: Vec<Job>) -> Vec<wire::Job> {
+        let now = Instant::now();
+        self.pace.passed(self.jobs.len(), now);
         if self.jobs.is_empty() {
-            self.progress = Instant::now();
+            self.progress = now;
         }
-        let id = self.next;
-        self.next = self.next.wrapping_add(1);
-        let work = job.work.clone();
-        self.jobs.insert(id, job);
-        wire::Job { id, work }
+        let board = |job: Job| {
+            let id = self.next;
+            self.next = self.next.wrapping_add(1);
+            let work = job.work.clone();
+            self.jobs.insert(id, job);
+            wire::Job { id, work }
+        };
+        jobs.into_iter().map(board).collect()
     }
 
     fn land(&mut self, answers: Vec<Answer>) -> Result<(), End> {
-        let oldest = self.oldest();
+        let (now, oldest) = (Instant::now(), self.oldest());
+        self.pace.passed(self.jobs.len(), now);
+        self.pace.answered(answers.len());
         let landed = self.settle(answers);
         if self.oldest() != oldest {
-            self.progress = Instant::now();
+            self.progress = now;
         }
+        self.alone &= !self.jobs.is_empty();
         landed
     }
 
@@ -284,7 +262,10 @@ impl Flight {
                 return Err(End::Lost("it answered what it was not asked".to_owned()));
             };
             match outcome {
-                Ok(bytes) => job.settle(Ok(Signature(bytes.into()))),
+                Ok(bytes) => {
+                    let signature = Signature(bytes.into());
+                    job.settle(Ok(Made { signature, token: self.token }));
+                }
                 Err(error) => match error {
                     TokenError::Context { .. }
                     | TokenError::NoSession { .. }
@@ -334,14 +315,6 @@ impl BackOff {
     }
 }
 
-/// The next job; those of a lost worker first. Can be dropped while it waits without losing any.
-async fn next(again: &mut VecDeque<Job>, jobs: &mut mpsc::Receiver<Job>) -> Option<Job> {
-    match again.pop_front() {
-        Some(job) => Some(job),
-        None => jobs.recv().await,
-    }
-}
-
 /// A job that was alone may itself be what kills workers.
 fn try_again(mut job: Job, reason: &str) -> Option<Job> {
     job.attempts += 1;
@@ -355,9 +328,6 @@ fn try_again(mut job: Job, reason: &str) -> Option<Job> {
 fn lost(error: &io::Error) -> End {
     End::Lost(error.to_string())
 }
-
-/// For each session: one that is signed, and others so that it never waits for the next.
-const IN_FLIGHT: usize = 16;
 
 /// A job that so many workers did not survive is given up: after about three seconds when there is
 /// no other, and later when there are, since each of them is tried in turn.

@@ -22,7 +22,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio::time::sleep;
 
-use super::*;
+use super::{queue::CAPACITY, *};
 use crate::worker;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -43,7 +43,7 @@ async fn a_thousand_signatures_in_flight_survive_a_worker_that_is_killed_again_a
             let worker = token.worker().await;
             kill_process(worker, Signal::KILL).unwrap();
             token.gone(worker).await;
-            within_5_s(|| signing.state().signs().then_some(())).await;
+            within_5_s(|| signing.signs().then_some(())).await;
         }
         enough.store(true, Ordering::Relaxed);
     };
@@ -62,16 +62,16 @@ async fn a_hung_worker_is_replaced_and_jobs_wait_no_longer_than_they_may() {
     kill_process(hung, Signal::STOP).unwrap();
     let patient = sign_and_verify(&signing, &token.key, 1);
     let others = async {
-        let message = b"message";
-        let scheme = token.key.key().public_key.default_scheme();
-        let late = signing.sign(&token.key, scheme, message, Duration::from_millis(50)).await;
-        assert!(matches!(late, Err(SigningError::Busy)), "{late:?}");
-        // More than wait: at once, the rest is refused.
-        let deadline = Duration::from_millis(500);
+        let late = sign(&signing, &token.key, "client", Duration::from_millis(50)).await;
+        assert!(matches!(late, Err(SigningError::Busy { .. })), "{late:?}");
+        // Of more than a client may have, the rest is refused at once; all others in their time.
+        let patience = Duration::from_millis(500);
+        let many = (0..CAPACITY).map(|_| sign(&signing, &token.key, "greedy", patience));
         let started = Instant::now();
-        let many = (0..QUEUE + 100).map(|_| signing.sign(&token.key, scheme, message, deadline));
-        assert!(join_all(many).await.iter().all(Result::is_err));
+        let outcomes = join_all(many).await;
+        assert!(outcomes.iter().all(Result::is_err));
         assert!(started.elapsed() < Duration::from_secs(3));
+        assert_eq!(signing.admitted(), 1, "the patient one's");
     };
     let (patient, ()) = tokio::join!(patient, others);
     patient.unwrap();
@@ -84,26 +84,22 @@ async fn a_distrusted_worker_is_replaced_and_each_change_is_told() {
     let (sender, mut changes) = mpsc::channel(16);
     let signing = Signing::start_with(token.launch(), sender).await.unwrap();
     let liar = token.worker().await;
-    signing.distrust();
+    signing.admit("client", Priority::Person, DEADLINE).await.unwrap().distrust(0);
     token.gone(liar).await;
     sign_and_verify(&signing, &token.key, 1).await.unwrap();
-    let remark = signing.state().remark().unwrap();
+    let remark = signing.states().find_map(|(name, state)| state.remark(name)).unwrap();
     assert!(remark.contains("degraded: its worker was replaced: it made a sig"), "{remark}");
     // A file for a module that is no more: no worker can be started.
     let missing = token.directory.path().join("softhsm2.conf");
     fs::remove_file(&missing).unwrap();
     kill_process(token.worker().await, Signal::KILL).unwrap();
-    within_5_s(|| matches!(&*signing.state(), State::Down(_)).then_some(())).await;
-    let late = signing.sign(
-        &token.key,
-        token.key.key().public_key.default_scheme(),
-        b"message",
-        Duration::from_millis(50),
-    );
-    assert!(matches!(late.await, Err(SigningError::Down(_))));
+    within_5_s(|| matches!(&*state(&signing), State::Down(_)).then_some(())).await;
+    let late = sign(&signing, &token.key, "client", Duration::from_millis(50)).await;
+    assert!(matches!(late, Err(SigningError::Down(_))), "{late:?}");
     drop(signing);
     let mut told = Vec::new();
-    while let Some(Change { before, after }) = changes.recv().await {
+    while let Some(Change { token, before, after }) = changes.recv().await {
+        assert_eq!(token, "tests");
         told.push((before.name(), after.name()));
     }
     let wanted = [
@@ -128,7 +124,7 @@ async fn a_refused_pin_is_the_end_until_a_person_acts() {
     token.write_pin(PIN);
     let refused = sign_and_verify(&signing, &token.key, 2).await;
     assert!(matches!(refused, Err(SigningError::Token(TokenError::Pin { .. }))), "{refused:?}");
-    assert!(matches!(&*signing.state(), State::PinBlocked(reason) if reason.contains("PIN")));
+    assert!(matches!(&*state(&signing), State::PinBlocked(reason) if reason.contains("PIN")));
     // Nor does another appliance, until what was remembered is forgotten.
     let started = token.start().await.err();
     assert!(matches!(started, Some(SigningError::Token(TokenError::Pin { .. }))), "{started:?}");
@@ -155,13 +151,15 @@ async fn a_digest_of_another_length_harms_nobody() {
     let signing = token.start().await.unwrap();
     let worker = token.worker().await;
     let scheme = SignatureScheme::EcdsaP256Sha256;
-    let bad = signing.sign_digest(&token.raw, scheme, &[7; 48], DEADLINE).await;
+    let admission = signing.admit("client", Priority::Bot, DEADLINE).await.unwrap();
+    let bad = admission.sign_digest(&token.raw, scheme, &[7; 48]).await;
     assert!(
         matches!(bad, Err(SigningError::Token(TokenError::InputLength { got: 48, .. }))),
         "{bad:?}"
     );
-    let good = signing.sign_digest(&token.raw, scheme, &[7; 32], DEADLINE).await.unwrap();
-    token.raw.key().public_key.verify_digest(scheme, &[7; 32], &good).unwrap();
+    let good = admission.sign_digest(&token.raw, scheme, &[7; 32]).await.unwrap();
+    token.raw.key().public_key.verify_digest(scheme, &[7; 32], &good.signature).unwrap();
+    drop(admission);
     assert_eq!(token.worker().await, worker);
 }
 
@@ -315,12 +313,28 @@ async fn sign_and_verify(
     number: u32,
 ) -> Result<(), SigningError> {
     let (message, scheme) = (number.to_be_bytes(), key.key().public_key.default_scheme());
-    let signature = signing.sign(key, scheme, &message, DEADLINE).await?;
+    let client = format!("client {}", number % 10);
+    let admission = signing.admit(&client, Priority::Person, DEADLINE).await?;
+    let made = admission.sign(key, scheme, &message).await?;
     key.key()
         .public_key
-        .verify(scheme, &message, &signature)
+        .verify(scheme, &message, &made.signature)
         .expect("the signature of the message");
     Ok(())
+}
+
+async fn sign(
+    signing: &Signing,
+    key: &IssuingKey,
+    client: &str,
+    patience: Duration,
+) -> Result<Made, SigningError> {
+    let admission = signing.admit(client, Priority::Person, patience).await?;
+    admission.sign(key, key.key().public_key.default_scheme(), b"message").await
+}
+
+fn state(signing: &Signing) -> Arc<State> {
+    signing.states().next().unwrap().1
 }
 
 const MODULE: &str = "/usr/lib/softhsm/libsofthsm2.so";
