@@ -4,24 +4,28 @@
 # test      every test; a missing peer is a failure
 # check     formatting, lints, documentation, licences and advisories, then every test
 # bench     raw token and whole appliance, measured in one run
+# kryoptic  the second software token of the tests, a workspace of its own
 # packages  what the above need from the system (Debian; a no-op when all is there)
 
-.PHONY: demo test check bench packages
+.PHONY: demo test check bench kryoptic packages
 
 CARGO = cargo
+KRYOPTIC = --manifest-path softhsm-tests/kryoptic/Cargo.toml
 
 demo: packages
 	$(CARGO) build --locked --workspace --bins
 	target/debug/demo
 
 # The stories run the programs that lie beside them, so those are built first.
-test: packages
+test: packages kryoptic
 	$(CARGO) build --locked --workspace --bins
 	$(CARGO) test --locked --workspace --no-fail-fast
 
 check: packages
 	$(CARGO) fmt --check
+	$(CARGO) fmt --check $(KRYOPTIC)
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	$(CARGO) clippy --locked $(KRYOPTIC) --target-dir target/kryoptic -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps
 	scripts/check-dependencies
 	$(MAKE) test
@@ -29,6 +33,9 @@ check: packages
 bench: packages
 	$(CARGO) build --locked --release --workspace --bins
 	target/release/load
+
+kryoptic: packages
+	$(CARGO) build --locked $(KRYOPTIC) --target-dir target/kryoptic
 
 packages:
 	scripts/install-packages

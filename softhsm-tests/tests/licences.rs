@@ -9,8 +9,9 @@ use spdx::{Expression, ParseMode};
 #[test]
 fn all_dependencies_have_an_allowed_licence() -> Story {
     let allowed = allowed()?;
-    let packages = dependencies()?;
+    let mut packages = dependencies("Cargo.toml")?;
     assert!(packages.len() > 50, "cargo metadata lists only {} dependencies", packages.len());
+    packages.extend(dependencies("softhsm-tests/kryoptic/Cargo.toml")?);
     let refused: Vec<_> =
         packages.iter().filter(|package| !is_allowed(package, &allowed)).collect();
     let list = |package: &&Value| {
@@ -27,13 +28,13 @@ fn allowed() -> Result<BTreeSet<String>, Failure> {
     Ok(allowed.filter_map(|licence| licence.as_str().map(str::to_owned)).collect())
 }
 
-/// The packages from elsewhere that a build for this platform takes.
-fn dependencies() -> Result<Vec<Value>, Failure> {
+/// The packages from elsewhere that a build of this workspace for this platform takes.
+fn dependencies(manifest: &str) -> Result<Vec<Value>, Failure> {
     let rustc = run(Command::new("rustc").arg("-vV"))?.success()?.stdout;
     let host = rustc.lines().find_map(|line| line.strip_prefix("host: ")).unwrap_or_default();
     let mut command = Command::new(env!("CARGO"));
     command.current_dir(source_tree()).args(["metadata", "--locked", "--format-version", "1"]);
-    command.args(["--filter-platform", host]);
+    command.args(["--filter-platform", host, "--manifest-path", manifest]);
     let answer = run(&mut command)?.success()?;
     let metadata: Value = serde_json::from_str(&answer.stdout).doing("read cargo metadata")?;
     let packages = metadata["packages"].as_array().cloned().unwrap_or_default();
