@@ -35,11 +35,10 @@ impl RawToken {
     /// Starts it for the token of this office.
     pub(crate) fn start(office: &Office) -> Result<Self, Failure> {
         let mut command = Command::new(env::current_exe().doing("find this program")?);
-        command.arg("raw").arg(office.softhsm().module());
+        command.arg("raw").arg(&office.token().module);
         command.arg(office.path("handoff")).arg(office.path("pin"));
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child =
-            office.softhsm().lend(&mut command).spawn().doing("start the bare token")?;
+        let mut child = office.token().lend(&mut command).spawn().doing("start the bare token")?;
         let missing = || Failure::new("a pipe is missing");
         let questions = child.stdin.take().ok_or_else(missing)?;
         let answers = BufReader::new(child.stdout.take().ok_or_else(missing)?);

@@ -7,6 +7,7 @@
 pub mod failure;
 pub mod https;
 pub mod kdc;
+pub mod kryoptic;
 pub mod narrator;
 pub mod office;
 pub mod openssl;
@@ -17,5 +18,6 @@ pub mod shim;
 pub mod softhsm;
 pub mod ssh;
 pub mod sshd;
+pub mod token;
 
 pub use failure::{Doing, Failure, Story};

@@ -4,6 +4,7 @@
 use std::{
     fs,
     io::{Read, Write},
+    mem,
     net::{Ipv4Addr, SocketAddr, TcpStream},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
@@ -20,8 +21,9 @@ use crate::{
     openssl,
     peers::{ours, peer, source_tree},
     process::{Answer, Daemon, run},
-    shim::Shim,
+    shim::{self, Shim},
     softhsm::SoftHsm,
+    token::Token,
 };
 
 /// The token's label, which the plan of the demonstration takes.
@@ -45,7 +47,7 @@ pub struct Office {
     appliance: Option<Daemon>,
     listening: Listening,
     operator: Identity,
-    softhsm: SoftHsm,
+    token: Token,
     /// The most files that the appliance may have open, if that is limited.
     files: Option<u32>,
     directory: TempDir,
@@ -67,9 +69,18 @@ impl Office {
     /// One of the programs refuses or is missing.
     pub fn open() -> Result<Self, Failure> {
         let mut office = Self::prepare()?;
-        office.hold_ceremony()?;
-        office.add_operator()?;
-        office.start()?;
+        office.begin()?;
+        Ok(office)
+    }
+
+    /// As [`open`](Self::open), on another token than SoftHSM.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open), and those of `token`.
+    pub fn open_on(token: impl FnOnce(&Path) -> Result<Token, Failure>) -> Result<Self, Failure> {
+        let mut office = Self::prepare_on(token)?;
+        office.begin()?;
         Ok(office)
     }
 
@@ -80,15 +91,8 @@ impl Office {
     /// As [`open`](Self::open).
     pub fn open_with_shim() -> Result<(Self, Shim), Failure> {
         let mut office = Self::prepare()?;
-        let shim = Shim::new(&office.path("shim"), office.softhsm.module())?;
-        let environment = [
-            (shim::ENVIRONMENT, shim.directory()),
-            ("SOFTHSM2_CONF", office.softhsm.configuration()),
-        ];
-        office.use_module(shim.module(), &environment)?;
-        office.hold_ceremony()?;
-        office.add_operator()?;
-        office.start()?;
+        let shim = office.put_shim()?;
+        office.begin()?;
         Ok((office, shim))
     }
 
@@ -98,55 +102,106 @@ impl Office {
     ///
     /// SoftHSM is missing, or the directory cannot be written.
     pub fn prepare() -> Result<Self, Failure> {
+        Self::prepare_on(|directory| {
+            let softhsm = SoftHsm::new(directory)?;
+            softhsm.initialize(TOKEN, PIN)?;
+            Ok(Token::new(softhsm.module()).told("SOFTHSM2_CONF", softhsm.configuration()))
+        })
+    }
+
+    /// As [`prepare`](Self::prepare), on the token that `token` makes in a directory of its own.
+    ///
+    /// # Errors
+    ///
+    /// Those of `token`, or a directory cannot be written.
+    pub fn prepare_on(
+        token: impl FnOnce(&Path) -> Result<Token, Failure>,
+    ) -> Result<Self, Failure> {
         let directory = TempDir::with_prefix("chancery-").doing("make a temporary directory")?;
         let root = directory.path();
         fs::create_dir(root.join("token")).doing("make a directory")?;
-        let softhsm = SoftHsm::new(&root.join("token"))?;
-        softhsm.initialize(TOKEN, PIN)?;
+        let token = token(&root.join("token"))?;
         write_private(&root.join("pin"), PIN)?;
         copy_rules(&root.join("rules"))?;
         let nowhere = (Ipv4Addr::LOCALHOST, 0).into();
         let listening = Listening { api: nowhere, public: nowhere };
         let operator = identity(root, OPERATOR);
-        let office = Self { appliance: None, listening, operator, softhsm, files: None, directory };
-        let environment = [("SOFTHSM2_CONF", office.softhsm.configuration())];
-        office.use_module(office.softhsm.module(), &environment)?;
+        let office = Self { appliance: None, listening, operator, token, files: None, directory };
+        office.configure()?;
         Ok(office)
     }
 
-    /// Writes the site file and the configuration file for a PKCS#11 module, which is told where
-    /// its files are by environment variables: it may write in the directories that they name, and
-    /// where the files lie that they name.
+    /// Puts a module between the office and its token that fails as it is told.
+    ///
+    /// # Errors
+    ///
+    /// The shim is not built, or a file cannot be written.
+    pub fn put_shim(&mut self) -> Result<Shim, Failure> {
+        let shim = Shim::new(&self.path("shim"), &self.token.module)?;
+        self.change_token(|token| {
+            token.readable.push(mem::replace(&mut token.module, shim.module().to_owned()));
+            token.tell(shim::ENVIRONMENT, shim.directory());
+        })?;
+        Ok(shim)
+    }
+
+    /// Reaches the token in another way from now on: the site file and the configuration file say
+    /// how.
     ///
     /// # Errors
     ///
     /// They cannot be written.
-    pub fn use_module(&self, module: &Path, environment: &[(&str, &Path)]) -> Result<(), Failure> {
-        let directory = |path: &Path| match path.parent() {
-            Some(parent) if path.is_file() => parent.to_owned(),
-            Some(_) | None => path.to_owned(),
-        };
-        let writable: Vec<_> = environment.iter().map(|(_, path)| directory(path)).collect();
-        let environment: String = environment
-            .iter()
-            .map(|(name, path)| format!("{name} = \"{}\"\n", path.display()))
-            .collect();
-        write(&self.path("site.toml"), &site(module, &environment))?;
-        write(&self.path("chanceryd.toml"), &configuration(module, &environment, &writable))
+    pub fn change_token(&mut self, change: impl FnOnce(&mut Token)) -> Result<(), Failure> {
+        change(&mut self.token);
+        self.configure()
     }
 
-    /// Performs the plan of the demonstration in the token.
+    fn configure(&self) -> Result<(), Failure> {
+        write(&self.path("site.toml"), &site(&self.token))?;
+        write(&self.path("chanceryd.toml"), &configuration(&self.token))
+    }
+
+    /// Does what is done once: the ceremony, the first operator's certificate, the start.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub fn begin(&mut self) -> Result<(), Failure> {
+        self.hold_ceremony()?;
+        self.add_operator()?;
+        self.start()
+    }
+
+    /// Performs the plan of the demonstration in the token, as far as the token can.
     ///
     /// # Errors
     ///
     /// The ceremony stops.
     pub fn hold_ceremony(&self) -> Result<Answer, Failure> {
         let mut command = Command::new(ours("chancery-ceremony")?);
-        command.current_dir(self.directory.path()).arg("run");
-        command.arg(source_tree().join("ceremony/plans/demo.toml"));
+        command.current_dir(self.directory.path()).arg("run").arg(self.plan()?);
         command.args(["--site", "site.toml", "--transcript", "transcript.jsonl"]);
         command.args(["--handoff", "handoff", "--unattended"]);
         run(&mut command)?.success()
+    }
+
+    /// The plan of the demonstration, or what the token can do of it.
+    fn plan(&self) -> Result<PathBuf, Failure> {
+        let demonstration = source_tree().join("ceremony/plans/demo.toml");
+        if !self.token.blank && !self.token.without_ed25519 {
+            return Ok(demonstration);
+        }
+        let mut plan = fs::read_to_string(&demonstration).doing("read the plan")?;
+        if self.token.blank {
+            let first = "[[steps]]\ndo = \"token-init\"\n\n[[steps]]\n";
+            plan = plan.replacen("[[steps]]\n", first, 1);
+        }
+        if self.token.without_ed25519 {
+            plan = plan.replace("\"ed25519\"", "\"p256\"");
+        }
+        let path = self.path("plan.toml");
+        write(&path, &plan)?;
+        Ok(path)
     }
 
     /// Gives the first operator a client certificate, on the machine itself.
@@ -214,9 +269,9 @@ impl Office {
         self.path("handoff").join(name)
     }
 
-    /// The token's store.
-    pub fn softhsm(&self) -> &SoftHsm {
-        &self.softhsm
+    /// The token.
+    pub fn token(&self) -> &Token {
+        &self.token
     }
 
     /// The first operator.
@@ -356,16 +411,22 @@ fn with_limit(command: &Command, files: u32) -> Result<Command, Failure> {
     Ok(limited)
 }
 
-fn site(module: &Path, environment: &str) -> String {
+fn site(token: &Token) -> String {
     format!(
-        "module = \"{}\"\npin_file = \"pin\"\n\n[token]\nlabel = \"{TOKEN}\"\n\n\
-         [environment]\n{environment}",
-        module.display(),
+        "module = {module:?}\npin_file = \"pin\"\nso_pin_file = \"pin\"\n\n\
+         [token]\nlabel = \"{TOKEN}\"\n\n[environment]\n{environment}",
+        module = token.module,
+        environment = variables(token),
     )
 }
 
+/// The environment as lines of a TOML table.
+fn variables(token: &Token) -> String {
+    token.environment.iter().map(|(name, value)| format!("{name} = {value:?}\n")).collect()
+}
+
 /// The appliance's configuration file.
-fn configuration(module: &Path, environment: &str, writable: &[PathBuf]) -> String {
+fn configuration(token: &Token) -> String {
     format!(
         r#"trust_domain = "{TRUST_DOMAIN}"
 handoff = "handoff"
@@ -378,15 +439,16 @@ api = "127.0.0.1:0"
 public = "127.0.0.1:0"
 
 [token]
-module = "{module}"
+module = {module:?}
 label = "{TOKEN}"
 pin_file = "pin"
-
+{settings}
 [token.environment]
 {environment}
 [token.sandbox]
+readable = {readable:?}
 writable = {writable:?}
-
+{sandbox}
 [tls]
 issuer = "services"
 dns_names = ["localhost"]
@@ -400,7 +462,12 @@ issuer_url = "http://pki.example.test/issuing.cer"
 [publication.services]
 crl_url = "http://pki.example.test/services.crl"
 "#,
-        module = module.display(),
+        module = token.module,
+        settings = token.settings,
+        sandbox = token.sandbox,
+        readable = token.readable,
+        writable = token.writable,
+        environment = variables(token),
     )
 }
 

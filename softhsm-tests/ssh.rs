@@ -82,3 +82,15 @@ pub fn describe(certificate: &Path) -> Result<String, Failure> {
     command.arg("-L").arg("-f").arg(certificate);
     Ok(run(&mut command)?.success()?.stdout)
 }
+
+/// The fingerprint of a public key, as ssh-keygen gives it: `SHA256:…`.
+///
+/// # Errors
+///
+/// It is none.
+pub fn fingerprint(key: &Path) -> Result<String, Failure> {
+    let mut command = Command::new(peer("ssh-keygen")?);
+    let said = run(command.arg("-lf").arg(key))?.success()?.stdout;
+    // The length, the fingerprint, a comment, the type.
+    Ok(said.split(' ').nth(1).unwrap_or_default().to_owned())
+}

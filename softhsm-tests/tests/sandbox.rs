@@ -121,7 +121,7 @@ fn load_unconfined(office: &Office, shim: &Shim) -> Story {
     let mut command = Command::new(peer("pkcs11-tool")?);
     command.arg("--module").arg(shim.module()).arg("--list-slots");
     command.env(ENVIRONMENT, shim.directory());
-    run(office.softhsm().lend(&mut command))?.success().map(drop)
+    run(office.token().lend(&mut command))?.success().map(drop)
 }
 
 /// Adds to the sandbox's settings.

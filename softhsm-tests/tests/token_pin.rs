@@ -1,10 +1,16 @@
 //! A wrong PIN is tried once, and none where a try could lock the token.
 
-use std::{fs, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
 
 use harness::{
-    Doing, Failure, Story,
-    office::{Office, http_get},
+    Doing, Failure, Story, kryoptic,
+    office::{Office, TOKEN, http_get},
+    peers::peer,
     process::{Answer, Daemon, run, wait_until},
     shim::{
         Action, Fault, Plan, Shim,
@@ -137,6 +143,73 @@ fn the_last_try_before_a_lock_is_left_to_a_person() -> Story {
     Ok(())
 }
 
+/// Ten wrong PINs lock Kryoptic for good: twenty starts cost one of them.
+#[test]
+fn twenty_starts_do_not_lock_a_token_that_locks() -> Story {
+    let (mut office, shim, _) = kryoptic_office()?;
+    let right = write_pin(&office, "wrong-pin")?;
+    for _ in 0..20 {
+        serve(&office)?.refused("CKR_PIN_INCORRECT")?;
+    }
+    assert_eq!(wrong(&shim)?, 1);
+    write_pin(&office, &right)?;
+    serve(&office)?.refused("chanceryd token unblock")?;
+    unblock(&office)?;
+    office.start()?;
+    office.enrol("user/alice")?;
+    assert_eq!(wrong(&shim)?, 1);
+    Ok(())
+}
+
+#[test]
+fn kryoptic_itself_says_that_the_next_wrong_pin_locks_it_and_that_it_is_locked() -> Story {
+    let (mut office, shim, kryoptic) = kryoptic_office()?;
+    let right = read_pin(&office)?;
+    let log_in = |office: &_, pin: &str| log_in(office, &kryoptic, pin);
+    let before = logins(&shim)?;
+    for _ in 0..9 {
+        log_in(&office, "wrong-pin")?.refused("CKR_PIN_INCORRECT")?;
+    }
+    for _ in 0..3 {
+        serve(&office)?.refused("CKF_USER_PIN_FINAL_TRY")?;
+    }
+    log_in(&office, &right)?.success()?;
+    office.start()?;
+    office.enrol("user/alice")?;
+    office.kill();
+    assert_eq!(logins(&shim)?, before + 1, "the last try was not the appliance's");
+
+    for _ in 0..9 {
+        log_in(&office, "wrong-pin")?.refused("CKR_PIN_INCORRECT")?;
+    }
+    log_in(&office, "wrong-pin")?.refused("CKR_PIN_LOCKED")?;
+    log_in(&office, &right)?.refused("CKR_PIN_LOCKED")?;
+    for _ in 0..3 {
+        serve(&office)?.refused("CKF_USER_PIN_LOCKED")?;
+    }
+    assert_eq!(logins(&shim)?, before + 1, "the PIN of a locked token was tried");
+    Ok(())
+}
+
+/// An office on Kryoptic that worked and was stopped, the shim that counts what it calls, and the
+/// module without the shim.
+fn kryoptic_office() -> Result<(Office, Shim, PathBuf), Failure> {
+    let mut office = Office::prepare_on(kryoptic::token)?;
+    let kryoptic = office.token().module.clone();
+    let shim = office.put_shim()?;
+    office.begin()?;
+    office.kill();
+    Ok((office, shim, kryoptic))
+}
+
+/// A person's login, past the shim.
+fn log_in(office: &Office, module: &Path, pin: &str) -> Result<Answer, Failure> {
+    let mut command = Command::new(peer("pkcs11-tool")?);
+    command.arg("--module").arg(module).args(["--token-label", TOKEN]);
+    command.args(["--login", "--pin", pin, "--list-objects"]);
+    run(office.token().lend(&mut command))
+}
+
 /// An appliance that does not come up.
 fn serve(office: &Office) -> Result<Answer, Failure> {
     run(&mut office.chanceryd(&["serve", "--config", "chanceryd.toml"])?)
@@ -150,10 +223,13 @@ fn unblock(office: &Office) -> Result<String, Failure> {
 
 /// Gives the PIN that was there before.
 fn write_pin(office: &Office, pin: &str) -> Result<String, Failure> {
-    let path = office.path("pin");
-    let before = fs::read_to_string(&path).doing("read the PIN file")?;
-    fs::write(&path, pin).doing("write the PIN file")?;
+    let before = read_pin(office)?;
+    fs::write(office.path("pin"), pin).doing("write the PIN file")?;
     Ok(before)
+}
+
+fn read_pin(office: &Office) -> Result<String, Failure> {
+    fs::read_to_string(office.path("pin")).doing("read the PIN file")
 }
 
 /// The changes of the token in the audit log, from what to what.
