@@ -274,6 +274,30 @@ impl Office {
         &self.token
     }
 
+    /// Makes a P-256 key in the token without a ceremony, as `flags` of pkcs11-tool say, and lets
+    /// the hand-off name it as that of the SSH CA `ssh-user`, in the place of the ceremony's.
+    ///
+    /// # Errors
+    ///
+    /// pkcs11-tool refuses, or the hand-off cannot be written.
+    pub fn smuggle_key(&self, flags: &[&str]) -> Result<(), Failure> {
+        let (label, id) = ("issuing/smuggled", "5eed");
+        let make = ["--keypairgen", "--key-type", "EC:secp256r1", "--label", label, "--id", id];
+        self.softhsm.tool(TOKEN, PIN, &[&make[..], flags].concat())?;
+        let der = self.path("smuggled.der").display().to_string();
+        let read = ["--read-object", "--type", "pubkey", "--id", id, "--output-file", &der];
+        self.softhsm.tool(TOKEN, PIN, &read)?;
+        let public_key = openssl::public_key_pem(Path::new(&der))?;
+        let path = self.handoff("handoff.toml");
+        let text = fs::read_to_string(&path).doing("read the hand-off")?;
+        let mut handoff: toml::Table = toml::from_str(&text).doing("read the hand-off")?;
+        let key = [("label", label), ("id", id), ("public_key", &public_key)];
+        let key: toml::Table =
+            key.into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect();
+        handoff["ssh"]["ssh-user"]["key"] = key.into();
+        write(&path, &handoff.to_string())
+    }
+
     /// The first operator.
     pub fn operator(&self) -> &Identity {
         &self.operator

@@ -43,6 +43,17 @@ pub fn request(key: &Path, subject: &str, extensions: &[&str], path: &Path) -> R
     run(&mut command)?.success().map(drop)
 }
 
+/// A public key file (DER) as PEM.
+///
+/// # Errors
+///
+/// OpenSSL cannot read it.
+pub fn public_key_pem(der: &Path) -> Result<String, Failure> {
+    let mut command = openssl()?;
+    command.args(["pkey", "-pubin", "-inform", "DER", "-in"]).arg(der);
+    Ok(run(&mut command)?.success()?.stdout)
+}
+
 /// Asks whether a certificate is good for `purpose` (`sslserver`, `sslclient`, `any`) under `root`
 /// through the certificates in `untrusted`, by the letter (`-x509_strict`).
 ///

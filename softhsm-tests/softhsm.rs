@@ -78,10 +78,19 @@ impl SoftHsm {
     ///
     /// pkcs11-tool refuses.
     pub fn generate(&self, token: &str, pin: &str, kind: &str, id: &str) -> Result<(), Failure> {
+        let arguments = ["--keypairgen", "--key-type", kind, "--id", id, "--label", token];
+        self.tool(token, pin, &arguments)
+    }
+
+    /// Lets pkcs11-tool do something with a token, logged in.
+    ///
+    /// # Errors
+    ///
+    /// It refuses.
+    pub fn tool(&self, token: &str, pin: &str, arguments: &[&str]) -> Result<(), Failure> {
         let mut command = Command::new(peer("pkcs11-tool")?);
         command.arg("--module").arg(&self.module);
-        command.args(["--token-label", token, "--login", "--pin", pin]);
-        command.args(["--keypairgen", "--key-type", kind, "--id", id, "--label", token]);
+        command.args(["--token-label", token, "--login", "--pin", pin]).args(arguments);
         run(self.lend(&mut command))?.success().map(drop)
     }
 }

@@ -9,6 +9,7 @@ pub mod config;
 pub mod ledger;
 pub mod operator;
 pub mod policy;
+pub mod probe;
 mod sandbox;
 pub mod service;
 pub mod signing;

@@ -14,12 +14,13 @@ use appliance::{
     config::{Config, ConfigError, Overrides},
     describe, operator,
     operator::OperatorError,
+    probe::{Login, ProbeError, probe},
     service::{ServeError, Signal, TlsError, serve},
     signing::SigningError,
     start::StartError,
     worker::{self, login::LoginFile},
 };
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand, ValueEnum, value_parser};
 use pki::{clock::SystemClock, token::TokenError};
 use tokio::{
     runtime::Runtime,
@@ -98,6 +99,21 @@ enum OperatorCommand {
 
 #[derive(Debug, Subcommand)]
 enum TokenCommand {
+    /// Tells what the token is, has and signs in a second, and which settings suit it. Logs in
+    /// once. Ends with status 1 if something must be mended, 78 if the PIN was refused.
+    Probe {
+        /// The configuration file.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// Writes JSON (chancery-token-probe/1) instead of text.
+        #[arg(long)]
+        json: bool,
+        /// How long to sign with each number of sessions; 0 measures nothing.
+        #[arg(long, value_name = "N", default_value_t = 2, value_parser = value_parser!(u8).range(..=60))]
+        seconds: u8,
+        #[command(flatten)]
+        overrides: Overrides,
+    },
     /// Allows another login after the token has refused the PIN. Mend the PIN file before: tokens
     /// lock after a few wrong tries.
     Unblock {
@@ -125,6 +141,9 @@ fn main() -> ExitCode {
             add_operator(&name, &csr, &config, out.as_deref(), overrides)
         }
         Command::Serve { config, overrides } => run_server(&config, overrides),
+        Command::Token(TokenCommand::Probe { config, json, seconds, overrides }) => {
+            probe_token(&config, json, seconds, overrides)
+        }
         Command::Token(TokenCommand::Unblock { config, overrides }) => {
             unblock_token(&config, overrides)
         }
@@ -194,6 +213,26 @@ impl From<StartError> for Failure {
             }
         };
         Self::new(status, describe(&error), hint)
+    }
+}
+
+impl From<ProbeError> for Failure {
+    fn from(error: ProbeError) -> Self {
+        let (status, hint) = match &error {
+            ProbeError::Handoff(_) | ProbeError::TokenLabel { .. } => {
+                (EX_CONFIG, "run chanceryd check FILE, which lists all that is wrong")
+            }
+            ProbeError::Token(TokenError::NoSession { .. }) => {
+                (1, "other programs have the sessions: stop them, or probe when they are idle")
+            }
+            ProbeError::Token(_) => {
+                (1, "check token.module, token.label, token.pin_file, and whether it is plugged in")
+            }
+            ProbeError::Worker { .. } => {
+                (1, "the module crashed or hung; see what its vendor says of it")
+            }
+        };
+        Self::new(status, describe(&error), Some(hint))
     }
 }
 
@@ -269,6 +308,31 @@ fn add_operator(
                 Some("issue another one; operators see this one with chancery list"),
             )
         }),
+    }
+}
+
+fn probe_token(file: &Path, json: bool, seconds: u8, overrides: Overrides) -> Result<(), Failure> {
+    let config = Config::read(file, overrides, credentials().as_deref())?;
+    let terminal = io::stderr().is_terminal();
+    let mut progress = |step: &str| {
+        if terminal {
+            // Who cannot be told of progress is told of the end.
+            let _ = writeln!(io::stderr(), "probe: {step}");
+        }
+    };
+    let report = runtime()?.block_on(probe(&config, seconds, &mut progress))?;
+    if json {
+        let text = serde_json::to_string_pretty(&report)
+            .map_err(|error| Failure::new(1, format!("cannot write JSON: {error}"), None))?;
+        write_out(&format!("{text}\n"))?;
+    } else {
+        write_out(&report.to_string())?;
+    }
+    let status = if matches!(report.login, Login::Refused { .. }) { EX_CONFIG } else { 1 };
+    match report.errors() {
+        0 => Ok(()),
+        1 => Err(Failure::new(status, "the probe found an error", None)),
+        count => Err(Failure::new(status, format!("the probe found {count} errors"), None)),
     }
 }
 

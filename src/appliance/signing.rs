@@ -1,7 +1,7 @@
 //! The signing queue, and for each token the supervisor of its worker.
 
 mod pace;
-mod process;
+pub(crate) mod process;
 mod queue;
 mod state;
 mod supervisor;
@@ -148,6 +148,7 @@ impl Signing {
             keys,
             environment: settings.environment.clone(),
             sandbox: settings.sandbox.clone(),
+            probe: None,
         });
         Self::start_with(launch, changes).await
     }

@@ -6,6 +6,7 @@
 //! closed.
 
 pub mod login;
+mod probe;
 mod queue;
 mod sandbox;
 mod signer;
@@ -51,6 +52,9 @@ fn run() -> io::Result<()> {
     let mut socket = take_socket()?;
     let Some(frame) = wire::read(&mut socket)? else { return Ok(()) };
     let settings: Settings = serde_json::from_slice(&frame)?;
+    if let Some(asked) = &settings.probe {
+        return probe::tell(&mut socket, &settings, asked);
+    }
     match start(settings) {
         Ok((ready, signers)) => {
             wire::write(&mut socket, &wire::Started::Ok(ready))?;

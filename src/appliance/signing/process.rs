@@ -33,7 +33,7 @@ use crate::{
 };
 
 /// How to start a worker.
-pub(super) struct Launch {
+pub(crate) struct Launch {
     program: PathBuf,
     arguments: Vec<String>,
     pub(super) settings: Settings,
@@ -71,7 +71,7 @@ pub(super) enum StartError {
 
 impl Launch {
     /// Starts this program again, whatever its file is called by now.
-    pub(super) fn this_program(settings: Settings) -> Self {
+    pub(crate) fn this_program(settings: Settings) -> Self {
         let arguments = vec![worker::SUBCOMMAND.to_owned()];
         Self::new("/proc/self/exe".into(), arguments, settings)
     }
@@ -127,6 +127,13 @@ impl Launch {
         self.told = sandbox;
     }
 
+    /// Starts a worker that is asked to probe the token, and gives it its settings.
+    pub(crate) async fn start_probe(&self) -> io::Result<WorkerProcess> {
+        let mut worker = self.spawn()?;
+        worker.give(&self.settings).await?;
+        Ok(worker)
+    }
+
     fn spawn(&self) -> io::Result<WorkerProcess> {
         LoginFile::of(&self.settings.state_directory).make_directory()?;
         let (ours, theirs) = net::UnixStream::pair()?;
@@ -149,7 +156,7 @@ impl Launch {
 }
 
 /// A worker that runs, and the socket to it.
-pub(super) struct WorkerProcess {
+pub(crate) struct WorkerProcess {
     child: Child,
     /// How many sign at once; known when it has started.
     sessions: usize,
@@ -160,9 +167,13 @@ pub(super) struct WorkerProcess {
 
 impl WorkerProcess {
     async fn greet(&mut self, settings: &Settings) -> io::Result<Started> {
-        let settings = wire::frame(&serde_json::to_vec(settings)?)?;
-        self.output.write_all(&settings).await?;
+        self.give(settings).await?;
         wire::decode(&self.frame().await?)
+    }
+
+    async fn give(&mut self, settings: &Settings) -> io::Result<()> {
+        let settings = wire::frame(&serde_json::to_vec(settings)?)?;
+        self.output.write_all(&settings).await
     }
 
     /// How many jobs it signs at once.
@@ -190,7 +201,7 @@ impl WorkerProcess {
     }
 
     /// Ends the worker at once; says how it ended.
-    pub(super) async fn kill(&mut self) -> String {
+    pub(crate) async fn kill(&mut self) -> String {
         let _ = self.child.start_kill();
         match timeout(CLOSE, self.child.wait()).await {
             Ok(Ok(status)) => status.to_string(),
@@ -199,7 +210,8 @@ impl WorkerProcess {
         }
     }
 
-    async fn frame(&mut self) -> io::Result<Bytes> {
+    /// The next frame.
+    pub(crate) async fn frame(&mut self) -> io::Result<Bytes> {
         loop {
             if let Some((head, rest)) = self.buffer.split_first_chunk() {
                 let length = wire::frame_len(*head)?;
@@ -219,7 +231,7 @@ impl WorkerProcess {
 const HEAD: usize = 4;
 
 /// For a token in a network: loading, login and finding keys.
-pub(super) const START: Duration = Duration::from_secs(30);
+pub(crate) const START: Duration = Duration::from_secs(30);
 
 /// The worker reads at once whatever its sessions do.
 const TAKE: Duration = Duration::from_secs(5);

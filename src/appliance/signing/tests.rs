@@ -265,6 +265,7 @@ impl SoftHsm {
                     writable: vec![self.directory.path().join("tokens")],
                     ..config::Sandbox::default()
                 },
+                probe: None,
             },
         )
     }

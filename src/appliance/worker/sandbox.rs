@@ -218,6 +218,7 @@ mod tests {
             sessions: 1,
             keys: Vec::new(),
             environment: BTreeMap::new(),
+            probe: None,
             sandbox: Sandbox { enforcement, readable, ..Sandbox::default() },
         }
     }

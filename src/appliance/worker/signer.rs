@@ -5,7 +5,7 @@ use pki::{
     keys::Signature,
     secret::Secret,
     token::{
-        Input, Token, TokenError,
+        Input, KeyRef, Token, TokenError,
         pkcs11::{Module, Session},
     },
 };
@@ -31,7 +31,7 @@ impl Signer {
         let module = Module::load(&settings.module)?;
         let mut signers: Vec<Self> = Vec::new();
         for _ in 0..settings.sessions.max(1) {
-            match open(&settings, &module) {
+            match open(&settings, &module, &settings.keys) {
                 Err(TokenError::NoSession { .. }) if !signers.is_empty() => break,
                 session => signers.push(Self {
                     settings: Arc::clone(&settings),
@@ -74,7 +74,7 @@ impl Signer {
         let session = match self.session.take() {
             Some(session) => session,
             None => {
-                let session = open(&self.settings, &self.module)?;
+                let session = open(&self.settings, &self.module, &self.settings.keys)?;
                 self.reopened = true;
                 session
             }
@@ -83,8 +83,13 @@ impl Signer {
     }
 }
 
-/// The PIN is read for each session and forgotten: it stays in no memory of ours.
-fn open(settings: &Settings, module: &Module) -> Result<Session, TokenError> {
+/// Opens a session and finds these keys in it. The PIN is read for each session and forgotten: it
+/// stays in no memory of ours.
+pub(super) fn open(
+    settings: &Settings,
+    module: &Module,
+    keys: &[KeyRef],
+) -> Result<Session, TokenError> {
     let pin = Secret::from_file(&settings.pin_file).map_err(|error| {
         let path = settings.pin_file.display();
         TokenError::NoToken(format!("the PIN file {path} cannot be read: {error}"))
@@ -94,6 +99,6 @@ fn open(settings: &Settings, module: &Module) -> Result<Session, TokenError> {
         logins.guard(&settings.identity, settings.pin_accepted, &SystemClock, log_in)
     };
     let mut session = module.open_guarded(&settings.identity, &pin, guard)?;
-    settings.keys.iter().try_for_each(|key| session.find(key))?;
+    keys.iter().try_for_each(|key| session.find(key))?;
     Ok(session)
 }

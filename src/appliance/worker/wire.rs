@@ -36,6 +36,18 @@ pub(crate) struct Settings {
     pub(crate) environment: BTreeMap<String, String>,
     /// What else the module may do.
     pub(crate) sandbox: Sandbox,
+    /// What to do instead of serving jobs.
+    #[serde(default)]
+    pub(crate) probe: Option<Probe>,
+}
+
+/// Tell what the token is and has. Frames from the worker are then [`crate::probe::Told`], in JSON.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(crate) struct Probe {
+    /// How long to sign with each number of sessions; 0 measures nothing.
+    pub(crate) seconds: u8,
+    /// Keys to look at, after those of the settings, and not to sign with.
+    pub(crate) offline: Vec<KeyRef>,
 }
 
 /// The first frame from the worker, when every key was found in each session.
@@ -119,6 +131,11 @@ pub(super) fn read(from: &mut impl Read) -> io::Result<Option<Vec<u8>>> {
     let mut bytes = vec![0; frame_len(head)?];
     from.read_exact(&mut bytes)?;
     Ok(Some(bytes))
+}
+
+/// Writes a value as a frame in JSON, for what says more of itself than postcard can take.
+pub(super) fn write_json(to: &mut impl Write, value: &impl Serialize) -> io::Result<()> {
+    to.write_all(&frame(&serde_json::to_vec(value)?)?)
 }
 
 /// Writes a value as a frame.

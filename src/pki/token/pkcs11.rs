@@ -7,6 +7,7 @@ mod failure;
 mod mechanism;
 mod object;
 mod session;
+mod survey;
 
 use std::{
     collections::BTreeMap,
@@ -27,6 +28,7 @@ use failure::token_error;
 use mechanism::Mechanisms;
 
 pub use session::Session;
+pub use survey::{KeySurvey, MechanismSurvey, SessionLimit, TokenSurvey};
 
 /// A loaded PKCS#11 module: one per process. Cheap to clone; C_Finalize is called when the last
 /// clone and the last session are gone.

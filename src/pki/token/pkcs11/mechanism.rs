@@ -173,7 +173,8 @@ fn digest_info(scheme: SignatureScheme) -> Option<&'static [u8]> {
     }
 }
 
-const WANTED: &[MechanismType] = &[
+/// All that Chancery signs with and generates keys by.
+pub(super) const WANTED: &[MechanismType] = &[
     MechanismType::ECC_KEY_PAIR_GEN,
     MechanismType::ECC_EDWARDS_KEY_PAIR_GEN,
     MechanismType::RSA_PKCS_KEY_PAIR_GEN,

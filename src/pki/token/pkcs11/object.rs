@@ -168,6 +168,11 @@ pub(super) fn read_flags(
     Ok(found)
 }
 
+/// The names of all flags that [`read_flags`] asks for.
+pub(super) fn all_flags() -> impl Iterator<Item = &'static str> {
+    FLAGS.iter().map(|flag| flag.name)
+}
+
 /// What every signing key must be, whoever made it.
 pub(super) fn check_signing_flags(found: &[(&'static str, bool)]) -> Result<(), String> {
     for (name, wanted) in [("CKA_SENSITIVE", true), ("CKA_EXTRACTABLE", false), ("CKA_SIGN", true)]
@@ -212,13 +217,22 @@ pub(super) fn check_origin(
     object: ObjectHandle,
     asked: MechanismType,
 ) -> Result<Result<(), String>, TokenError> {
+    Ok(match read_generator(session, object)? {
+        Some(made) if made != asked => Err(format!("CKA_KEY_GEN_MECHANISM is {made}, not {asked}")),
+        _ => Ok(()),
+    })
+}
+
+/// CKA_KEY_GEN_MECHANISM, where the token tells it.
+pub(super) fn read_generator(
+    session: &Session,
+    object: ObjectHandle,
+) -> Result<Option<MechanismType>, TokenError> {
     let found =
         session.get_attributes(object, &[AttributeType::KeyGenMechanism]).map_err(token_error)?;
     Ok(match found.first() {
-        Some(Attribute::KeyGenMechanism(made)) if *made != asked => {
-            Err(format!("CKA_KEY_GEN_MECHANISM is {made}, not {asked}"))
-        }
-        _ => Ok(()),
+        Some(Attribute::KeyGenMechanism(made)) => Some(*made),
+        _ => None,
     })
 }
 

@@ -23,10 +23,10 @@ use crate::{
 
 /// A logged-in session on one token, for one thread.
 pub struct Session {
-    session: cryptoki::session::Session,
-    module: Module,
-    slot: Slot,
-    mechanisms: Mechanisms,
+    pub(super) session: cryptoki::session::Session,
+    pub(super) module: Module,
+    pub(super) slot: Slot,
+    pub(super) mechanisms: Mechanisms,
     /// Private keys found before. Handles are good as long as the session is (PKCS#11 section
     /// 5.7.1); after any failure they are looked for again.
     handles: Vec<(KeyRef, ObjectHandle)>,
@@ -34,9 +34,9 @@ pub struct Session {
 
 /// Both halves of a key pair.
 #[derive(Clone, Copy)]
-struct Pair {
+pub(super) struct Pair {
     public: ObjectHandle,
-    private: ObjectHandle,
+    pub(super) private: ObjectHandle,
 }
 
 impl Token for Session {
@@ -122,8 +122,16 @@ impl Session {
         Ok(private)
     }
 
-    /// Finds both halves by CKA_ID and public key, and checks that they are alone and fit.
+    /// Finds both halves, and checks that the private one is fit to sign with.
     fn locate(&self, key: &KeyRef) -> Result<Pair, TokenError> {
+        let pair = self.pair(key)?;
+        check_signing_flags(&read_flags(&self.session, pair.private)?)
+            .map_err(|what| TokenError::KeyUnfit { label: key.label.clone(), what })?;
+        Ok(pair)
+    }
+
+    /// Finds both halves by CKA_ID and public key, and checks that they are alone.
+    pub(super) fn pair(&self, key: &KeyRef) -> Result<Pair, TokenError> {
         let public = self.half(key, ObjectClass::PUBLIC_KEY, "public")?;
         let unfit = |what: String| TokenError::KeyUnfit { label: key.label.clone(), what };
         match read_public_key(&self.session, public)? {
@@ -138,9 +146,9 @@ impl Session {
             Err(error) => return Err(unfit(format!("its public key: {error}"))),
         }
         let private = self.half(key, ObjectClass::PRIVATE_KEY, "private")?;
-        self.refuse_rivals(key, Pair { public, private })?;
-        check_signing_flags(&read_flags(&self.session, private)?).map_err(unfit)?;
-        Ok(Pair { public, private })
+        let pair = Pair { public, private };
+        self.refuse_rivals(key, pair)?;
+        Ok(pair)
     }
 
     /// The one object of the class that has the key's CKA_ID; its label must be the key's, too.
