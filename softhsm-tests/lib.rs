@@ -19,5 +19,6 @@ pub mod softhsm;
 pub mod ssh;
 pub mod sshd;
 pub mod token;
+pub mod tpm;
 
 pub use failure::{Doing, Failure, Story};

@@ -7,6 +7,8 @@ use crate::failure::{Doing, Failure};
 /// Every peer and the Debian package that brings it.
 const PEERS: &[(&str, &str)] = &[
     ("certtool", "gnutls-bin"),
+    ("dbus-daemon", "dbus-daemon"),
+    ("dbus-send", "dbus-bin"),
     ("faketime", "faketime"),
     ("kadmin.local", "krb5-admin-server"),
     ("kdb5_util", "krb5-kdc"),
@@ -20,6 +22,8 @@ const PEERS: &[(&str, &str)] = &[
     ("ssh", "openssh-client"),
     ("ssh-keygen", "openssh-client"),
     ("sshd", "openssh-server"),
+    ("swtpm", "swtpm"),
+    ("tpm2-abrmd", "tpm2-abrmd"),
 ];
 
 /// Where programs are installed. A user's PATH need not hold the ones of administrators.

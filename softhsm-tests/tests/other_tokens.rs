@@ -6,12 +6,19 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use harness::{Doing, Failure, Story, https::Identity, kryoptic, office::Office, openssl, ssh};
+use harness::{
+    Doing, Failure, Story, https::Identity, kryoptic, office::Office, openssl, ssh, tpm,
+};
 use serde_json::{Value, json};
 
 #[test]
 fn certificates_by_kryoptic_are_accepted() -> Story {
     certificates_are_accepted(&Office::open_on(kryoptic::token)?)
+}
+
+#[test]
+fn certificates_by_a_tpm_are_accepted() -> Story {
+    certificates_are_accepted(&Office::open_on(tpm::token)?)
 }
 
 /// One by each authority of the office.
