@@ -283,10 +283,10 @@ impl Office {
     pub fn smuggle_key(&self, flags: &[&str]) -> Result<(), Failure> {
         let (label, id) = ("issuing/smuggled", "5eed");
         let make = ["--keypairgen", "--key-type", "EC:secp256r1", "--label", label, "--id", id];
-        self.softhsm.tool(TOKEN, PIN, &[&make[..], flags].concat())?;
+        self.token.tool(TOKEN, PIN, &[&make[..], flags].concat())?;
         let der = self.path("smuggled.der").display().to_string();
         let read = ["--read-object", "--type", "pubkey", "--id", id, "--output-file", &der];
-        self.softhsm.tool(TOKEN, PIN, &read)?;
+        self.token.tool(TOKEN, PIN, &read)?;
         let public_key = openssl::public_key_pem(Path::new(&der))?;
         let path = self.handoff("handoff.toml");
         let text = fs::read_to_string(&path).doing("read the hand-off")?;

@@ -10,6 +10,7 @@ use crate::{
     failure::{Doing, Failure},
     peers::{file_of, peer},
     process::run,
+    token::Token,
 };
 
 /// A directory of SoftHSM tokens; nothing of it is shared with the machine's own.
@@ -79,18 +80,7 @@ impl SoftHsm {
     /// pkcs11-tool refuses.
     pub fn generate(&self, token: &str, pin: &str, kind: &str, id: &str) -> Result<(), Failure> {
         let arguments = ["--keypairgen", "--key-type", kind, "--id", id, "--label", token];
-        self.tool(token, pin, &arguments)
-    }
-
-    /// Lets pkcs11-tool do something with a token, logged in.
-    ///
-    /// # Errors
-    ///
-    /// It refuses.
-    pub fn tool(&self, token: &str, pin: &str, arguments: &[&str]) -> Result<(), Failure> {
-        let mut command = Command::new(peer("pkcs11-tool")?);
-        command.arg("--module").arg(&self.module);
-        command.args(["--token-label", token, "--login", "--pin", pin]).args(arguments);
-        run(self.lend(&mut command))?.success().map(drop)
+        let here = Token::new(&self.module).told("SOFTHSM2_CONF", &self.configuration);
+        here.tool(token, pin, &arguments)
     }
 }

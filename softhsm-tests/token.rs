@@ -6,7 +6,11 @@ use std::{
     process::Command,
 };
 
-use crate::process::Daemon;
+use crate::{
+    failure::Failure,
+    peers::peer,
+    process::{Daemon, run},
+};
 
 /// A token that an office can have. What it needs to run ends with this value.
 #[derive(Debug, Default)]
@@ -54,5 +58,17 @@ impl Token {
     /// Lets a program use the token.
     pub fn lend<'a>(&self, command: &'a mut Command) -> &'a mut Command {
         command.envs(&self.environment)
+    }
+
+    /// Lets pkcs11-tool do something with the token of this label, logged in.
+    ///
+    /// # Errors
+    ///
+    /// It refuses.
+    pub fn tool(&self, label: &str, pin: &str, arguments: &[&str]) -> Result<(), Failure> {
+        let mut command = Command::new(peer("pkcs11-tool")?);
+        command.arg("--module").arg(&self.module);
+        command.args(["--token-label", label, "--login", "--pin", pin]).args(arguments);
+        run(self.lend(&mut command))?.success().map(drop)
     }
 }
