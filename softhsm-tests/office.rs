@@ -462,6 +462,11 @@ audit_directory = "audit"
 api = "127.0.0.1:0"
 public = "127.0.0.1:0"
 
+# One client stands for many in most stories.
+[limits]
+rate = 1000000
+burst = 1000000
+
 [token]
 module = {module:?}
 label = "{TOKEN}"

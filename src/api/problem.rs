@@ -125,6 +125,8 @@ kinds! {
     Timeout = "urn:chancery:problem:timeout", 408, "The request did not come in time";
     /// The body or the batch is too large.
     TooLarge = "urn:chancery:problem:too-large", 413, "The request is too large";
+    /// This client asks more often than it may.
+    TooManyRequests = "urn:chancery:problem:too-many-requests", 429, "This client asks too often";
     /// The token, the ledger or the queue cannot serve now.
     Unavailable = "urn:chancery:problem:unavailable", 503, "The appliance cannot sign now";
     /// Another media type than the endpoint takes.
@@ -134,6 +136,6 @@ kinds! {
 
 impl ProblemKind {
     fn retry_after(self) -> Option<u32> {
-        (self == Self::Unavailable).then_some(1)
+        matches!(self, Self::TooManyRequests | Self::Unavailable).then_some(1)
     }
 }

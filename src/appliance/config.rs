@@ -8,12 +8,15 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt, fs,
     net::{IpAddr, SocketAddr},
+    num::NonZero,
     path::{Path, PathBuf},
 };
 
 use pki::{names::DnsName, x509::Publication};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+
+use crate::policy::SpiffePattern;
 
 /// What `chanceryd.toml` and the flags say.
 #[derive(Clone, Debug)]
@@ -30,6 +33,8 @@ pub struct Config {
     pub audit_directory: PathBuf,
     /// The two listeners.
     pub listen: Listen,
+    /// How often each client may ask.
+    pub limits: Limits,
     /// The token.
     pub token: Token,
     /// The appliance's own TLS certificate and its clients' CAs.
@@ -45,6 +50,42 @@ pub struct Listen {
     pub api: SocketAddr,
     /// Plain HTTP, for what is public and signed.
     pub public: SocketAddr,
+}
+
+/// How often each client may ask. Each request and each item of a batch counts.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// So many a second in the long run.
+    pub rate: NonZero<u32>,
+    /// So many at once after a pause.
+    pub burst: NonZero<u32>,
+    /// Other limits for some clients; the first that matches counts.
+    pub clients: Vec<ClientLimits>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        const {
+            Self {
+                rate: NonZero::new(200).unwrap(),
+                burst: NonZero::new(1000).unwrap(),
+                clients: Vec::new(),
+            }
+        }
+    }
+}
+
+/// How often each of some clients may ask.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClientLimits {
+    /// Whom it concerns.
+    pub id: SpiffePattern,
+    /// So many a second in the long run.
+    pub rate: NonZero<u32>,
+    /// So many at once after a pause.
+    pub burst: NonZero<u32>,
 }
 
 /// How to reach the token. Which token it must be, the hand-off says.
@@ -297,6 +338,7 @@ impl Source {
                 public: public
                     .ok_or_else(|| self.missing(&["listen", "public"], Some("--listen-public")))?,
             },
+            limits: file.limits,
             token: Token {
                 pin_file: self.pin_file(flags.pin_file, &file.token, credentials)?,
                 module: self
@@ -409,6 +451,8 @@ struct File {
     audit_directory: Option<PathBuf>,
     #[serde(default)]
     listen: ListenTable,
+    #[serde(default)]
+    limits: Limits,
     #[serde(default)]
     token: TokenTable,
     tls: Tls,
@@ -535,6 +579,7 @@ client_authorities = ["tls"]
             ("rules = \"rules\"\n", "", Some(1), "missing field `rules`"),
             ("example.org\"\nh", "-\"\nh", Some(1), "DNS name \"-\""),
             ("127.0.0.1:8443", "localhost", Some(8), "invalid socket address"),
+            ("[token]", "[limits]\nrate = 0\n[token]", Some(12), "expected a nonzero u32"),
             ("label = \"chancery\"\n", "", None, "token.label: it is not set"),
             ("pin_file = \"pin\"\n", "sessions = 0\npin_file = \"pin\"\n", Some(14), "1 to 64"),
             ("pin_file", "pin_credential", Some(14), "systemd gave no credentials"),

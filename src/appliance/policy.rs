@@ -12,6 +12,7 @@ mod rules;
 
 pub use decide::{Denial, SignGrant, decide, decide_sign};
 pub use grant::{Grant, Template};
+pub use pattern::SpiffePattern;
 pub use request::{BadRequest, Certify, Request, SignDigest, SshUser, Wanted, X509Names};
 pub use rules::{Account, CertificateRule, Grants, Role, Rules, RulesError, Validity};
 

@@ -11,6 +11,7 @@ mod batch;
 mod body;
 mod caller;
 mod connection;
+mod limits;
 mod metrics;
 mod openapi;
 mod problem;
@@ -30,6 +31,7 @@ use std::{
 
 use ::api::Problem;
 use axum::Router;
+use governor::clock::MonotonicClock;
 use hyper::service::Service as _;
 use hyper_util::service::TowerToHyperService;
 use pki::{clock::Clock, names::DnsName, x509};
@@ -41,6 +43,7 @@ pub use self::tls::TlsError;
 use self::{
     caller::Peer,
     connection::{Connection, HANDSHAKE_PATIENCE, Listener},
+    limits::Limits,
     tls::OwnCertificate,
 };
 use crate::{
@@ -146,7 +149,7 @@ pub async fn serve(
 
     // 3 Serve.
     let fresh = tokio::spawn(keep_fresh(service.clone(), config.tls.clone()));
-    let upkeep = tokio::spawn(keep_tidy(metrics.clone()));
+    let upkeep = tokio::spawn(keep_tidy(service.clone(), metrics.clone()));
     let acceptor = TlsAcceptor::from(tls);
     let public_router = public::router(service.clone(), metrics, slots);
     let api = tokio::spawn(api.run({
@@ -184,6 +187,7 @@ struct Service {
     chains: BTreeMap<String, Vec<String>>,
     clock: Arc<dyn Clock>,
     ledger: Ledger,
+    limits: Limits,
     own_certificate: Arc<OwnCertificate>,
     signing: Signing,
     trust_domain: DnsName,
@@ -208,6 +212,7 @@ impl Service {
             batch_windows: Semaphore::new(batch::ALL_WINDOWS),
             clock,
             ledger,
+            limits: Limits::new(&config.limits, MonotonicClock),
             signing,
             trust_domain: config.trust_domain.clone(),
         })
@@ -327,10 +332,11 @@ async fn keep_fresh(service: Arc<Service>, tls: crate::config::Tls) {
     service.own_certificate.keep_fresh(&service.authority, &tls, &*service.clock).await;
 }
 
-async fn keep_tidy(recorder: metrics_exporter_prometheus::PrometheusHandle) {
+async fn keep_tidy(service: Arc<Service>, recorder: metrics_exporter_prometheus::PrometheusHandle) {
     loop {
         tokio::time::sleep(metrics::UPKEEP).await;
         recorder.run_upkeep();
+        service.limits.forget_idle();
     }
 }
 

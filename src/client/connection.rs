@@ -26,7 +26,7 @@ use crate::{
 /// A typed client of the appliance over mutual TLS.
 ///
 /// Every operation that signs carries a random idempotency key of its own, so that an answer that
-/// got lost, or a 503, can be asked for again without a second certificate; that is done until the
+/// got lost, a 429 or a 503 can be asked for again without a second certificate; that is done until the
 /// deadline of [`Settings`]. Dropping a future gives the operation up.
 #[derive(Clone, Debug)]
 pub struct Client {
@@ -303,9 +303,7 @@ impl BatchAnswers {
 /// `in_doubt`: it was sent, and nobody knows what became of it; the appliance may be restarting.
 fn pause_before_retry(error: &Error, in_doubt: bool) -> Option<Duration> {
     let seconds = match error {
-        Error::Problem(problem) if problem.kind == ProblemKind::Unavailable => {
-            problem.retry_after.unwrap_or(1)
-        }
+        Error::Problem(problem) if is_for_now(problem.kind) => problem.retry_after.unwrap_or(1),
         Error::Interrupted { .. } => 1,
         Error::Connect { .. } if in_doubt => 1,
         _ => return None,
@@ -314,6 +312,11 @@ fn pause_before_retry(error: &Error, in_doubt: bool) -> Option<Duration> {
     let mut byte = [0];
     aws_lc_rs::rand::fill(&mut byte).ok()?;
     Some(Duration::from_secs(seconds.into()) + Duration::from_millis(u64::from(byte[0])))
+}
+
+/// Whether the same request may be granted a little later.
+fn is_for_now(kind: ProblemKind) -> bool {
+    matches!(kind, ProblemKind::TooManyRequests | ProblemKind::Unavailable)
 }
 
 /// 128 random bits: unique among all that this caller ever sends.

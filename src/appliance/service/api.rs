@@ -168,6 +168,7 @@ impl FromRequestParts<Arc<Service>> for Caller {
     async fn from_request_parts(head: &mut Parts, service: &Arc<Service>) -> Result<Self, Failure> {
         // Each connection to this listener has one; without it, there is no caller.
         let peer = head.extensions.get::<Arc<Peer>>().ok_or_else(problem::internal)?;
+        service.limits.admit(peer.id(), peer.name())?;
         match peer.caller(&*service.clock) {
             Ok(caller) => Ok(caller.clone()),
             Err(problem) => Err(service.refuse(peer, problem).await.into()),

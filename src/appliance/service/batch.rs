@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use api::{BATCH_ITEMS, BODY_LEN, BatchItem, BatchOutcome, BatchResult, Problem, ProblemKind};
 use bytes::{Bytes, BytesMut};
@@ -20,6 +20,10 @@ const WINDOW: usize = 128;
 /// in the signing queue.
 pub(super) const ALL_WINDOWS: usize = 1_024;
 
+/// How long a batch may wait, in all, because its client asks too often. One that is alone fits in
+/// at the rate that clients have unless it is set.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// The lines of a batch's answer, in the order of its items; several lines at once when several
 /// are ready. A client that does not read holds its own batch up and no other.
 pub(super) fn results(
@@ -29,18 +33,36 @@ pub(super) fn results(
     limit: usize,
 ) -> impl Stream<Item = Bytes> + Send + 'static {
     let context = Arc::new((service, caller));
-    stream::unfold(Lines::new(body, limit), async |mut lines| Some((lines.next().await?, lines)))
-        .map(move |line| {
-            let context = context.clone();
-            async move { result(&context.0, &context.1, line).await }
-        })
-        .buffered(WINDOW)
-        .ready_chunks(WINDOW)
-        .map(|lines| Bytes::from(lines.concat()))
+    let paced = (Lines::new(body, limit), PATIENCE, context.clone());
+    stream::unfold(paced, async |(mut lines, mut patience, context)| {
+        let line = pace(lines.next().await?, &mut patience, &context.0, &context.1).await;
+        Some((line, (lines, patience, context)))
+    })
+    .map(move |line| {
+        let context = context.clone();
+        async move { result(&context.0, &context.1, line).await }
+    })
+    .buffered(WINDOW)
+    .ready_chunks(WINDOW)
+    .map(|lines| Bytes::from(lines.concat()))
 }
 
 /// One line of a batch: its number, and what stands there or why it was not read.
 type Line = (usize, Result<Bytes, Problem>);
+
+/// Lets an item wait until its client may ask for it; the first one, the request itself stands for.
+async fn pace(
+    (index, line): Line,
+    patience: &mut Duration,
+    service: &Service,
+    caller: &Caller,
+) -> Line {
+    if index == 0 || line.is_err() {
+        return (index, line);
+    }
+    let paced = service.limits.pace(&caller.id, patience).await;
+    (index, paced.and(line))
+}
 
 async fn result(service: &Service, caller: &Caller, (index, line): Line) -> Vec<u8> {
     // A panic ends this item and no other.
@@ -202,7 +224,7 @@ fn too_many() -> Problem {
 
 #[cfg(test)]
 mod tests {
-    use std::{convert::Infallible, time::Duration};
+    use std::convert::Infallible;
 
     use axum::body::Body;
 

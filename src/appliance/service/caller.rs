@@ -45,6 +45,11 @@ impl Peer {
         }
     }
 
+    /// The SPIFFE id of a caller.
+    pub(super) fn id(&self) -> Option<&SpiffeId> {
+        self.caller.as_ref().ok().map(|caller| &caller.id)
+    }
+
     /// What to call it in the audit log.
     pub(super) fn name(&self) -> &str {
         &self.name

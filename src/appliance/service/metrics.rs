@@ -42,6 +42,10 @@ fn describe() {
     describe_counter!("chancery_batch_items_total", "Items of batches, by the status of each");
     describe_counter!("chancery_certificates_total", "Certificates given out, by kind");
     describe_counter!("chancery_connections_refused_total", "Connections refused for want of room");
+    describe_counter!(
+        "chancery_rate_limited_total",
+        "Requests and items of batches refused because their client asks too often"
+    );
     describe_counter!("chancery_raw_signatures_total", "Signatures over digests given out");
     describe_counter!("chancery_requests_total", "Requests, by endpoint and status");
     describe_counter!("chancery_tls_failures_total", "TLS handshakes that failed, by reason");
@@ -97,6 +101,11 @@ pub(super) fn signed() {
     counter!("chancery_raw_signatures_total").increment(1);
 }
 
+/// A request or an item of a batch was refused: its client asks too often.
+pub(super) fn rate_limited() {
+    counter!("chancery_rate_limited_total").increment(1);
+}
+
 /// A TLS handshake failed.
 pub(super) fn handshake_failed(reason: &'static str) {
     counter!("chancery_tls_failures_total", "reason" => reason).increment(1);
@@ -132,6 +141,7 @@ fn status_text(status: StatusCode) -> &'static str {
         413 => "413",
         415 => "415",
         422 => "422",
+        429 => "429",
         503 => "503",
         _ => "500",
     }

@@ -80,6 +80,7 @@ const READING: &[ProblemKind] = &[
     ProblemKind::Internal,
     ProblemKind::MethodNotAllowed,
     ProblemKind::NotFound,
+    ProblemKind::TooManyRequests,
     ProblemKind::Unavailable,
 ];
 

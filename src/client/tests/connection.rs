@@ -23,6 +23,8 @@ const ISSUED: &str = r#"{"kind":"ssh_user","issuer":"users","serial":"7",
     "not_before":"2026-01-01T00:00:00Z","not_after":"2026-01-01T01:00:00Z","certificate":"c"}"#;
 const BUSY: &str = r#"{"type":"urn:chancery:problem:unavailable","title":"t","status":503,
     "detail":"the queue is full","retry_after":1}"#;
+const OFTEN: &str = r#"{"type":"urn:chancery:problem:too-many-requests","title":"t","status":429,
+    "detail":"this client asks more often than it may","retry_after":1}"#;
 const DENIED: &str = r#"{"type":"urn:chancery:problem:denied","title":"No rule allows this",
     "status":403,"detail":"role ci is not yours","hint":"ask","reason":"role_not_granted"}"#;
 
@@ -46,7 +48,8 @@ async fn a_problem_is_kept_whole_and_not_tried_again() {
 #[tokio::test]
 async fn an_operation_keeps_its_key_over_a_busy_server_and_a_lost_answer() {
     let pki = Pki::new();
-    let script = vec![answer(503, BUSY), String::new(), answer(200, ISSUED), answer(200, ISSUED)];
+    let script = [answer(503, BUSY), String::new(), answer(429, OFTEN), answer(200, ISSUED)];
+    let script = [&script[..], &[answer(200, ISSUED)]].concat();
     let server = Server::start(&pki, script).await;
     let client = Client::new(&pki.settings(&server)).unwrap();
     assert_eq!(client.issue_ssh_user(&request()).await.unwrap().serial, "7");
@@ -54,8 +57,8 @@ async fn an_operation_keeps_its_key_over_a_busy_server_and_a_lost_answer() {
 
     let keys: Vec<_> = server.requests().iter().map(|it| it.header("idempotency-key")).collect();
     assert_eq!(keys[0].len(), 32);
-    assert_eq!([&keys[1], &keys[2]], [&keys[0], &keys[0]]);
-    assert_ne!(keys[3], keys[0], "another operation has another key");
+    assert!(keys[1..4].iter().all(|key| *key == keys[0]));
+    assert_ne!(keys[4], keys[0], "another operation has another key");
 }
 
 #[tokio::test]

@@ -1,0 +1,146 @@
+use std::{num::NonZero, time::Duration};
+
+use api::{Problem, ProblemKind};
+use governor::{
+    Quota, RateLimiter,
+    clock::{Clock, MonotonicClock},
+    middleware::NoOpMiddleware,
+    state::keyed::HashMapStateStore,
+};
+use pki::names::SpiffeId;
+
+use super::metrics;
+use crate::{config, policy::SpiffePattern};
+
+/// How often each client may ask. What is refused here is not recorded, and costs next to nothing.
+///
+/// A client is a SPIFFE id, and not a certificate: a new certificate brings no new requests.
+#[derive(Debug)]
+pub(super) struct Limits<C: Clock = MonotonicClock> {
+    clock: C,
+    some: Vec<(SpiffePattern, Limiter<C>)>,
+    others: Limiter<C>,
+}
+
+type Limiter<C> =
+    RateLimiter<String, HashMapStateStore<String>, C, NoOpMiddleware<<C as Clock>::Instant>>;
+
+impl<C: Clock + Clone> Limits<C> {
+    pub(super) fn new(limits: &config::Limits, clock: C) -> Self {
+        let limiter = |rate: NonZero<u32>, burst: NonZero<u32>| {
+            let quota = Quota::per_second(rate).allow_burst(burst);
+            RateLimiter::hashmap_with_clock(quota, clock.clone())
+        };
+        let some = limits.clients.iter();
+        Self {
+            some: some.map(|some| (some.id.clone(), limiter(some.rate, some.burst))).collect(),
+            others: limiter(limits.rate, limits.burst),
+            clock,
+        }
+    }
+
+    /// Counts a request of this client, whose name stands for it if it has no id.
+    pub(super) fn admit(&self, id: Option<&SpiffeId>, name: &str) -> Result<(), Problem> {
+        self.take(id, name).map_err(too_often)
+    }
+
+    /// Counts an item of a batch. It may have to wait for its turn, as long as patience lasts.
+    pub(super) async fn pace(&self, id: &SpiffeId, patience: &mut Duration) -> Result<(), Problem> {
+        while let Err(wait) = self.take(Some(id), id.as_str()) {
+            *patience = patience.checked_sub(wait).ok_or_else(|| too_often(wait))?;
+            tokio::time::sleep(wait).await;
+        }
+        Ok(())
+    }
+
+    /// Forgets the clients that may have their whole burst again.
+    pub(super) fn forget_idle(&self) {
+        let limiters = self.some.iter().map(|(_, limiter)| limiter);
+        for limiter in limiters.chain([&self.others]) {
+            limiter.retain_recent();
+            limiter.shrink_to_fit();
+        }
+    }
+
+    /// Counts once, or says how long to wait.
+    fn take(&self, id: Option<&SpiffeId>, name: &str) -> Result<(), Duration> {
+        let own = self.some.iter().find(|(pattern, _)| id.is_some_and(|id| pattern.matches(id)));
+        let limiter = own.map_or(&self.others, |(_, limiter)| limiter);
+        limiter.check_key(&name.to_owned()).map_err(|until| until.wait_time_from(self.clock.now()))
+    }
+}
+
+fn too_often(wait: Duration) -> Problem {
+    metrics::rate_limited();
+    let detail = "this client asks more often than it may; nothing was done";
+    Problem::new(ProblemKind::TooManyRequests, detail)
+        .with_hint("ask again after the time that is said, or let an operator raise the limit")
+        .with_retry_after(wait)
+}
+
+#[cfg(test)]
+mod tests {
+    use governor::clock::FakeRelativeClock;
+
+    use super::*;
+
+    const LIMITS: &str = r#"
+        rate = 2
+        burst = 3
+        clients = [
+            { id = "spiffe://example.test/bot/*", rate = 1, burst = 1 },
+            { id = "spiffe://example.test/bot/fast", rate = 9, burst = 9 },
+        ]
+    "#;
+
+    #[test]
+    fn a_client_has_its_burst_and_then_its_rate_and_others_have_theirs() {
+        let (limits, clock) = limits();
+        let ask = |name: &str| limits.admit(None, name).map_err(|problem| problem.retry_after);
+        assert_eq!([ask("a"), ask("a"), ask("a")], [Ok(()); 3]);
+        assert_eq!(ask("a"), Err(Some(1)), "half a second, in whole seconds");
+        assert_eq!(ask("b"), Ok(()));
+        clock.advance(Duration::from_millis(499));
+        assert_eq!(ask("a"), Err(Some(1)));
+        clock.advance(Duration::from_millis(1));
+        assert_eq!([ask("a"), ask("a")], [Ok(()), Err(Some(1))]);
+        clock.advance(Duration::from_secs(10));
+        assert_eq!(
+            [ask("a"), ask("a"), ask("a"), ask("a")],
+            [Ok(()), Ok(()), Ok(()), Err(Some(1))]
+        );
+    }
+
+    #[test]
+    fn the_first_pattern_that_matches_counts() {
+        let (limits, _clock) = limits();
+        let ask = |id: &str| {
+            let id: SpiffeId = id.parse().unwrap();
+            limits.admit(Some(&id), id.as_str()).is_ok()
+        };
+        for (id, wanted) in [("bot/a", 1), ("bot/b", 1), ("bot/fast", 1), ("user/a", 3)] {
+            let id = format!("spiffe://example.test/{id}");
+            let granted = (0..10).filter(|_| ask(&id)).count();
+            assert_eq!(granted, wanted, "{id}");
+        }
+    }
+
+    #[test]
+    fn clients_that_have_gone_are_forgotten() {
+        let (limits, clock) = limits();
+        for number in 0..1000 {
+            assert!(limits.admit(None, &number.to_string()).is_ok());
+        }
+        limits.forget_idle();
+        assert_eq!(limits.others.len(), 1000);
+        clock.advance(Duration::from_secs(2));
+        assert!(limits.admit(None, "new").is_ok());
+        limits.forget_idle();
+        assert_eq!(limits.others.len(), 1);
+    }
+
+    fn limits() -> (Limits<FakeRelativeClock>, FakeRelativeClock) {
+        let clock = FakeRelativeClock::default();
+        (Limits::new(&toml::from_str(LIMITS).unwrap(), clock.clone()), clock)
+    }
+}
