@@ -22,20 +22,11 @@ pub(crate) struct Cpu {
 }
 
 impl Processes {
-    /// The appliance of this id and its children.
+    /// The appliance of this id, and the children of its children: it starts a launcher, and that
+    /// the workers.
     pub(crate) fn of_appliance(id: u32) -> Result<Self, Failure> {
-        let mut workers = Vec::new();
-        for entry in fs::read_dir("/proc").doing("list /proc")? {
-            let name = entry.doing("list /proc")?.file_name();
-            let Some(process) = name.to_str().and_then(|name| name.parse::<u32>().ok()) else {
-                continue;
-            };
-            // A process may end while the list is read.
-            let Ok(stat) = Stat::read(&process.to_string()) else { continue };
-            if stat.parent == id {
-                workers.push(process);
-            }
-        }
+        let launchers = children(&[id])?;
+        let workers = children(&launchers)?;
         if workers.is_empty() {
             return Err(Failure::new("the appliance has no token worker"));
         }
@@ -66,6 +57,22 @@ impl Processes {
             callers: Stat::read("self")?.cpu,
         })
     }
+}
+
+fn children(parents: &[u32]) -> Result<Vec<u32>, Failure> {
+    let mut children = Vec::new();
+    for entry in fs::read_dir("/proc").doing("list /proc")? {
+        let name = entry.doing("list /proc")?.file_name();
+        let Some(process) = name.to_str().and_then(|name| name.parse::<u32>().ok()) else {
+            continue;
+        };
+        // A process may end while the list is read.
+        let Ok(stat) = Stat::read(&process.to_string()) else { continue };
+        if parents.contains(&stat.parent) {
+            children.push(process);
+        }
+    }
+    Ok(children)
 }
 
 impl Cpu {

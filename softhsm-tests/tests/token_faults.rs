@@ -240,7 +240,8 @@ impl Town {
         assert_eq!(self.shim.overlaps()?, "");
         wait_until("one worker is left, and no open file", PATIENCE, || {
             let files = descriptors(self.appliance)?;
-            Ok(children(self.appliance)? == 1 && files <= self.descriptors)
+            let [launcher] = children(self.appliance)?[..] else { return Ok(false) };
+            Ok(children(launcher)?.len() == 1 && files <= self.descriptors)
         })
     }
 }
@@ -308,15 +309,15 @@ fn descriptors(process: u32) -> Result<usize, Failure> {
     Ok(fs::read_dir(&directory).doing(format_args!("read {directory}"))?.count())
 }
 
-/// How many children a process has, dead ones that nobody asked for included.
-fn children(process: u32) -> Result<usize, Failure> {
+/// The children of a process, dead ones that nobody asked for included.
+fn children(process: u32) -> Result<Vec<u32>, Failure> {
     let directory = format!("/proc/{process}/task");
-    let mut children = 0;
+    let mut children = Vec::new();
     for thread in fs::read_dir(&directory).doing(format_args!("read {directory}"))? {
         let path = thread.doing(format_args!("read {directory}"))?.path().join("children");
         // A thread may end meanwhile; its children become another's.
         let own = fs::read_to_string(path).unwrap_or_default();
-        children += own.split_whitespace().count();
+        children.extend(own.split_whitespace().filter_map(|id| id.parse::<u32>().ok()));
     }
     Ok(children)
 }

@@ -6,7 +6,7 @@ use pki::{handoff::Handoff, secret::Secret};
 
 use crate::{
     config::{Config, ConfigError, Overrides, Sandbox, Source},
-    describe,
+    describe, front,
     policy::{Rules, RulesError},
 };
 
@@ -52,6 +52,11 @@ impl Check {
         if let Err(error) = Secret::from_file(&token.pin_file) {
             let what = format!("{}: {error}", token.pin_file.display());
             self.add(&["token", "pin_file"], what, "write the PIN there, readable by chanceryd");
+        }
+        for (key, directory) in front::exposed(&self.config) {
+            let what = format!("it lies in {}, which chanceryd reads itself", directory.display());
+            let keys: Vec<_> = key.split('.').collect();
+            self.add(&keys, what, "keep it apart: the part that serves must not reach it");
         }
         let Sandbox { readable, writable, .. } = token.sandbox;
         for (key, paths) in [("readable", readable), ("writable", writable)] {

@@ -6,6 +6,8 @@
 pub mod authority;
 pub mod check;
 pub mod config;
+pub mod front;
+pub mod launcher;
 pub mod ledger;
 pub mod operator;
 pub mod policy;

@@ -12,7 +12,10 @@ use std::{
 use appliance::{
     check::check,
     config::{Config, ConfigError, Overrides},
-    describe, operator,
+    describe,
+    front::{self, FrontError},
+    launcher::{self, Launcher},
+    operator,
     operator::OperatorError,
     probe::{Login, ProbeError, probe},
     service::{ServeError, Signal, TlsError, serve},
@@ -72,7 +75,10 @@ enum Command {
     /// Helps with the token.
     #[command(subcommand)]
     Token(TokenCommand),
-    /// The process that loads the PKCS#11 module; started by the others.
+    /// The process that starts token workers; started by the others.
+    #[command(hide = true)]
+    TokenLauncher,
+    /// The process that loads the PKCS#11 module; started by the one above.
     #[command(hide = true)]
     TokenWorker,
 }
@@ -131,8 +137,10 @@ const EX_CONFIG: u8 = 78;
 
 fn main() -> ExitCode {
     let Arguments { log_format, log, command } = Arguments::parse();
-    if matches!(command, Command::TokenWorker) {
-        return worker::main();
+    match command {
+        Command::TokenLauncher => return launcher::main(),
+        Command::TokenWorker => return worker::main(),
+        _ => {}
     }
     start_log(log_format, log);
     let done = match command {
@@ -147,7 +155,7 @@ fn main() -> ExitCode {
         Command::Token(TokenCommand::Unblock { config, overrides }) => {
             unblock_token(&config, overrides)
         }
-        Command::TokenWorker => Ok(()),
+        Command::TokenLauncher | Command::TokenWorker => Ok(()),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -236,6 +244,21 @@ impl From<ProbeError> for Failure {
     }
 }
 
+impl From<FrontError> for Failure {
+    fn from(error: FrontError) -> Self {
+        let (status, hint) = match &error {
+            FrontError::Directory { .. } => (1, "see to the state and audit directories"),
+            FrontError::Open(_) | FrontError::Sandbox(_) => (
+                EX_CONFIG,
+                "run it on Linux 5.13 or later with Landlock and seccomp, and keep module and PIN \
+                 file out of its other directories; token.sandbox.enforcement = \"best-effort\" \
+                 would serve all the same",
+            ),
+        };
+        Self::new(status, describe(&error), Some(hint))
+    }
+}
+
 impl From<ServeError> for Failure {
     fn from(error: ServeError) -> Self {
         match error {
@@ -270,10 +293,14 @@ fn run_server(file: &Path, overrides: Overrides) -> Result<(), Failure> {
     // The TLS key of the appliance is in its memory only.
     worker::leave_no_dumps()
         .map_err(|error| Failure::new(1, format!("cannot forbid core dumps: {error}"), None))?;
+    // Threads inherit the sandbox, so that it comes before the runtime's; token workers must not,
+    // so that their launcher comes before it.
+    let launcher = launcher()?;
+    front::enter(&config)?;
     let runtime = runtime()?;
     let served = runtime.block_on(async {
         let signals = signals().map_err(|error| Failure::new(1, error, None))?;
-        Ok(serve(config, Arc::new(SystemClock), signals).await?)
+        Ok(serve(config, launcher, Arc::new(SystemClock), signals).await?)
     });
     // A blocking task that hangs must not hold up the end.
     runtime.shutdown_background();
@@ -291,7 +318,7 @@ fn add_operator(
     let csr_pem = fs::read_to_string(csr).map_err(|error| {
         Failure::new(1, format!("cannot read {}: {error}", csr.display()), None)
     })?;
-    let adding = operator::add(&config, Arc::new(SystemClock), name, &csr_pem);
+    let adding = operator::add(&config, launcher()?, Arc::new(SystemClock), name, &csr_pem);
     let pem = runtime()?.block_on(adding).map_err(|error| match error {
         OperatorError::Start(error) => error.into(),
         error => Failure::new(1, describe(&error), None),
@@ -320,7 +347,7 @@ fn probe_token(file: &Path, json: bool, seconds: u8, overrides: Overrides) -> Re
             let _ = writeln!(io::stderr(), "probe: {step}");
         }
     };
-    let report = runtime()?.block_on(probe(&config, seconds, &mut progress))?;
+    let report = runtime()?.block_on(probe(&config, launcher()?, seconds, &mut progress))?;
     if json {
         let text = serde_json::to_string_pretty(&report)
             .map_err(|error| Failure::new(1, format!("cannot write JSON: {error}"), None))?;
@@ -371,6 +398,12 @@ fn signals() -> io::Result<mpsc::Receiver<Signal>> {
         }
     });
     Ok(receiver)
+}
+
+fn launcher() -> Result<Launcher, Failure> {
+    Launcher::this_program().map_err(|error| {
+        Failure::new(1, format!("cannot start the launcher of token workers: {error}"), None)
+    })
 }
 
 fn runtime() -> Result<Runtime, Failure> {

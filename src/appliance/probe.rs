@@ -18,6 +18,7 @@ use tokio::time::timeout;
 
 use crate::{
     config::Config,
+    launcher::Launcher,
     signing::process::{Launch, START, WorkerProcess},
     worker::wire::{Probe, Settings},
 };
@@ -47,6 +48,7 @@ pub enum ProbeError {
 /// See [`ProbeError`]; a refused PIN is none, but a finding.
 pub async fn probe(
     config: &Config,
+    launcher: Launcher,
     seconds: u8,
     progress: &mut dyn FnMut(&str),
 ) -> Result<Report, ProbeError> {
@@ -56,8 +58,9 @@ pub async fn probe(
         return Err(ProbeError::TokenLabel { configured, pinned });
     }
     let (online, offline) = keys(&handoff);
-    let launch = launch(config, &handoff, Probe { seconds, offline: refs(&offline) }, &online);
-    let survey = ask(&launch, seconds, progress).await?;
+    let settings = settings(config, &handoff, Probe { seconds, offline: refs(&offline) }, &online);
+    let launch = Launch::this_program(launcher, settings);
+    let survey = ask(launch, seconds, progress).await?;
     Ok(report(config, &online, &offline, survey))
 }
 
@@ -74,9 +77,9 @@ fn refs(keys: &[Placed<'_>]) -> Vec<KeyRef> {
     keys.iter().map(|(_, key)| (*key).clone()).collect()
 }
 
-fn launch(config: &Config, handoff: &Handoff, probe: Probe, online: &[Placed<'_>]) -> Launch {
+fn settings(config: &Config, handoff: &Handoff, probe: Probe, online: &[Placed<'_>]) -> Settings {
     let token = &config.token;
-    Launch::this_program(Settings {
+    Settings {
         module: token.module.clone(),
         identity: handoff.token.clone(),
         pin_file: token.pin_file.clone(),
@@ -87,11 +90,11 @@ fn launch(config: &Config, handoff: &Handoff, probe: Probe, online: &[Placed<'_>
         environment: token.environment.clone(),
         sandbox: token.sandbox.clone(),
         probe: Some(probe),
-    })
+    }
 }
 
 async fn ask(
-    launch: &Launch,
+    mut launch: Launch,
     seconds: u8,
     progress: &mut dyn FnMut(&str),
 ) -> Result<Survey, ProbeError> {
@@ -100,7 +103,7 @@ async fn ask(
         let reason = error.to_string();
         ProbeError::Worker { step, reason }
     };
-    let mut worker = match launch.start_probe().await {
+    let mut worker = match launch.start_probe() {
         Ok(worker) => worker,
         Err(error) => return Err(failed(step, &error)),
     };

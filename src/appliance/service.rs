@@ -49,6 +49,7 @@ use self::{
 use crate::{
     authority::Authority,
     config::Config,
+    launcher::Launcher,
     ledger::{Event, Ledger, LedgerError},
     policy::{Rules, RulesError},
     signing::Signing,
@@ -117,6 +118,7 @@ pub enum ServeError {
 /// It cannot start; see [`ServeError`].
 pub async fn serve(
     config: Config,
+    launcher: Launcher,
     clock: Arc<dyn Clock>,
     mut signals: mpsc::Receiver<Signal>,
 ) -> Result<(), ServeError> {
@@ -131,7 +133,7 @@ pub async fn serve(
 
     // 2 Stand up rules, ledger, token and authority; say so.
     let started = tokio::select! {
-        started = Started::new(&config, clock) => started?,
+        started = Started::new(&config, launcher, clock) => started?,
         () = told_to_stop(&mut signals) => return Ok(()),
     };
     let rules_digest = started.rules_digest.clone();

@@ -25,6 +25,7 @@ use tokio::{
 
 use crate::{
     config,
+    launcher::Launcher,
     worker::{
         login::LoginFile,
         wire::{Input, Settings, Work},
@@ -121,7 +122,7 @@ impl Shown {
 }
 
 impl Signing {
-    /// Starts the worker, logs in and finds every key; returns when it can sign. Logins are
+    /// Has the worker started, log in and find every key; returns when it can sign. Logins are
     /// remembered in the state directory. Each change of the token's state is sent to `changes`,
     /// also when the start fails.
     ///
@@ -130,6 +131,7 @@ impl Signing {
     /// The worker cannot be started, the PIN is refused or was refused before, or a key is missing
     /// or unfit.
     pub async fn start(
+        launcher: Launcher,
         settings: &config::Token,
         state_directory: &Path,
         identity: &TokenIdentity,
@@ -138,18 +140,21 @@ impl Signing {
     ) -> Result<Self, SigningError> {
         let processors = || thread::available_parallelism().map_or(1, NonZero::get);
         let sessions = settings.sessions.map_or_else(processors, usize::from);
-        let launch = Launch::this_program(Settings {
-            module: settings.module.clone(),
-            identity: identity.clone(),
-            pin_file: settings.pin_file.clone(),
-            pin_accepted: false,
-            state_directory: state_directory.to_owned(),
-            sessions: u8::try_from(sessions).unwrap_or(u8::MAX),
-            keys,
-            environment: settings.environment.clone(),
-            sandbox: settings.sandbox.clone(),
-            probe: None,
-        });
+        let launch = Launch::this_program(
+            launcher,
+            Settings {
+                module: settings.module.clone(),
+                identity: identity.clone(),
+                pin_file: settings.pin_file.clone(),
+                pin_accepted: false,
+                state_directory: state_directory.to_owned(),
+                sessions: u8::try_from(sessions).unwrap_or(u8::MAX),
+                keys,
+                environment: settings.environment.clone(),
+                sandbox: settings.sandbox.clone(),
+                probe: None,
+            },
+        );
         Self::start_with(launch, changes).await
     }
 

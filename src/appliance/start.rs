@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 use crate::{
     authority::{Authority, AuthorityError},
     config::Config,
+    launcher::Launcher,
     ledger::{Event, Ledger, LedgerError},
     policy::{Rules, RulesError},
     signing::{Change, Signing, SigningError},
@@ -56,7 +57,11 @@ impl Started {
     /// # Errors
     ///
     /// See [`StartError`].
-    pub async fn new(config: &Config, clock: Arc<dyn Clock>) -> Result<Self, StartError> {
+    pub async fn new(
+        config: &Config,
+        launcher: Launcher,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, StartError> {
         let handoff = Handoff::read(&config.handoff)?;
         if handoff.token.label != config.token.label {
             let (configured, pinned) = (config.token.label.clone(), handoff.token.label);
@@ -68,8 +73,9 @@ impl Started {
         let (changes, receiver) = mpsc::channel(CHANGES);
         let recorder = tokio::spawn(record_changes(ledger.clone(), receiver));
         let (token, state_directory) = (&config.token, &config.state_directory);
+        let (identity, keys) = (&handoff.token, keys(&handoff));
         let started =
-            Signing::start(token, state_directory, &handoff.token, keys(&handoff), changes).await;
+            Signing::start(launcher, token, state_directory, identity, keys, changes).await;
         let signing = match started {
             Ok(signing) => signing,
             Err(error) => {

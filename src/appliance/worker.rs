@@ -1,9 +1,9 @@
 //! The token worker: the one process that loads a PKCS#11 module.
 //!
-//! `chanceryd` starts itself again for it, with a socket as standard input. Settings come in first;
-//! the worker confines itself, reads the PIN file, logs in, finds every key and says so. Then
-//! batches of jobs come in, and batches of signatures or typed errors go out, until the socket is
-//! closed.
+//! The [launcher](crate::launcher) starts `chanceryd` again for it, with a socket as standard
+//! input. Settings come in first; the worker confines itself, reads the PIN file, logs in, finds
+//! every key and says so. Then batches of jobs come in, and batches of signatures or typed errors
+//! go out, until the socket is closed.
 
 pub mod login;
 mod probe;
@@ -89,7 +89,7 @@ pub fn leave_no_dumps() -> io::Result<()> {
 
 /// Takes the socket away from standard input: a helper that the module starts would inherit it,
 /// and hold it open when this process is dead.
-fn take_socket() -> io::Result<UnixStream> {
+pub(crate) fn take_socket() -> io::Result<UnixStream> {
     let socket = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
     socket.peer_addr().map_err(|_| {
         io::Error::other("standard input is no socket; `chanceryd serve` starts the worker itself")

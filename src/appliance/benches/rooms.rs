@@ -22,6 +22,7 @@ use std::{
 
 use appliance::{
     config,
+    launcher::{self, Launcher},
     ledger::{Begun, Ledger, NewIntent},
     signing::{Priority, Signing},
     worker,
@@ -45,6 +46,7 @@ use tempfile::TempDir;
 fn main() -> ExitCode {
     let mut arguments = env::args().skip(1);
     match arguments.next().as_deref() {
+        Some(launcher::SUBCOMMAND) => return launcher::main(),
         Some(worker::SUBCOMMAND) => return worker::main(),
         Some(MAKE_TOKEN) => make_token(Path::new(&arguments.next().expect("a directory"))),
         _ => {
@@ -132,12 +134,12 @@ async fn measure_signing() {
     let directory = TempDir::new().expect("a directory");
     let (identity, key, settings) = prepare_token(directory.path());
     let (changes, _changes) = tokio::sync::mpsc::channel(16);
-    let signing =
-        Signing::start(&settings, directory.path(), &identity, vec![key.clone()], changes)
-            .await
-            .expect("the worker signs");
+    let (launcher, keys) = (Launcher::this_program().expect("a process"), vec![key.clone()]);
+    let signing = Signing::start(launcher, &settings, directory.path(), &identity, keys, changes)
+        .await
+        .expect("the worker signs");
     let key = IssuingKey::new(key).expect("its purpose");
-    let worker = ProcessTime::of_children();
+    let worker = ProcessTime::of_worker();
     let usage = Usage::start();
     let lanes = (0..LANES).map(|_| {
         let (signing, key) = (signing.clone(), key.clone());
@@ -155,7 +157,7 @@ async fn measure_signing() {
         lane.expect("a lane");
     }
     usage.report("signing", LANES * EACH);
-    let worker = ProcessTime::of_children().0 - worker.0;
+    let worker = ProcessTime::of_worker().0 - worker.0;
     println!("figure signing_worker_cpu {:.1} µs", per_item(worker, LANES * EACH));
 }
 
@@ -229,16 +231,21 @@ impl ProcessTime {
         Self(read_time(Path::new("/proc/self")))
     }
 
-    /// Of the running children of this process: of the token worker.
-    fn of_children() -> Self {
-        let tasks = fs::read_dir("/proc/self/task").expect("/proc");
-        let children = tasks.flat_map(|task| {
-            let path = task.expect("a thread").path().join("children");
-            let children = fs::read_to_string(path).unwrap_or_default();
-            children.split_whitespace().map(str::to_owned).collect::<Vec<_>>()
-        });
-        Self(children.map(|child| read_time(&Path::new("/proc").join(child))).sum())
+    /// Of the running token worker: the child of the launcher, which is our child.
+    fn of_worker() -> Self {
+        let workers = children("self").into_iter().flat_map(|launcher| children(&launcher));
+        Self(workers.map(|worker| read_time(&Path::new("/proc").join(worker))).sum())
     }
+}
+
+fn children(process: &str) -> Vec<String> {
+    let tasks = fs::read_dir(Path::new("/proc").join(process).join("task")).expect("/proc");
+    let children = tasks.flat_map(|task| {
+        let path = task.expect("a thread").path().join("children");
+        let children = fs::read_to_string(path).unwrap_or_default();
+        children.split_whitespace().map(str::to_owned).collect::<Vec<_>>()
+    });
+    children.collect()
 }
 
 /// Fields 14 and 15 of proc_pid_stat(5), in hundredths of a second.

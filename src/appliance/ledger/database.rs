@@ -46,6 +46,7 @@ pub(super) fn open_for_reading(path: &Path) -> Result<Connection, OpenError> {
     let open = || {
         let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
         connection.busy_timeout(BUSY_TIMEOUT)?;
+        connection.pragma_update(None, "temp_store", "MEMORY")?;
         Ok(connection)
     };
     open().map_err(|error| OpenError::Sql { path: path.display().to_string(), error })
@@ -65,6 +66,8 @@ fn configure(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "foreign_keys", "ON")?;
     connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
     connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
+    // The directory of temporary files is out of reach: the sandbox has none.
+    connection.pragma_update(None, "temp_store", "MEMORY")?;
     connection.set_prepared_statement_cache_capacity(64);
     Ok(())
 }

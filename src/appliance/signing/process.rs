@@ -2,12 +2,9 @@
 
 use std::{
     fs, io,
-    os::{
-        fd::OwnedFd,
-        unix::{fs::MetadataExt, net},
-    },
+    os::unix::{fs::MetadataExt, process::ExitStatusExt},
     path::{Path, PathBuf},
-    process::Stdio,
+    process::ExitStatus,
     time::Duration,
 };
 
@@ -19,24 +16,27 @@ use tokio::{
         UnixStream,
         unix::{OwnedReadHalf, OwnedWriteHalf},
     },
-    process::{Child, Command},
     time::timeout,
 };
 
 use crate::{
+    launcher::{Launcher, Plan, Started},
     sandbox::Report,
     worker::{
         self,
         login::LoginFile,
-        wire::{self, Answer, Job, Settings, Started},
+        wire::{self, Answer, Job, Settings},
     },
 };
 
 /// How to start a worker.
 pub(crate) struct Launch {
+    launcher: Launcher,
     program: PathBuf,
     arguments: Vec<String>,
     pub(super) settings: Settings,
+    /// The launcher knows all of this.
+    appointed: bool,
     /// The PIN file that the token has accepted.
     accepted: Option<FileStamp>,
     /// The sandbox that the log was told of.
@@ -70,14 +70,27 @@ pub(super) enum StartError {
 }
 
 impl Launch {
-    /// Starts this program again, whatever its file is called by now.
-    pub(crate) fn this_program(settings: Settings) -> Self {
+    /// Workers are this program again, whatever its file is called by now.
+    pub(crate) fn this_program(launcher: Launcher, settings: Settings) -> Self {
         let arguments = vec![worker::SUBCOMMAND.to_owned()];
-        Self::new("/proc/self/exe".into(), arguments, settings)
+        Self::new(launcher, "/proc/self/exe".into(), arguments, settings)
     }
 
-    pub(super) fn new(program: PathBuf, arguments: Vec<String>, settings: Settings) -> Self {
-        Self { program, arguments, settings, accepted: None, told: Report::default() }
+    pub(super) fn new(
+        launcher: Launcher,
+        program: PathBuf,
+        arguments: Vec<String>,
+        settings: Settings,
+    ) -> Self {
+        Self {
+            launcher,
+            program,
+            arguments,
+            settings,
+            appointed: false,
+            accepted: None,
+            told: Report::default(),
+        }
     }
 
     pub(super) fn keys(&self) -> &[KeyRef] {
@@ -88,11 +101,11 @@ impl Launch {
     pub(super) async fn start(&mut self, patience: Duration) -> Result<WorkerProcess, StartError> {
         // Taken before the worker reads it: if it is replaced meanwhile, it is another one.
         let pin_file = FileStamp::of(&self.settings.pin_file);
-        self.settings.pin_accepted = pin_file.is_some() && pin_file == self.accepted;
+        let pin_accepted = pin_file.is_some() && pin_file == self.accepted;
         let mut worker = self
-            .spawn()
+            .spawn(pin_accepted)
             .map_err(|error| StartError::Process(format!("cannot start it: {error}")))?;
-        let started = match timeout(patience, worker.greet(&self.settings)).await {
+        let started = match timeout(patience, worker.greeting()).await {
             Ok(started) => started,
             Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "it did not log in in time")),
         };
@@ -127,37 +140,33 @@ impl Launch {
         self.told = sandbox;
     }
 
-    /// Starts a worker that is asked to probe the token, and gives it its settings.
-    pub(crate) async fn start_probe(&self) -> io::Result<WorkerProcess> {
-        let mut worker = self.spawn()?;
-        worker.give(&self.settings).await?;
-        Ok(worker)
+    /// Starts a worker that is asked to probe the token.
+    pub(crate) fn start_probe(&mut self) -> io::Result<WorkerProcess> {
+        self.spawn(false)
     }
 
-    fn spawn(&self) -> io::Result<WorkerProcess> {
+    fn spawn(&mut self, pin_accepted: bool) -> io::Result<WorkerProcess> {
         LoginFile::of(&self.settings.state_directory).make_directory()?;
-        let (ours, theirs) = net::UnixStream::pair()?;
-        ours.set_nonblocking(true)?;
-        // No parent-death signal: it would follow the thread that starts the worker, and a worker
-        // whose socket is closed ends by itself, with its sessions closed.
-        let child = Command::new(&self.program)
-            .args(&self.arguments)
-            .env_clear()
-            .envs(&self.settings.environment)
-            .current_dir("/")
-            // Ctrl-C is for the appliance, which still needs signatures while it ends in order.
-            .process_group(0)
-            .stdin(OwnedFd::from(theirs))
-            .stdout(Stdio::null())
-            .spawn()?;
-        let (input, output) = UnixStream::from_std(ours)?.into_split();
-        Ok(WorkerProcess { child, sessions: 0, output, input, buffer: BytesMut::new() })
+        if !self.appointed {
+            self.launcher.appoint(&Plan {
+                program: self.program.clone(),
+                arguments: self.arguments.clone(),
+                settings: self.settings.clone(),
+            })?;
+            self.appointed = true;
+        }
+        let Started { socket, control } = self.launcher.worker(pin_accepted)?;
+        socket.set_nonblocking(true)?;
+        control.set_nonblocking(true)?;
+        let (input, output) = UnixStream::from_std(socket)?.into_split();
+        let control = UnixStream::from_std(control)?;
+        Ok(WorkerProcess { control, sessions: 0, output, input, buffer: BytesMut::new() })
     }
 }
 
-/// A worker that runs, and the socket to it.
+/// A worker that runs, and the sockets to it and to its launcher.
 pub(crate) struct WorkerProcess {
-    child: Child,
+    control: UnixStream,
     /// How many sign at once; known when it has started.
     sessions: usize,
     output: OwnedWriteHalf,
@@ -166,14 +175,9 @@ pub(crate) struct WorkerProcess {
 }
 
 impl WorkerProcess {
-    async fn greet(&mut self, settings: &Settings) -> io::Result<Started> {
-        self.give(settings).await?;
+    /// What it says when it has read its settings.
+    async fn greeting(&mut self) -> io::Result<wire::Started> {
         wire::decode(&self.frame().await?)
-    }
-
-    async fn give(&mut self, settings: &Settings) -> io::Result<()> {
-        let settings = wire::frame(&serde_json::to_vec(settings)?)?;
-        self.output.write_all(&settings).await
     }
 
     /// How many jobs it signs at once.
@@ -195,18 +199,16 @@ impl WorkerProcess {
     /// Closes the socket; the worker closes its sessions and ends.
     pub(super) async fn close(mut self) {
         drop((self.input, self.output));
-        if timeout(CLOSE, self.child.wait()).await.is_err() {
-            let _ = self.child.kill().await;
+        if ended(&mut self.control).await.is_err() {
+            let _ = end(&mut self.control).await;
         }
     }
 
     /// Ends the worker at once; says how it ended.
     pub(crate) async fn kill(&mut self) -> String {
-        let _ = self.child.start_kill();
-        match timeout(CLOSE, self.child.wait()).await {
-            Ok(Ok(status)) => status.to_string(),
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => "it cannot be killed".to_owned(),
+        match end(&mut self.control).await {
+            Ok(status) => status.to_string(),
+            Err(error) => error.to_string(),
         }
     }
 
@@ -224,6 +226,21 @@ impl WorkerProcess {
                 return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it ended"));
             }
         }
+    }
+}
+
+/// Has the launcher end its worker.
+async fn end(control: &mut UnixStream) -> io::Result<ExitStatus> {
+    // It may have ended by itself: then nobody reads, and its status is there.
+    let _ = control.write_u8(0).await;
+    ended(control).await
+}
+
+/// How a worker has ended, when it has.
+async fn ended(control: &mut UnixStream) -> io::Result<ExitStatus> {
+    match timeout(CLOSE, control.read_i32()).await {
+        Ok(status) => Ok(ExitStatus::from_raw(status?)),
+        Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "it does not end")),
     }
 }
 

@@ -23,7 +23,7 @@ use tempfile::TempDir;
 use tokio::time::sleep;
 
 use super::{queue::CAPACITY, *};
-use crate::worker;
+use crate::{launcher, worker};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thousand_signatures_in_flight_survive_a_worker_that_is_killed_again_and_again() {
@@ -179,6 +179,13 @@ fn worker_process() {
     let _ = worker::main();
 }
 
+/// The launcher of those workers.
+#[test]
+#[ignore = "a part of other tests, which start it"]
+fn launcher_process() {
+    let _ = launcher::main();
+}
+
 /// Makes a token and its keys: in a process of its own, since SoftHSM reads SOFTHSM2_CONF once.
 #[test]
 #[ignore = "a part of other tests, which start it"]
@@ -249,7 +256,9 @@ impl SoftHsm {
         let test = ["--exact", "--ignored", "--nocapture", "signing::tests::worker_process"];
         // A second name of a test, of which there is none: tells this token's worker from others.
         let mark = self.mark();
+        let launcher = ["--exact", "--ignored", "--nocapture", "signing::tests::launcher_process"];
         Launch::new(
+            Launcher::start(Path::new("/proc/self/exe"), &launcher).unwrap(),
             "/proc/self/exe".into(),
             test.into_iter().map(str::to_owned).chain([mark]).collect(),
             Settings {

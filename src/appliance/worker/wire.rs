@@ -121,7 +121,7 @@ pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> io::Result<T> {
 }
 
 /// Reads a frame; `None` when the other end closed the socket before one.
-pub(super) fn read(from: &mut impl Read) -> io::Result<Option<Vec<u8>>> {
+pub(crate) fn read(from: &mut impl Read) -> io::Result<Option<Vec<u8>>> {
     let mut head = [0; 4];
     match from.read_exact(&mut head) {
         Ok(()) => {}
