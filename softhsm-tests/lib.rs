@@ -5,12 +5,15 @@
 //! here waits for a time to pass: it waits for a condition, up to a deadline.
 
 pub mod failure;
+pub mod figures;
 pub mod https;
 pub mod kdc;
 pub mod kryoptic;
+pub mod load;
 pub mod narrator;
 pub mod office;
 pub mod openssl;
+pub mod p11_kit;
 pub mod peers;
 pub mod ports;
 pub mod process;

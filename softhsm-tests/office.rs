@@ -22,7 +22,7 @@ use crate::{
     peers::{ours, peer, source_tree},
     process::{Answer, Daemon, run},
     shim::{self, Shim},
-    softhsm::SoftHsm,
+    softhsm,
     token::Token,
 };
 
@@ -33,7 +33,7 @@ pub const TOKEN: &str = "chancery";
 pub const TRUST_DOMAIN: &str = "example.test";
 
 /// The token's user PIN.
-const PIN: &str = "chancery-demo";
+pub(crate) const PIN: &str = "chancery-demo";
 
 /// The first operator.
 const OPERATOR: &str = "olivia";
@@ -102,11 +102,7 @@ impl Office {
     ///
     /// SoftHSM is missing, or the directory cannot be written.
     pub fn prepare() -> Result<Self, Failure> {
-        Self::prepare_on(|directory| {
-            let softhsm = SoftHsm::new(directory)?;
-            softhsm.initialize(TOKEN, PIN)?;
-            Ok(Token::new(softhsm.module()).told("SOFTHSM2_CONF", softhsm.configuration()))
-        })
+        Self::prepare_on(softhsm::token)
     }
 
     /// As [`prepare`](Self::prepare), on the token that `token` makes in a directory of its own.

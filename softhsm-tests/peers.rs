@@ -16,6 +16,7 @@ const PEERS: &[(&str, &str)] = &[
     ("klist", "krb5-user"),
     ("krb5kdc", "krb5-kdc"),
     ("openssl", "openssl"),
+    ("p11-kit", "p11-kit"),
     ("pkcs11-tool", "opensc"),
     ("prlimit", "util-linux"),
     ("softhsm2-util", "softhsm2"),

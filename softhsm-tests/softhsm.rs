@@ -8,10 +8,22 @@ use std::{
 
 use crate::{
     failure::{Doing, Failure},
+    office::{PIN, TOKEN},
     peers::{file_of, peer},
     process::run,
     token::Token,
 };
+
+/// An initialized token of SoftHSM whose files lie in `directory`.
+///
+/// # Errors
+///
+/// SoftHSM is not installed, or the directory cannot be written.
+pub fn token(directory: &Path) -> Result<Token, Failure> {
+    let softhsm = SoftHsm::new(directory)?;
+    softhsm.initialize(TOKEN, PIN)?;
+    Ok(softhsm.token())
+}
 
 /// A directory of SoftHSM tokens; nothing of it is shared with the machine's own.
 #[derive(Clone, Debug)]
@@ -80,7 +92,10 @@ impl SoftHsm {
     /// pkcs11-tool refuses.
     pub fn generate(&self, token: &str, pin: &str, kind: &str, id: &str) -> Result<(), Failure> {
         let arguments = ["--keypairgen", "--key-type", kind, "--id", id, "--label", token];
-        let here = Token::new(&self.module).told("SOFTHSM2_CONF", &self.configuration);
-        here.tool(token, pin, &arguments)
+        self.token().tool(token, pin, &arguments)
+    }
+
+    fn token(&self) -> Token {
+        Token::new(&self.module).told("SOFTHSM2_CONF", &self.configuration)
     }
 }

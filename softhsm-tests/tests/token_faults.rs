@@ -2,18 +2,15 @@
 //! them gets an error.
 
 use std::{
-    fs,
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
-    thread,
+    fs, thread,
     time::{Duration, Instant},
 };
 
 use harness::{
     Doing, Failure, Story,
+    figures::{children, descriptors},
     https::Https,
+    load::Load,
     office::{Office, http_get},
     process::wait_until,
     shim::{
@@ -198,16 +195,11 @@ impl Town {
         plan: Plan,
         enough: impl Fn(&Shim) -> Result<bool, Failure>,
     ) -> Result<Vec<Value>, Failure> {
-        let load = Load::default();
-        let healed = thread::scope(|scope| {
-            for _ in 0..CLIENTS {
-                scope.spawn(|| load.ask(&self.https, &self.request));
-            }
-            let played = self.play(name, plan, &load, enough);
-            load.over.store(true, Ordering::Relaxed);
-            played
-        });
-        let healed = healed.map_err(|failure| load.tell(failure))?;
+        let (load, healed) = Load::during(
+            CLIENTS,
+            || self.https.post("/v1/issue/ssh-user", &self.request)?.expect_status(201)?.json(),
+            |load| self.play(name, plan, load, enough),
+        )?;
         let errors = load.errors();
         assert!(errors.is_empty(), "{name}: {} errors: {errors:#?}", errors.len());
         let took = load.first_after(healed).map(|at| at - healed);
@@ -222,7 +214,7 @@ impl Town {
         load: &Load,
         enough: impl Fn(&Shim) -> Result<bool, Failure>,
     ) -> Result<Instant, Failure> {
-        wait_until(name, PATIENCE, || Ok(load.answers().len() >= CLIENTS))?;
+        wait_until(name, PATIENCE, || Ok(load.count() >= CLIENTS))?;
         self.shim.play(plan)?;
         wait_until(name, PATIENCE, || enough(&self.shim))?;
         self.shim.heal()?;
@@ -244,82 +236,6 @@ impl Town {
             Ok(children(launcher)?.len() == 1 && files <= self.descriptors)
         })
     }
-}
-
-/// What clients asked and were answered.
-#[derive(Default)]
-struct Load {
-    over: AtomicBool,
-    outcomes: Mutex<Vec<Outcome>>,
-}
-
-struct Outcome {
-    asked: Instant,
-    answered: Instant,
-    answer: Result<Value, String>,
-}
-
-impl Load {
-    fn ask(&self, https: &Https, request: &Value) {
-        while !self.over.load(Ordering::Relaxed) {
-            let asked = Instant::now();
-            let answer = https
-                .post("/v1/issue/ssh-user", request)
-                .and_then(|response| response.expect_status(201)?.json())
-                .map_err(|failure| failure.to_string());
-            self.each(|all| all.push(Outcome { asked, answered: Instant::now(), answer }));
-        }
-    }
-
-    fn each<T>(&self, look: impl FnOnce(&mut Vec<Outcome>) -> T) -> T {
-        look(&mut self.outcomes.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    fn answers(&self) -> Vec<Value> {
-        self.each(|all| all.iter().filter_map(|one| one.answer.clone().ok()).collect())
-    }
-
-    fn errors(&self) -> Vec<String> {
-        self.each(|all| all.iter().filter_map(|one| one.answer.clone().err()).collect())
-    }
-
-    fn asked_after(&self, moment: Instant) -> usize {
-        self.each(|all| all.iter().filter(|one| one.answer.is_ok() && one.asked > moment).count())
-    }
-
-    /// When the first answer came after a moment.
-    fn first_after(&self, moment: Instant) -> Option<Instant> {
-        let good = |one: &&Outcome| one.answer.is_ok() && one.answered > moment;
-        self.each(|all| all.iter().filter(good).map(|one| one.answered).min())
-    }
-
-    fn tell(&self, failure: Failure) -> Failure {
-        let errors = self.errors();
-        Failure::new(failure.to_string()).said(format!(
-            "{} answers, {} errors: {errors:#?}",
-            self.answers().len(),
-            errors.len()
-        ))
-    }
-}
-
-/// How many files a process has open.
-fn descriptors(process: u32) -> Result<usize, Failure> {
-    let directory = format!("/proc/{process}/fd");
-    Ok(fs::read_dir(&directory).doing(format_args!("read {directory}"))?.count())
-}
-
-/// The children of a process, dead ones that nobody asked for included.
-fn children(process: u32) -> Result<Vec<u32>, Failure> {
-    let directory = format!("/proc/{process}/task");
-    let mut children = Vec::new();
-    for thread in fs::read_dir(&directory).doing(format_args!("read {directory}"))? {
-        let path = thread.doing(format_args!("read {directory}"))?.path().join("children");
-        // A thread may end meanwhile; its children become another's.
-        let own = fs::read_to_string(path).unwrap_or_default();
-        children.extend(own.split_whitespace().filter_map(|id| id.parse::<u32>().ok()));
-    }
-    Ok(children)
 }
 
 fn plan<const N: usize>(faults: [Fault; N]) -> Plan {
