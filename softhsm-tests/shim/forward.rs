@@ -139,7 +139,9 @@ unsafe extern "C" fn C_Login(
     length: CK_ULONG,
 ) -> CK_RV {
     let Some(module) = module() else { return CKR_GENERAL_ERROR };
-    module.call_in("C_Login", session, |module, real, _| {
+    // The login of a key with CKA_ALWAYS_AUTHENTICATE has its own faults and is counted apart.
+    let name = if user == CKU_CONTEXT_SPECIFIC { "C_Login(context)" } else { "C_Login" };
+    module.call_in(name, session, |module, real, _| {
         let Some(login) = module.real().C_Login else { return CKR_FUNCTION_NOT_SUPPORTED };
         let tries = module.plan().pin_tries.filter(|_| user == CKU_USER);
         if tries.is_some_and(|tries| module.wrong_pins() >= tries) {

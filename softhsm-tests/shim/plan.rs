@@ -72,7 +72,9 @@ pub enum Attempt {
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Fault {
-    /// The function by its PKCS#11 name. Absent: each but C_Initialize and C_Finalize.
+    /// The function by its PKCS#11 name, or `C_Login(context)` for the login that follows
+    /// C_SignInit of a key with CKA_ALWAYS_AUTHENTICATE. Absent: each but C_Initialize and
+    /// C_Finalize.
     pub function: Option<String>,
     /// In hexadecimal: only a C_Sign of exactly this input. Absent: whatever is signed.
     pub input: Option<String>,

@@ -128,6 +128,34 @@ impl LoginFile {
         outcome
     }
 
+    /// As [`guard`](Self::guard), for a login of which many follow each other, with a PIN that the
+    /// token took just before: only a refusal is written down.
+    ///
+    /// # Errors
+    ///
+    /// As [`guard`](Self::guard).
+    pub(super) fn guard_known(
+        &self,
+        token: &TokenIdentity,
+        clock: &dyn Clock,
+        log_in: &dyn Fn() -> Result<(), TokenError>,
+    ) -> Result<(), TokenError> {
+        match self.read() {
+            // Under way is the login of another process, which takes its turn.
+            Ok(None | Some(Remembered { login: Login::UnderWay, .. })) => {}
+            Ok(Some(remembered)) => return Err(remembered.into()),
+            Err(error) => return Err(self.unusable(&error)),
+        }
+        let outcome = log_in();
+        if let Err(TokenError::Pin { code }) = &outcome {
+            let login = Login::Refused(code.clone());
+            let refused = Remembered { token: token.clone(), time: clock.now(), login };
+            let _turn = self.lock().map_err(|error| self.unusable(&error))?;
+            self.write(&refused).map_err(|error| self.unusable(&error))?;
+        }
+        outcome
+    }
+
     /// Forgets what is remembered, and gives it; `None` when it is nothing. Only for a person who
     /// knows that the PIN is right now.
     ///
@@ -318,6 +346,27 @@ mod tests {
     }
 
     #[test]
+    fn a_pin_that_was_right_and_is_refused_is_not_tried_again() {
+        let place = Place::new();
+        let again = |answer: &dyn Fn() -> Result<(), TokenError>| {
+            let clock = TestClock::new("2026-01-02T03:04:05Z".parse().unwrap());
+            place.file().guard_known(&identity(), &clock, &|| {
+                place.tries.set(place.tries.get() + 1);
+                answer()
+            })
+        };
+        for _ in 0..3 {
+            again(&|| Ok(())).unwrap();
+        }
+        let refuse = || Err(TokenError::Pin { code: "CKR_PIN_INCORRECT".to_owned() });
+        for _ in 0..3 {
+            assert!(matches!(again(&refuse), Err(TokenError::Pin { .. })));
+            assert!(matches!(place.log_in(true, refuse), Err(TokenError::Pin { .. })));
+        }
+        assert_eq!(place.tries.get(), 4);
+    }
+
+    #[test]
     fn a_login_under_way_elsewhere_is_waited_for() {
         let place = Place::new();
         let (other, checked) = (place.file(), Cell::new(false));
@@ -330,6 +379,15 @@ mod tests {
             })
             .unwrap();
         assert!(checked.get());
+    }
+
+    fn identity() -> TokenIdentity {
+        TokenIdentity {
+            label: "chancery".to_owned(),
+            serial: Some("4711".to_owned()),
+            manufacturer: None,
+            model: None,
+        }
     }
 
     struct Place {
@@ -353,14 +411,8 @@ mod tests {
             pin_accepted: bool,
             token: impl Fn() -> Result<(), TokenError>,
         ) -> Result<(), TokenError> {
-            let identity = TokenIdentity {
-                label: "chancery".to_owned(),
-                serial: Some("4711".to_owned()),
-                manufacturer: None,
-                model: None,
-            };
             let clock = TestClock::new("2026-01-02T03:04:05Z".parse().unwrap());
-            self.file().guard(&identity, pin_accepted, &clock, &|| {
+            self.file().guard(&identity(), pin_accepted, &clock, &|| {
                 self.tries.set(self.tries.get() + 1);
                 token()
             })

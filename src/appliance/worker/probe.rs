@@ -21,7 +21,7 @@ use rustix::time::{ClockId, Timespec, clock_gettime};
 
 use super::{
     sandbox,
-    signer::open,
+    signer::{self, open},
     wire::{self, Settings},
 };
 use crate::probe::{Level, Login, Rate, Sessions, Survey, Told};
@@ -106,7 +106,10 @@ impl Probe<'_> {
                 Purpose::Issuing => 2,
             });
             // What is wrong with the others is among what was read of them.
-            if let Some(key) = keys.into_iter().find(|key| session.find(key).is_ok()) {
+            let mut found = |key: &&KeyRef| {
+                signer::find(&mut session, self.settings, std::slice::from_ref(*key)).is_ok()
+            };
+            if let Some(key) = keys.into_iter().find(|key| found(key)) {
                 let (rate, kept) = self.rate(module, session, key, most, tell);
                 rates.push(rate);
                 session = kept;

@@ -1,4 +1,4 @@
-use std::{mem, sync::Arc};
+use std::{cell::Cell, mem, sync::Arc};
 
 use pki::{
     clock::SystemClock,
@@ -6,7 +6,7 @@ use pki::{
     secret::Secret,
     token::{
         Input, KeyRef, Token, TokenError,
-        pkcs11::{Module, Session},
+        pkcs11::{LoginGuard, Module, Session},
     },
 };
 
@@ -83,22 +83,55 @@ impl Signer {
     }
 }
 
-/// Opens a session and finds these keys in it. The PIN is read for each session and forgotten: it
-/// stays in no memory of ours.
+/// Opens a session and finds these keys in it.
 pub(super) fn open(
     settings: &Settings,
     module: &Module,
     keys: &[KeyRef],
 ) -> Result<Session, TokenError> {
-    let pin = Secret::from_file(&settings.pin_file).map_err(|error| {
-        let path = settings.pin_file.display();
-        TokenError::NoToken(format!("the PIN file {path} cannot be read: {error}"))
-    })?;
     let logins = LoginFile::of(&settings.state_directory);
     let guard = |log_in: &dyn Fn() -> Result<(), TokenError>| {
         logins.guard(&settings.identity, settings.pin_accepted, &SystemClock, log_in)
     };
-    let mut session = module.open_guarded(&settings.identity, &pin, guard)?;
-    keys.iter().try_for_each(|key| session.find(key))?;
+    let mut session = module.open_guarded(&settings.identity, &pin(settings)?, guard)?;
+    find(&mut session, settings, keys)?;
     Ok(session)
+}
+
+/// Finds these keys in a session. The PIN stays in our memory only if one of them wants it for each
+/// signature.
+pub(super) fn find(
+    session: &mut Session,
+    settings: &Settings,
+    keys: &[KeyRef],
+) -> Result<(), TokenError> {
+    keys.iter().try_for_each(|key| session.find(key))?;
+    if session.wants_pin() {
+        session.keep_pin(pin(settings)?, guard_each_login(settings))?;
+    }
+    Ok(())
+}
+
+/// The PIN is read for each session and forgotten.
+fn pin(settings: &Settings) -> Result<Secret, TokenError> {
+    Secret::from_file(&settings.pin_file).map_err(|error| {
+        let path = settings.pin_file.display();
+        TokenError::NoToken(format!("the PIN file {path} cannot be read: {error}"))
+    })
+}
+
+/// Around the logins that a key wants for its signatures: the first is as any other, and after it
+/// the PIN is known to be right, so that only a refusal is written down.
+fn guard_each_login(settings: &Settings) -> Box<LoginGuard> {
+    let logins = LoginFile::of(&settings.state_directory);
+    let (identity, pin_accepted) = (settings.identity.clone(), settings.pin_accepted);
+    let accepted = Cell::new(false);
+    Box::new(move |log_in| {
+        if accepted.get() {
+            return logins.guard_known(&identity, &SystemClock, log_in);
+        }
+        logins.guard(&identity, pin_accepted, &SystemClock, log_in)?;
+        accepted.set(true);
+        Ok(())
+    })
 }

@@ -4,6 +4,7 @@
 //! [`Session`] of its own.
 
 mod failure;
+mod lone_sign;
 mod mechanism;
 mod object;
 mod session;
@@ -11,8 +12,8 @@ mod survey;
 
 use std::{
     collections::BTreeMap,
-    path::Path,
-    sync::{Arc, Mutex, PoisonError},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use cryptoki::{
@@ -27,7 +28,7 @@ use crate::{secret::Secret, token::TokenError};
 use failure::token_error;
 use mechanism::Mechanisms;
 
-pub use session::Session;
+pub use session::{LoginGuard, Session};
 pub use survey::{KeySurvey, MechanismSurvey, SessionLimit, TokenSurvey};
 
 /// A loaded PKCS#11 module: one per process. Cheap to clone; C_Finalize is called when the last
@@ -37,6 +38,7 @@ pub struct Module(Arc<Inner>);
 
 struct Inner {
     pkcs11: Pkcs11,
+    path: PathBuf,
     /// Tokens whose PIN was refused, with the code: never tried again in this process. The lock
     /// also makes logins take turns, so that two threads cannot both try a wrong PIN.
     refused: Mutex<BTreeMap<String, String>>,
@@ -93,7 +95,7 @@ impl Module {
         pkcs11
             .initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK))
             .map_err(token_error)?;
-        Ok(Self(Arc::new(Inner { pkcs11, refused: Mutex::default() })))
+        Ok(Self(Arc::new(Inner { pkcs11, path: path.to_owned(), refused: Mutex::default() })))
     }
 
     /// The full identity of the one token that has everything that `wanted` names.
@@ -241,11 +243,35 @@ impl Module {
         pin: &Secret,
         guard: impl FnOnce(&dyn Fn() -> Result<(), TokenError>) -> Result<(), TokenError>,
     ) -> Result<(), TokenError> {
-        let mut refused = self.0.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        let refused = self.0.refused.lock().unwrap_or_else(PoisonError::into_inner);
         let state = session.get_session_info().map_err(token_error)?.session_state();
         if matches!(state, SessionState::RoUser | SessionState::RwUser) {
             return Ok(());
         }
+        self.log_in(refused, slot, session, UserType::User, pin, guard)
+    }
+
+    /// The login that a key with CKA_ALWAYS_AUTHENTICATE wants for each of its signatures.
+    fn log_in_again(
+        &self,
+        slot: Slot,
+        session: &cryptoki::session::Session,
+        pin: &Secret,
+        guard: &LoginGuard,
+    ) -> Result<(), TokenError> {
+        let refused = self.0.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        self.log_in(refused, slot, session, UserType::ContextSpecific, pin, guard)
+    }
+
+    fn log_in(
+        &self,
+        mut refused: MutexGuard<'_, BTreeMap<String, String>>,
+        slot: Slot,
+        session: &cryptoki::session::Session,
+        user: UserType,
+        pin: &Secret,
+        guard: impl FnOnce(&dyn Fn() -> Result<(), TokenError>) -> Result<(), TokenError>,
+    ) -> Result<(), TokenError> {
         // Read at the last moment: the flags count the tries of everyone.
         let info = self.0.pkcs11.get_token_info(slot).map_err(token_error)?;
         let token = format!("{} {}", info.label(), info.serial_number());
@@ -255,7 +281,7 @@ impl Module {
         refuse_by_flags(&info)?;
         let by_pin_pad = info.protected_authentication_path();
         let pin = if by_pin_pad { None } else { Some(auth_pin(pin)) };
-        let log_in = || match session.login(UserType::User, pin.as_ref()) {
+        let log_in = || match session.login(user, pin.as_ref()) {
             Ok(()) | Err(Error::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => Ok(()),
             Err(error) => Err(token_error(error)),
         };

@@ -179,16 +179,21 @@ pub(super) fn check_signing_flags(found: &[(&'static str, bool)]) -> Result<(), 
     {
         require(found, name, wanted)?;
     }
-    if found.contains(&("CKA_ALWAYS_AUTHENTICATE", true)) {
-        return Err("CKA_ALWAYS_AUTHENTICATE is true: it wants the PIN for each signature".into());
-    }
     Ok(())
+}
+
+/// Whether a key wants a login of its own for each signature.
+pub(super) fn authenticates_always(found: &[(&'static str, bool)]) -> bool {
+    found.contains(&("CKA_ALWAYS_AUTHENTICATE", true))
 }
 
 /// What a key that was generated in this token must be. CKA_NEVER_EXTRACTABLE is the one that
 /// counts: CKA_EXTRACTABLE may have been true once.
 pub(super) fn check_generated_flags(found: &[(&'static str, bool)]) -> Result<(), String> {
     check_signing_flags(found)?;
+    if authenticates_always(found) {
+        return Err("CKA_ALWAYS_AUTHENTICATE is true: it wants the PIN for each signature".into());
+    }
     for name in
         ["CKA_ALWAYS_SENSITIVE", "CKA_LOCAL", "CKA_NEVER_EXTRACTABLE", "CKA_PRIVATE", "CKA_TOKEN"]
     {

@@ -10,14 +10,17 @@ use cryptoki::{
 use super::{
     Module,
     failure::token_error,
+    lone_sign::LoneSign,
     mechanism::Mechanisms,
     object::{
-        check_generated_flags, check_origin, check_signing_flags, id_attribute, is_key,
-        label_attribute, private_template, public_template, read_flags, read_public_key,
+        authenticates_always, check_generated_flags, check_origin, check_signing_flags,
+        id_attribute, is_key, label_attribute, private_template, public_template, read_flags,
+        read_public_key,
     },
 };
 use crate::{
     keys::{KeyAlgorithm, Signature, SignatureScheme},
+    secret::Secret,
     token::{Generated, Input, KeyId, KeyLabel, KeyRef, KeyStore, Token, TokenError},
 };
 
@@ -29,7 +32,26 @@ pub struct Session {
     pub(super) mechanisms: Mechanisms,
     /// Private keys found before. Handles are good as long as the session is (PKCS#11 section
     /// 5.7.1); after any failure they are looked for again.
-    handles: Vec<(KeyRef, ObjectHandle)>,
+    found: Vec<(KeyRef, Private)>,
+    /// For keys that want a login for each signature.
+    logins: Option<Logins>,
+}
+
+/// Does something around a login: it is handed C_Login, and calls it once or refuses.
+pub type LoginGuard = dyn Fn(&dyn Fn() -> Result<(), TokenError>) -> Result<(), TokenError> + Send;
+
+struct Logins {
+    pin: Secret,
+    guard: Box<LoginGuard>,
+    lone_sign: LoneSign,
+}
+
+/// A private key that is fit to sign with.
+#[derive(Clone, Copy)]
+struct Private {
+    handle: ObjectHandle,
+    /// CKA_ALWAYS_AUTHENTICATE.
+    authenticates_always: bool,
 }
 
 /// Both halves of a key pair.
@@ -41,7 +63,7 @@ pub(super) struct Pair {
 
 impl Token for Session {
     fn find(&mut self, key: &KeyRef) -> Result<(), TokenError> {
-        self.handle(key).map(|_| ())
+        self.private(key).map(|_| ())
     }
 
     fn sign(
@@ -56,14 +78,16 @@ impl Token for Session {
             return Err(TokenError::MechanismMissing { what: format!("{scheme} by {algorithm}") });
         }
         let (mechanism, bytes) = self.mechanisms.signing(scheme, input)?;
-        let handle = self.handle(key)?;
-        match self.session.sign(&mechanism, handle, &bytes) {
-            Ok(signature) => Ok(Signature(signature)),
-            Err(error) => {
-                self.handles.clear();
-                Err(token_error(error))
-            }
+        let Private { handle, authenticates_always } = self.private(key)?;
+        let made = if authenticates_always {
+            self.sign_after_login(key, &mechanism, handle, &bytes)
+        } else {
+            self.session.sign(&mechanism, handle, &bytes).map_err(token_error)
+        };
+        if made.is_err() {
+            self.found.clear();
         }
+        made.map(Signature)
     }
 }
 
@@ -88,14 +112,14 @@ impl KeyStore for Session {
         let writer = self.writer()?;
         let pair = generate_pair(&writer, &mechanism, algorithm, label, id)?;
         self.prove(pair, &mechanism, algorithm, label, id).map_err(|error| {
-            self.handles.clear();
+            self.found.clear();
             undo(&writer, pair, label, error)
         })
     }
 
     fn destroy(&mut self, key: &KeyRef) -> Result<(), TokenError> {
-        let pair = self.locate(key)?;
-        self.handles.clear();
+        let (pair, _) = self.locate(key)?;
+        self.found.clear();
         let writer = self.writer()?;
         // The private half first: an orphaned public key signs nothing.
         writer.destroy_object(pair.private).map_err(token_error)?;
@@ -110,24 +134,60 @@ impl Session {
         slot: Slot,
         mechanisms: Mechanisms,
     ) -> Self {
-        Self { session, module, slot, mechanisms, handles: Vec::new() }
+        Self { session, module, slot, mechanisms, found: Vec::new(), logins: None }
     }
 
-    fn handle(&mut self, key: &KeyRef) -> Result<ObjectHandle, TokenError> {
-        if let Some((_, handle)) = self.handles.iter().find(|(known, _)| known == key) {
-            return Ok(*handle);
+    /// Whether a key that was found wants a login for each signature (CKA_ALWAYS_AUTHENTICATE).
+    pub fn wants_pin(&self) -> bool {
+        self.found.iter().any(|(_, private)| private.authenticates_always)
+    }
+
+    /// Keeps the PIN for keys that want a login for each signature; `guard` is around each of
+    /// these logins. Without it, they do not sign.
+    ///
+    /// # Errors
+    ///
+    /// The module has no C_Sign.
+    pub fn keep_pin(&mut self, pin: Secret, guard: Box<LoginGuard>) -> Result<(), TokenError> {
+        let lone_sign = LoneSign::of(&self.module.0.path).map_err(token_error)?;
+        self.logins = Some(Logins { pin, guard, lone_sign });
+        Ok(())
+    }
+
+    fn sign_after_login(
+        &self,
+        key: &KeyRef,
+        mechanism: &Mechanism<'_>,
+        handle: ObjectHandle,
+        bytes: &[u8],
+    ) -> Result<Vec<u8>, TokenError> {
+        let logins = self.logins.as_ref().ok_or_else(|| TokenError::KeyUnfit {
+            label: key.label.clone(),
+            what: "CKA_ALWAYS_AUTHENTICATE is true: it wants the PIN for each signature".to_owned(),
+        })?;
+        self.session.sign_init(mechanism, handle).map_err(token_error)?;
+        self.module.log_in_again(self.slot, &self.session, &logins.pin, &*logins.guard)?;
+        logins.lone_sign.sign(&self.session, bytes).map_err(token_error)
+    }
+
+    fn private(&mut self, key: &KeyRef) -> Result<Private, TokenError> {
+        if let Some((_, private)) = self.found.iter().find(|(known, _)| known == key) {
+            return Ok(*private);
         }
-        let private = self.locate(key)?.private;
-        self.handles.push((key.clone(), private));
+        let (pair, authenticates_always) = self.locate(key)?;
+        let private = Private { handle: pair.private, authenticates_always };
+        self.found.push((key.clone(), private));
         Ok(private)
     }
 
-    /// Finds both halves, and checks that the private one is fit to sign with.
-    fn locate(&self, key: &KeyRef) -> Result<Pair, TokenError> {
+    /// Finds both halves, and checks that the private one is fit to sign with; tells whether it
+    /// wants a login for each signature.
+    fn locate(&self, key: &KeyRef) -> Result<(Pair, bool), TokenError> {
         let pair = self.pair(key)?;
-        check_signing_flags(&read_flags(&self.session, pair.private)?)
+        let flags = read_flags(&self.session, pair.private)?;
+        check_signing_flags(&flags)
             .map_err(|what| TokenError::KeyUnfit { label: key.label.clone(), what })?;
-        Ok(pair)
+        Ok((pair, authenticates_always(&flags)))
     }
 
     /// Finds both halves by CKA_ID and public key, and checks that they are alone.
@@ -224,7 +284,7 @@ impl Session {
         check_origin(&self.session, pair.private, asked)?.map_err(unfit)?;
 
         let key = KeyRef { label: label.clone(), id: id.clone(), public_key };
-        if self.locate(&key)?.private != pair.private {
+        if self.locate(&key)?.0.private != pair.private {
             return Err(unfit("another private key has its CKA_ID".to_owned()));
         }
         self.prove_possession(&key)?;
