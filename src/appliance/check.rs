@@ -5,7 +5,7 @@ use std::path::Path;
 use pki::{handoff::Handoff, secret::Secret};
 
 use crate::{
-    config::{Config, ConfigError, Overrides, Sandbox, Source},
+    config::{Config, ConfigError, Overrides, Sandbox, Source, Token},
     describe, front,
     policy::{Rules, RulesError},
 };
@@ -31,7 +31,7 @@ struct Check {
 
 impl Check {
     fn all(mut self) -> Vec<ConfigError> {
-        self.token();
+        self.tokens();
         self.directories();
         let handoff = Handoff::read(&self.config.handoff);
         match &handoff {
@@ -42,29 +42,35 @@ impl Check {
         self.errors
     }
 
-    fn token(&mut self) {
-        let token = self.config.token.clone();
-        if !token.module.is_file() {
-            let what = format!("{} is not there", token.module.display());
-            self.add(&["token", "module"], what, "install the token's PKCS#11 module");
-        }
-        // Reading a PIN is no try: the token does not hear of it.
-        if let Err(error) = Secret::from_file(&token.pin_file) {
-            let what = format!("{}: {error}", token.pin_file.display());
-            self.add(&["token", "pin_file"], what, "write the PIN there, readable by chanceryd");
-        }
+    fn tokens(&mut self) {
+        self.check_token("token", &self.config.token.clone());
         for (key, directory) in front::exposed(&self.config) {
             let what = format!("it lies in {}, which chanceryd reads itself", directory.display());
             let keys: Vec<_> = key.split('.').collect();
             self.add(&keys, what, "keep it apart: the part that serves must not reach it");
         }
-        let Sandbox { readable, writable, .. } = token.sandbox;
+        for replica in self.config.replicas.clone() {
+            self.check_token("replica", &replica);
+        }
+    }
+
+    fn check_token(&mut self, place: &str, token: &Token) {
+        if !token.module.is_file() {
+            let what = format!("{} is not there", token.module.display());
+            self.add(&[place, "module"], what, "install the token's PKCS#11 module");
+        }
+        // Reading a PIN is no try: the token does not hear of it.
+        if let Err(error) = Secret::from_file(&token.pin_file) {
+            let what = format!("{}: {error}", token.pin_file.display());
+            self.add(&[place, "pin_file"], what, "write the PIN there, readable by chanceryd");
+        }
+        let Sandbox { readable, writable, .. } = &token.sandbox;
         for (key, paths) in [("readable", readable), ("writable", writable)] {
             for path in paths.iter().filter(|path| !path.exists()) {
                 let what = format!("{} is not there", path.display());
                 let hint =
                     "the module could not use it when it came later: make it, or leave it out";
-                self.add(&["token", "sandbox", key], what, hint);
+                self.add(&[place, "sandbox", key], what, hint);
             }
         }
     }

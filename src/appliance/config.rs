@@ -6,13 +6,13 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fmt, fs,
+    fmt, fs, iter,
     net::{IpAddr, SocketAddr},
     num::NonZero,
     path::{Path, PathBuf},
 };
 
-use pki::{names::DnsName, x509::Publication};
+use pki::{names::DnsName, token::pkcs11::TokenIdentity, x509::Publication};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -35,8 +35,11 @@ pub struct Config {
     pub listen: Listen,
     /// How often each client may ask.
     pub limits: Limits,
-    /// The token.
+    /// The token of the ceremony.
     pub token: Token,
+    /// Others that hold the same keys, under the same CKA_IDs: they share its load and stand in
+    /// for it.
+    pub replicas: Vec<Token>,
     /// The appliance's own TLS certificate and its clients' CAs.
     pub tls: Tls,
     /// Where relying parties find CRL, issuer and OCSP, by X.509 authority.
@@ -88,13 +91,15 @@ pub struct ClientLimits {
     pub burst: NonZero<u32>,
 }
 
-/// How to reach the token. Which token it must be, the hand-off says.
+/// How to reach a token.
 #[derive(Clone, Debug)]
 pub struct Token {
     /// The PKCS#11 module.
     pub module: PathBuf,
-    /// CK_TOKEN_INFO.label; must be the hand-off's.
+    /// CK_TOKEN_INFO.label; that of the ceremony's token must be the hand-off's.
     pub label: String,
+    /// CK_TOKEN_INFO.serialNumber of a replica. Which token the ceremony's is, the hand-off says.
+    pub serial: Option<String>,
     /// The file whose first line is the user PIN.
     pub pin_file: PathBuf,
     /// How many sessions sign at once, 1 to 64; absent means one for each processor.
@@ -103,6 +108,14 @@ pub struct Token {
     pub environment: BTreeMap<String, String>,
     /// What the module may do in the token worker.
     pub sandbox: Sandbox,
+}
+
+impl Token {
+    /// What tells a replica from all other tokens.
+    pub fn identity(&self) -> TokenIdentity {
+        let (label, serial) = (self.label.clone(), self.serial.clone());
+        TokenIdentity { label, serial, manufacturer: None, model: None }
+    }
 }
 
 /// What a PKCS#11 module may do, beyond reading itself, the system's libraries, the PIN file and
@@ -201,6 +214,11 @@ impl fmt::Display for ConfigError {
 }
 
 impl Config {
+    /// All tokens, the ceremony's first.
+    pub fn tokens(&self) -> impl Iterator<Item = &Token> {
+        iter::once(&self.token).chain(&self.replicas)
+    }
+
     /// Reads the file, and lets the flags win. `credentials` is the directory in which systemd
     /// gives credentials (`$CREDENTIALS_DIRECTORY`).
     ///
@@ -339,37 +357,83 @@ impl Source {
                     .ok_or_else(|| self.missing(&["listen", "public"], Some("--listen-public")))?,
             },
             limits: file.limits,
-            token: Token {
-                pin_file: self.pin_file(flags.pin_file, &file.token, credentials)?,
-                module: self
-                    .pick(("--module", flags.module), (&["token", "module"], file.token.module))?,
-                label: flags
-                    .token_label
-                    .or(file.token.label)
-                    .ok_or_else(|| self.missing(&["token", "label"], Some("--token-label")))?,
-                sessions: self.sessions(file.token.sessions)?,
-                environment: self.environment(file.token.environment)?,
-                sandbox: self.sandbox(file.token.sandbox)?,
-            },
+            token: self.ceremony_token(
+                TokenTable { label: flags.token_label.or(file.token.label.clone()), ..file.token },
+                (flags.module, flags.pin_file),
+                credentials,
+            )?,
+            replicas: file
+                .replicas
+                .into_iter()
+                .map(|table| self.replica(table, credentials))
+                .collect::<Result<_, _>>()?,
             tls: self.tls(file.tls)?,
             publication: file.publication,
         })
     }
 
+    fn ceremony_token(
+        &self,
+        table: TokenTable,
+        flags: (Option<PathBuf>, Option<PathBuf>),
+        credentials: Option<&Path>,
+    ) -> Result<Token, ConfigError> {
+        if table.serial.is_some() {
+            let what = "the hand-off says which token this is; only replicas have one here";
+            return Err(self.error(&["token", "serial"], what));
+        }
+        if table.label.is_none() {
+            return Err(self.missing(&["token", "label"], Some("--token-label")));
+        }
+        self.token("token", table, flags, credentials)
+    }
+
+    fn replica(&self, table: TokenTable, credentials: Option<&Path>) -> Result<Token, ConfigError> {
+        let serial = table.serial.as_deref();
+        let serial = serial.ok_or_else(|| self.missing(&["replica", "serial"], None))?;
+        // It becomes the name of a directory.
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        if serial.is_empty() || serial.starts_with('.') || !serial.chars().all(plain) {
+            let what = format!("{serial:?} is no serial number");
+            return Err(self.error(&["replica", "serial"], what));
+        }
+        self.token("replica", table, (None, None), credentials)
+    }
+
+    fn token(
+        &self,
+        place: &str,
+        table: TokenTable,
+        (module, pin_file): (Option<PathBuf>, Option<PathBuf>),
+        credentials: Option<&Path>,
+    ) -> Result<Token, ConfigError> {
+        Ok(Token {
+            pin_file: self.pin_file(place, pin_file, &table, credentials)?,
+            module: self.pick(("--module", module), (&[place, "module"], table.module))?,
+            label: table.label.ok_or_else(|| self.missing(&[place, "label"], None))?,
+            serial: table.serial,
+            sessions: self.sessions(place, table.sessions)?,
+            environment: self.environment(table.environment)?,
+            sandbox: self.sandbox(table.sandbox)?,
+        })
+    }
+
     fn pin_file(
         &self,
+        place: &str,
         flag: Option<PathBuf>,
         token: &TokenTable,
         credentials: Option<&Path>,
     ) -> Result<PathBuf, ConfigError> {
-        let key: &[&str] = &["token", "pin_credential"];
+        let key: &[&str] = &[place, "pin_credential"];
         let name = match (&flag, &token.pin_credential) {
             (Some(_), _) | (None, None) => {
-                let file = (&["token", "pin_file"][..], token.pin_file.clone());
+                let file = (&[place, "pin_file"][..], token.pin_file.clone());
                 return self.pick(("--pin-file", flag), file);
             }
             (None, Some(_)) if token.pin_file.is_some() => {
-                return Err(self.error(key, "token.pin_file is set too; one of them is enough"));
+                let what = format!("{place}.pin_file is set too; one of them is enough");
+                return Err(self.error(key, what));
             }
             (None, Some(name)) => name,
         };
@@ -386,10 +450,10 @@ impl Source {
         Ok(directory.join(name))
     }
 
-    fn sessions(&self, sessions: Option<u8>) -> Result<Option<u8>, ConfigError> {
+    fn sessions(&self, place: &str, sessions: Option<u8>) -> Result<Option<u8>, ConfigError> {
         match sessions {
             Some(count) if !(1..=64).contains(&count) => {
-                Err(self.error(&["token", "sessions"], format!("it is 1 to 64, not {count}")))
+                Err(self.error(&[place, "sessions"], format!("it is 1 to 64, not {count}")))
             }
             sessions => Ok(sessions),
         }
@@ -455,6 +519,8 @@ struct File {
     limits: Limits,
     #[serde(default)]
     token: TokenTable,
+    #[serde(default, rename = "replica")]
+    replicas: Vec<TokenTable>,
     tls: Tls,
     #[serde(default)]
     publication: BTreeMap<String, Publication>,
@@ -472,6 +538,7 @@ struct ListenTable {
 struct TokenTable {
     module: Option<PathBuf>,
     label: Option<String>,
+    serial: Option<String>,
     pin_file: Option<PathBuf>,
     pin_credential: Option<String>,
     sessions: Option<u8>,

@@ -64,9 +64,13 @@ pub fn enter(config: &Config) -> Result<(), FrontError> {
 pub(crate) fn exposed(config: &Config) -> Vec<(&'static str, PathBuf)> {
     let permits = permits(config);
     let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
-    let token = &config.token;
+    let ceremony =
+        [("token.module", &config.token.module), ("token.pin_file", &config.token.pin_file)];
+    let replicas = config.replicas.iter().flat_map(|replica| {
+        [("replica.module", &replica.module), ("replica.pin_file", &replica.pin_file)]
+    });
     let mut exposed = Vec::new();
-    for (key, path) in [("token.module", &token.module), ("token.pin_file", &token.pin_file)] {
+    for (key, path) in ceremony.into_iter().chain(replicas) {
         let path = real(path);
         let directories = permits.readable.iter().chain(&permits.writable);
         let around = directories.filter(|directory| path.starts_with(real(directory)));

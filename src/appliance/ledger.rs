@@ -188,7 +188,7 @@ pub enum Event {
     Stopped {},
     /// The token is up, degraded, down, or otherwise than before.
     TokenState {
-        /// Its label.
+        /// Which: its label, and a replica's serial number.
         token: String,
         /// How it was.
         before: &'static str,

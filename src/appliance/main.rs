@@ -295,12 +295,12 @@ fn run_server(file: &Path, overrides: Overrides) -> Result<(), Failure> {
         .map_err(|error| Failure::new(1, format!("cannot forbid core dumps: {error}"), None))?;
     // Threads inherit the sandbox, so that it comes before the runtime's; token workers must not,
     // so that their launcher comes before it.
-    let launcher = launcher()?;
+    let launchers = launchers(&config)?;
     front::enter(&config)?;
     let runtime = runtime()?;
     let served = runtime.block_on(async {
         let signals = signals().map_err(|error| Failure::new(1, error, None))?;
-        Ok(serve(config, launcher, Arc::new(SystemClock), signals).await?)
+        Ok(serve(config, launchers, Arc::new(SystemClock), signals).await?)
     });
     // A blocking task that hangs must not hold up the end.
     runtime.shutdown_background();
@@ -318,7 +318,7 @@ fn add_operator(
     let csr_pem = fs::read_to_string(csr).map_err(|error| {
         Failure::new(1, format!("cannot read {}: {error}", csr.display()), None)
     })?;
-    let adding = operator::add(&config, launcher()?, Arc::new(SystemClock), name, &csr_pem);
+    let adding = operator::add(&config, launchers(&config)?, Arc::new(SystemClock), name, &csr_pem);
     let pem = runtime()?.block_on(adding).map_err(|error| match error {
         OperatorError::Start(error) => error.into(),
         error => Failure::new(1, describe(&error), None),
@@ -365,18 +365,21 @@ fn probe_token(file: &Path, json: bool, seconds: u8, overrides: Overrides) -> Re
 
 fn unblock_token(file: &Path, overrides: Overrides) -> Result<(), Failure> {
     let config = Config::read(file, overrides, credentials().as_deref())?;
-    let logins = LoginFile::of(&config.state_directory);
-    let path = logins.path();
-    let forgotten = logins.forget().map_err(|error| {
-        Failure::new(1, format!("cannot remove {}: {error}", path.display()), None)
-    })?;
-    match forgotten {
-        None => write_out("nothing keeps the token's PIN from being tried\n"),
-        Some(what) => write_out(&format!(
-            "removed {} ({what}); the next start of chanceryd tries the PIN once\n",
-            path.display()
-        )),
+    for token in config.tokens() {
+        let logins = LoginFile::of(&config.state_directory, token.serial.as_deref());
+        let path = logins.path();
+        let forgotten = logins.forget().map_err(|error| {
+            Failure::new(1, format!("cannot remove {}: {error}", path.display()), None)
+        })?;
+        write_out(&match forgotten {
+            None => format!("nothing keeps the PIN of token {:?} from being tried\n", token.label),
+            Some(what) => format!(
+                "removed {} ({what}); the next start of chanceryd tries the PIN once\n",
+                path.display()
+            ),
+        })?;
     }
+    Ok(())
 }
 
 /// SIGHUP and SIGTERM (or Ctrl-C), as the service takes them.
@@ -398,6 +401,11 @@ fn signals() -> io::Result<mpsc::Receiver<Signal>> {
         }
     });
     Ok(receiver)
+}
+
+/// One for each token.
+fn launchers(config: &Config) -> Result<Vec<Launcher>, Failure> {
+    config.tokens().map(|_| launcher()).collect()
 }
 
 fn launcher() -> Result<Launcher, Failure> {

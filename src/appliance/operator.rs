@@ -43,7 +43,7 @@ pub enum OperatorError {
 /// See [`OperatorError`]; nothing was issued.
 pub async fn add(
     config: &Config,
-    launcher: Launcher,
+    launchers: Vec<Launcher>,
     clock: Arc<dyn Clock>,
     name: &str,
     csr_pem: &str,
@@ -54,7 +54,7 @@ pub async fn add(
         .filter(|_| name.bytes().all(plain))
         .ok_or_else(|| OperatorError::Name(name.to_owned()))?;
     let csr = Csr::from_pem(csr_pem)?;
-    let started = Started::new(config, launcher, clock).await?;
+    let started = Started::new(config, launchers, clock).await?;
     let released = started.authority.operator_certificate(id, csr).await?;
     let chain = started.authority.chain(released.issuer());
     let certificates = std::iter::once(released.bytes()).chain(chain.iter().map(Vec::as_slice));

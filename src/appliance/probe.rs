@@ -78,19 +78,9 @@ fn refs(keys: &[Placed<'_>]) -> Vec<KeyRef> {
 }
 
 fn settings(config: &Config, handoff: &Handoff, probe: Probe, online: &[Placed<'_>]) -> Settings {
-    let token = &config.token;
-    Settings {
-        module: token.module.clone(),
-        identity: handoff.token.clone(),
-        pin_file: token.pin_file.clone(),
-        pin_accepted: false,
-        state_directory: config.state_directory.clone(),
-        sessions: 1,
-        keys: refs(online),
-        environment: token.environment.clone(),
-        sandbox: token.sandbox.clone(),
-        probe: Some(probe),
-    }
+    let (directory, identity) = (&config.state_directory, handoff.token.clone());
+    let settings = Settings::new(&config.token, directory, identity, refs(online));
+    Settings { sessions: 1, probe: Some(probe), ..settings }
 }
 
 async fn ask(

@@ -118,7 +118,7 @@ pub enum ServeError {
 /// It cannot start; see [`ServeError`].
 pub async fn serve(
     config: Config,
-    launcher: Launcher,
+    launchers: Vec<Launcher>,
     clock: Arc<dyn Clock>,
     mut signals: mpsc::Receiver<Signal>,
 ) -> Result<(), ServeError> {
@@ -133,7 +133,7 @@ pub async fn serve(
 
     // 2 Stand up rules, ledger, token and authority; say so.
     let started = tokio::select! {
-        started = Started::new(&config, launcher, clock) => started?,
+        started = Started::new(&config, launchers, clock) => started?,
         () = told_to_stop(&mut signals) => return Ok(()),
     };
     let rules_digest = started.rules_digest.clone();

@@ -8,10 +8,11 @@ mod supervisor;
 #[cfg(test)]
 mod tests;
 
-use std::{num::NonZero, path::Path, sync::Arc, thread, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+use futures_util::future::join_all;
 use metrics::counter;
 use pki::{
     keys::SignatureScheme,
@@ -26,15 +27,12 @@ use tokio::{
 use crate::{
     config,
     launcher::Launcher,
-    worker::{
-        login::LoginFile,
-        wire::{Input, Settings, Work},
-    },
+    worker::wire::{Input, Settings, Work},
 };
 pub use queue::{Made, Priority};
 pub use state::{Change, State};
 
-use process::{Launch, START, StartError};
+use process::{Launch, StartError};
 use queue::{Job, Place, Queue};
 use state::Event;
 use supervisor::Supervisor;
@@ -58,7 +56,7 @@ impl Drop for Inner {
 
 /// What a supervisor shows, and what it is told.
 struct Shown {
-    /// The token's label.
+    /// The token's label, and a replica's serial number.
     name: String,
     state: ArcSwap<State>,
     distrusted: Notify,
@@ -83,10 +81,15 @@ pub enum SigningError {
 }
 
 impl Shown {
-    fn new(token: &TokenIdentity, changes: mpsc::Sender<Change>) -> Self {
-        State::Starting.measure(&token.label);
+    fn new(settings: &Settings, changes: mpsc::Sender<Change>) -> Self {
+        let label = &settings.identity.label;
+        let name = match &settings.replica {
+            None => label.clone(),
+            Some(serial) => format!("{label}/{serial}"),
+        };
+        State::Starting.measure(&name);
         let state = ArcSwap::from_pointee(State::Starting);
-        Self { name: token.label.clone(), state, distrusted: Notify::new(), changes }
+        Self { name, state, distrusted: Notify::new(), changes }
     }
 
     /// Shows what follows from an event. That the kind of state changes is said once: in the log,
@@ -122,59 +125,54 @@ impl Shown {
 }
 
 impl Signing {
-    /// Has the worker started, log in and find every key; returns when it can sign. Logins are
-    /// remembered in the state directory. Each change of the token's state is sent to `changes`,
-    /// also when the start fails.
+    /// Has a worker started for each token by the launcher in its place, log in and find every key;
+    /// returns when one can sign. Logins are remembered in the state directory. Each change of a
+    /// token's state is sent to `changes`, also when the start fails.
+    ///
+    /// A replica that cannot be used does not keep the others from serving: it is tried again and
+    /// again, unless its PIN is refused.
     ///
     /// # Errors
     ///
-    /// The worker cannot be started, the PIN is refused or was refused before, or a key is missing
-    /// or unfit.
+    /// Of the first token, when none can be used: its worker cannot be started, the PIN is refused
+    /// or was refused before, or a key is missing or unfit.
     pub async fn start(
-        launcher: Launcher,
-        settings: &config::Token,
+        launchers: Vec<Launcher>,
+        tokens: impl IntoIterator<Item = (&config::Token, TokenIdentity)>,
         state_directory: &Path,
-        identity: &TokenIdentity,
-        keys: Vec<KeyRef>,
+        keys: &[KeyRef],
         changes: mpsc::Sender<Change>,
     ) -> Result<Self, SigningError> {
-        let processors = || thread::available_parallelism().map_or(1, NonZero::get);
-        let sessions = settings.sessions.map_or_else(processors, usize::from);
-        let launch = Launch::this_program(
-            launcher,
-            Settings {
-                module: settings.module.clone(),
-                identity: identity.clone(),
-                pin_file: settings.pin_file.clone(),
-                pin_accepted: false,
-                state_directory: state_directory.to_owned(),
-                sessions: u8::try_from(sessions).unwrap_or(u8::MAX),
-                keys,
-                environment: settings.environment.clone(),
-                sandbox: settings.sandbox.clone(),
-                probe: None,
-            },
-        );
-        Self::start_with(launch, changes).await
+        let launch = |(launcher, (token, identity))| {
+            let settings = Settings::new(token, state_directory, identity, keys.to_vec());
+            Launch::this_program(launcher, settings)
+        };
+        Self::start_with(launchers.into_iter().zip(tokens).map(launch).collect(), changes).await
     }
 
     async fn start_with(
-        mut launch: Launch,
+        launches: Vec<Launch>,
         changes: mpsc::Sender<Change>,
     ) -> Result<Self, SigningError> {
-        LoginFile::of(&launch.settings.state_directory).check()?;
-        let shown = Arc::new(Shown::new(&launch.settings.identity, changes));
-        let started = Instant::now();
-        let worker = launch.start(START).await.map_err(|error| {
-            shown.happened(error.event());
-            SigningError::from(error)
-        })?;
-        let keys = launch.keys().to_vec();
-        let queue = Arc::new(Queue::new(1));
-        let supervisor =
-            Supervisor::new(launch, 0, started.elapsed(), Arc::clone(&queue), Arc::clone(&shown));
-        tokio::spawn(supervisor.run(Some(worker)));
-        Ok(Self(Arc::new(Inner { queue, keys, shown: vec![shown] })))
+        let keys = launches.first().map(|launch| launch.settings.keys.clone()).unwrap_or_default();
+        let queue = Arc::new(Queue::new(launches.len()));
+        let starts = launches.into_iter().enumerate().map(|(token, launch)| {
+            let shown = Arc::new(Shown::new(&launch.settings, changes.clone()));
+            Supervisor::start(launch, token, Arc::clone(&queue), shown)
+        });
+        let starts = join_all(starts).await;
+        let none_signs = starts.iter().all(|(_, started)| started.is_err());
+        let mut shown = Vec::new();
+        for (supervisor, started) in starts {
+            match started {
+                Err(error) if none_signs => return Err(error.into()),
+                started => {
+                    shown.push(supervisor.shown());
+                    tokio::spawn(supervisor.run(started));
+                }
+            }
+        }
+        Ok(Self(Arc::new(Inner { queue, keys, shown })))
     }
 
     /// Lets a client have one text signed within its patience. Before this, nothing is to be
@@ -213,7 +211,7 @@ impl Signing {
         self.0.shown.iter().any(|shown| shown.state.load().signs())
     }
 
-    /// How each token is now, by its label.
+    /// How each token is now, by its name: the label, and a replica's serial number.
     pub fn states(&self) -> impl Iterator<Item = (&str, Arc<State>)> {
         self.0.shown.iter().map(|shown| (shown.name.as_str(), shown.state.load_full()))
     }
@@ -299,16 +297,6 @@ impl Admission {
         let states: Vec<_> = self.signing.states().map(|(_, state)| state).collect();
         let detail = states.iter().find_map(|state| state.detail());
         SigningError::Down(detail.unwrap_or("its worker is being started").to_owned())
-    }
-}
-
-impl StartError {
-    fn event(&self) -> Event {
-        match self {
-            Self::Process(reason) => Event::Failed(reason.clone()),
-            Self::Token(error @ TokenError::Pin { .. }) => Event::Refused(error.to_string()),
-            Self::Token(error) => Event::Failed(error.to_string()),
-        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Stands up what signs: hand-off, rules, ledger, token, authority.
 
-use std::sync::Arc;
+use std::{iter, sync::Arc};
 
 use pki::{
     clock::Clock,
@@ -59,7 +59,7 @@ impl Started {
     /// See [`StartError`].
     pub async fn new(
         config: &Config,
-        launcher: Launcher,
+        launchers: Vec<Launcher>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, StartError> {
         let handoff = Handoff::read(&config.handoff)?;
@@ -72,10 +72,11 @@ impl Started {
         let ledger = Ledger::open(&config.state_directory, &config.audit_directory, clock.clone())?;
         let (changes, receiver) = mpsc::channel(CHANGES);
         let recorder = tokio::spawn(record_changes(ledger.clone(), receiver));
-        let (token, state_directory) = (&config.token, &config.state_directory);
-        let (identity, keys) = (&handoff.token, keys(&handoff));
-        let started =
-            Signing::start(launcher, token, state_directory, identity, keys, changes).await;
+        let first = (&config.token, handoff.token.clone());
+        let replicas = config.replicas.iter().map(|token| (token, token.identity()));
+        let tokens = iter::once(first).chain(replicas);
+        let (directory, keys) = (&config.state_directory, keys(&handoff));
+        let started = Signing::start(launchers, tokens, directory, &keys, changes).await;
         let signing = match started {
             Ok(signing) => signing,
             Err(error) => {

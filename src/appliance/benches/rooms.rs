@@ -16,6 +16,7 @@ use std::{
     os::unix::fs::OpenOptionsExt,
     path::Path,
     process::{Command, ExitCode},
+    slice,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -134,10 +135,12 @@ async fn measure_signing() {
     let directory = TempDir::new().expect("a directory");
     let (identity, key, settings) = prepare_token(directory.path());
     let (changes, _changes) = tokio::sync::mpsc::channel(16);
-    let (launcher, keys) = (Launcher::this_program().expect("a process"), vec![key.clone()]);
-    let signing = Signing::start(launcher, &settings, directory.path(), &identity, keys, changes)
-        .await
-        .expect("the worker signs");
+    let launchers = vec![Launcher::this_program().expect("a process")];
+    let tokens = [(&settings, identity)];
+    let signing =
+        Signing::start(launchers, tokens, directory.path(), slice::from_ref(&key), changes)
+            .await
+            .expect("the worker signs");
     let key = IssuingKey::new(key).expect("its purpose");
     let worker = ProcessTime::of_worker();
     let usage = Usage::start();
@@ -180,6 +183,7 @@ fn prepare_token(directory: &Path) -> (TokenIdentity, KeyRef, config::Token) {
         options.create_new(true).write(true).mode(0o600).open(&pin_file).expect("a file");
     file.write_all(PIN.as_bytes()).expect("a PIN");
     let settings = config::Token {
+        serial: None,
         module: MODULE.into(),
         label: identity.label.clone(),
         pin_file,

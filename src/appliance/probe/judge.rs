@@ -307,6 +307,7 @@ mod tests {
 
     fn settings() -> config::Token {
         config::Token {
+            serial: None,
             module: "/module.so".into(),
             label: "chancery".to_owned(),
             pin_file: "/pin".into(),

@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use pki::token::{KeyRef, TokenError};
+use pki::token::TokenError;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{
@@ -24,7 +24,6 @@ use crate::{
     sandbox::Report,
     worker::{
         self,
-        login::LoginFile,
         wire::{self, Answer, Job, Settings},
     },
 };
@@ -93,10 +92,6 @@ impl Launch {
         }
     }
 
-    pub(super) fn keys(&self) -> &[KeyRef] {
-        &self.settings.keys
-    }
-
     /// Starts a worker, and waits at most so long until it is logged in and has found every key.
     pub(super) async fn start(&mut self, patience: Duration) -> Result<WorkerProcess, StartError> {
         // Taken before the worker reads it: if it is replaced meanwhile, it is another one.
@@ -146,7 +141,7 @@ impl Launch {
     }
 
     fn spawn(&mut self, pin_accepted: bool) -> io::Result<WorkerProcess> {
-        LoginFile::of(&self.settings.state_directory).make_directory()?;
+        self.settings.logins().make_directory()?;
         if !self.appointed {
             self.launcher.appoint(&Plan {
                 program: self.program.clone(),

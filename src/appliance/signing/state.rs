@@ -46,7 +46,7 @@ pub(super) struct Sessions {
 /// That the token has changed from one kind of state to another.
 #[derive(Clone, Debug)]
 pub struct Change {
-    /// The token's label.
+    /// The token's name: its label, and a replica's serial number.
     pub token: String,
     /// How it was.
     pub before: State,

@@ -41,20 +41,39 @@ enum End {
 }
 
 impl Supervisor {
-    pub(super) fn new(
-        launch: Launch,
+    /// Starts the first worker, unless the token's PIN was refused before.
+    pub(super) async fn start(
+        mut launch: Launch,
         token: usize,
-        usual_start: Duration,
         queue: Arc<Queue>,
         shown: Arc<Shown>,
-    ) -> Self {
-        Self { launch, token, queue, usual_start, calm: None, shown }
+    ) -> (Self, Result<WorkerProcess, StartError>) {
+        let started = Instant::now();
+        let worker = match launch.settings.logins().check() {
+            Ok(()) => launch.start(START).await,
+            Err(refused) => Err(StartError::Token(refused)),
+        };
+        let usual_start = started.elapsed();
+        let supervisor = Self { launch, token, queue, usual_start, calm: None, shown };
+        supervisor.shown.happened(match &worker {
+            Ok(worker) => Event::Started(supervisor.sessions(worker)),
+            Err(error) => error.event(),
+        });
+        (supervisor, worker)
     }
 
-    /// Serves with this worker, or the first that can be started.
-    pub(super) async fn run(mut self, first: Option<WorkerProcess>) {
+    pub(super) fn shown(&self) -> Arc<Shown> {
+        Arc::clone(&self.shown)
+    }
+
+    /// Serves until nobody can ask any more, or the token's PIN is refused.
+    pub(super) async fn run(mut self, first: Result<WorkerProcess, StartError>) {
         let mut back_off = BackOff::default();
-        let mut next = first;
+        let mut next = match first {
+            Ok(worker) => Some(worker),
+            Err(StartError::Token(error @ TokenError::Pin { .. })) => return self.refuse(&error),
+            Err(_) => None,
+        };
         loop {
             let mut worker = match next.take() {
                 Some(worker) => worker,
@@ -63,13 +82,13 @@ impl Supervisor {
                         // What was said of the one before is not held against this one.
                         let _ = self.shown.distrusted.notified().now_or_never();
                         self.calm = Some(Instant::now() + TROUBLED);
+                        self.shown.happened(Event::Started(self.sessions(&worker)));
                         worker
                     }
                     Ok(None) => return,
                     Err(error) => return self.refuse(&error),
                 },
             };
-            self.shown.happened(Event::Started(self.sessions(&worker)));
             back_off.started();
             let reason = match self.serve(&mut worker).await {
                 End::Closed => return worker.close().await,
@@ -182,6 +201,16 @@ impl Supervisor {
     fn sessions(&self, worker: &WorkerProcess) -> Sessions {
         let wanted = usize::from(self.launch.settings.sessions);
         Sessions { open: worker.sessions(), wanted }
+    }
+}
+
+impl StartError {
+    fn event(&self) -> Event {
+        match self {
+            Self::Process(reason) => Event::Failed(reason.clone()),
+            Self::Token(error @ TokenError::Pin { .. }) => Event::Refused(error.to_string()),
+            Self::Token(error) => Event::Failed(error.to_string()),
+        }
     }
 }
 

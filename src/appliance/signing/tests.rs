@@ -23,7 +23,10 @@ use tempfile::TempDir;
 use tokio::time::sleep;
 
 use super::{queue::CAPACITY, *};
-use crate::{launcher, worker};
+use crate::{
+    launcher,
+    worker::{self, login::LoginFile},
+};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thousand_signatures_in_flight_survive_a_worker_that_is_killed_again_and_again() {
@@ -82,7 +85,7 @@ async fn a_hung_worker_is_replaced_and_jobs_wait_no_longer_than_they_may() {
 async fn a_distrusted_worker_is_replaced_and_each_change_is_told() {
     let token = SoftHsm::new();
     let (sender, mut changes) = mpsc::channel(16);
-    let signing = Signing::start_with(token.launch(), sender).await.unwrap();
+    let signing = Signing::start_with(vec![token.launch()], sender).await.unwrap();
     let liar = token.worker().await;
     signing.admit("client", Priority::Person, DEADLINE).await.unwrap().distrust(0);
     token.gone(liar).await;
@@ -128,9 +131,62 @@ async fn a_refused_pin_is_the_end_until_a_person_acts() {
     // Nor does another appliance, until what was remembered is forgotten.
     let started = token.start().await.err();
     assert!(matches!(started, Some(SigningError::Token(TokenError::Pin { .. }))), "{started:?}");
-    let forgotten = LoginFile::of(token.directory.path()).forget().unwrap().unwrap();
+    let forgotten = LoginFile::of(token.directory.path(), None).forget().unwrap().unwrap();
     assert!(forgotten.contains("CKR_PIN_INCORRECT"), "{forgotten}");
     token.start().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_tokens_with_the_same_key_stand_in_for_each_other_without_a_lost_request() {
+    let first = SoftHsm::new();
+    let second = first.copy();
+    let launches = vec![first.launch(), second.launch()];
+    let signing = Signing::start_with(launches, mpsc::channel(64).0).await.unwrap();
+    let made = |count: u32| {
+        let (signing, key) = (signing.clone(), first.key.clone());
+        async move {
+            let signatures = (0..count).map(|number| {
+                let (signing, key) = (signing.clone(), key.clone());
+                tokio::spawn(async move { sign_and_verify(&signing, &key, number).await })
+            });
+            let mut tokens = [0; 2];
+            for outcome in join_all(signatures).await {
+                tokens[outcome.unwrap().unwrap()] += 1;
+            }
+            tokens
+        }
+    };
+    let shares = made(2_000).await;
+    assert!(shares.iter().all(|share| *share > 0), "both sign: {shares:?}");
+    for (broken, other) in [(&first, 1), (&second, 0)] {
+        // Without its configuration, no worker of this token can be started.
+        let (there, away) = (broken.configuration(), broken.directory.path().join("away"));
+        let kill = async {
+            fs::rename(&there, &away).unwrap();
+            kill_process(broken.worker().await, Signal::KILL).unwrap();
+        };
+        tokio::join!(made(2_000), kill);
+        within_5_s(|| states(&signing).contains(&"down").then_some(())).await;
+        assert!(signing.signs());
+        assert_eq!(made(100).await[other], 100);
+        fs::rename(&away, &there).unwrap();
+        within_5_s(|| (!states(&signing).contains(&"down")).then_some(())).await;
+    }
+    let shares = made(2_000).await;
+    assert!(shares.iter().all(|share| *share > 0), "both sign again: {shares:?}");
+}
+
+#[tokio::test]
+async fn a_replica_whose_pin_is_refused_keeps_no_other_from_signing() {
+    let first = SoftHsm::new();
+    let second = first.copy();
+    second.write_pin("wrong-pin");
+    let launches = vec![first.launch(), second.launch()];
+    let signing = Signing::start_with(launches, mpsc::channel(64).0).await.unwrap();
+    assert_eq!(states(&signing), ["up", "pin-blocked"]);
+    for number in 0..10 {
+        assert_eq!(sign_and_verify(&signing, &first.key, number).await.unwrap(), 0);
+    }
 }
 
 #[tokio::test]
@@ -138,7 +194,7 @@ async fn a_key_that_is_not_there_is_said_at_the_start() {
     let token = SoftHsm::new();
     let mut launch = token.launch();
     launch.settings.keys[0].id = KeyId::new(&[9; 8]).unwrap();
-    let missing = Signing::start_with(launch, mpsc::channel(1).0).await.err();
+    let missing = Signing::start_with(vec![launch], mpsc::channel(1).0).await.err();
     let Some(SigningError::Token(TokenError::KeyMissing { label, .. })) = missing else {
         panic!("{missing:?}")
     };
@@ -218,9 +274,7 @@ impl SoftHsm {
         let directory = TempDir::new().unwrap();
         let tokens = directory.path().join("tokens");
         fs::create_dir(&tokens).unwrap();
-        let configuration = directory.path().join("softhsm2.conf");
-        let text = format!("directories.tokendir = {}\nlog.level = ERROR\n", tokens.display());
-        fs::write(&configuration, text).unwrap();
+        let configuration = configure(directory.path());
         let mut child = Command::new("/proc/self/exe")
             .args(["--exact", "--ignored", "signing::tests::make_token"])
             .env("SOFTHSM2_CONF", &configuration)
@@ -238,6 +292,26 @@ impl SoftHsm {
         token
     }
 
+    /// Another token with the same keys. SoftHSM keeps a token in files, so that its copy is one.
+    fn copy(&self) -> Self {
+        let directory = TempDir::new().unwrap();
+        let copied = Command::new("cp")
+            .args(["-r", "tokens"])
+            .arg(directory.path())
+            .current_dir(self.directory.path())
+            .status();
+        assert!(copied.unwrap().success());
+        let (identity, key, raw) = (self.identity.clone(), self.key.clone(), self.raw.clone());
+        let token = Self { directory, identity, key, raw };
+        configure(token.directory.path());
+        token.write_pin(PIN);
+        token
+    }
+
+    fn configuration(&self) -> PathBuf {
+        self.directory.path().join("softhsm2.conf")
+    }
+
     fn write_pin(&self, pin: &str) {
         fs::write(self.pin_file(), pin).unwrap();
         fs::set_permissions(self.pin_file(), fs::Permissions::from_mode(0o600)).unwrap();
@@ -248,11 +322,11 @@ impl SoftHsm {
     }
 
     async fn start(&self) -> Result<Signing, SigningError> {
-        Signing::start_with(self.launch(), mpsc::channel(1).0).await
+        Signing::start_with(vec![self.launch()], mpsc::channel(1).0).await
     }
 
     fn launch(&self) -> Launch {
-        let configuration = self.directory.path().join("softhsm2.conf").display().to_string();
+        let configuration = self.configuration().display().to_string();
         let test = ["--exact", "--ignored", "--nocapture", "signing::tests::worker_process"];
         // A second name of a test, of which there is none: tells this token's worker from others.
         let mark = self.mark();
@@ -267,6 +341,7 @@ impl SoftHsm {
                 pin_file: self.pin_file(),
                 pin_accepted: false,
                 state_directory: self.directory.path().to_owned(),
+                replica: None,
                 sessions: 2,
                 keys: vec![self.key.key().clone(), self.raw.key().clone()],
                 environment: BTreeMap::from([("SOFTHSM2_CONF".to_owned(), configuration)]),
@@ -317,20 +392,29 @@ async fn within_5_s<T>(probe: impl Fn() -> Option<T>) -> T {
     tokio::time::timeout(Duration::from_secs(5), poll).await.expect("within 5 s")
 }
 
+/// Writes SoftHSM's configuration for the tokens of a directory.
+fn configure(directory: &Path) -> PathBuf {
+    let (tokens, configuration) = (directory.join("tokens"), directory.join("softhsm2.conf"));
+    let text = format!("directories.tokendir = {}\nlog.level = ERROR\n", tokens.display());
+    fs::write(&configuration, text).unwrap();
+    configuration
+}
+
+/// Returns which token has signed.
 async fn sign_and_verify(
     signing: &Signing,
     key: &IssuingKey,
     number: u32,
-) -> Result<(), SigningError> {
+) -> Result<usize, SigningError> {
     let (message, scheme) = (number.to_be_bytes(), key.key().public_key.default_scheme());
-    let client = format!("client {}", number % 10);
+    let client = format!("client {}", number % 100);
     let admission = signing.admit(&client, Priority::Person, DEADLINE).await?;
     let made = admission.sign(key, scheme, &message).await?;
     key.key()
         .public_key
         .verify(scheme, &message, &made.signature)
         .expect("the signature of the message");
-    Ok(())
+    Ok(made.token)
 }
 
 async fn sign(
@@ -341,6 +425,10 @@ async fn sign(
 ) -> Result<Made, SigningError> {
     let admission = signing.admit(client, Priority::Person, patience).await?;
     admission.sign(key, key.key().public_key.default_scheme(), b"message").await
+}
+
+fn states(signing: &Signing) -> Vec<&'static str> {
+    signing.states().map(|(_, state)| state.name()).collect()
 }
 
 fn state(signing: &Signing) -> Arc<State> {

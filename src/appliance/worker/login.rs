@@ -49,9 +49,14 @@ enum Login {
 }
 
 impl LoginFile {
-    /// That of this state directory, which need not be there.
-    pub fn of(state_directory: &Path) -> Self {
-        Self { directory: state_directory.join(DIRECTORY_NAME) }
+    /// That of the ceremony's token, or of the replica with this serial number, in this state
+    /// directory, which need not be there.
+    pub fn of(state_directory: &Path, replica: Option<&str>) -> Self {
+        let name = match replica {
+            None => DIRECTORY_NAME.to_owned(),
+            Some(serial) => format!("{DIRECTORY_NAME}-{serial}"),
+        };
+        Self { directory: state_directory.join(name) }
     }
 
     /// The directory that has this file alone: the worker may write in it, and not where the ledger
@@ -403,7 +408,7 @@ mod tests {
         }
 
         fn file(&self) -> LoginFile {
-            LoginFile::of(self.directory.path())
+            LoginFile::of(self.directory.path(), None)
         }
 
         fn log_in(

@@ -12,7 +12,7 @@ use rustix::{
     thread::{CapabilitySet, capabilities},
 };
 
-use super::{login::LoginFile, wire::Settings};
+use super::wire::Settings;
 use crate::{
     config::{Enforcement, Sandbox},
     describe,
@@ -55,7 +55,7 @@ fn permits(settings: &Settings) -> Permits {
     };
     permits.readable.extend([settings.module.clone(), settings.pin_file.clone()]);
     permits.readable.extend(readable.iter().cloned());
-    permits.writable.push(LoginFile::of(&settings.state_directory).directory().to_owned());
+    permits.writable.push(settings.logins().directory().to_owned());
     if *network {
         permits.readable.extend(paths(NAMES));
     }
@@ -215,6 +215,7 @@ mod tests {
             pin_file: "/none".into(),
             pin_accepted: false,
             state_directory: "/none".into(),
+            replica: None,
             sessions: 1,
             keys: Vec::new(),
             environment: BTreeMap::new(),

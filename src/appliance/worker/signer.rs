@@ -10,10 +10,7 @@ use pki::{
     },
 };
 
-use super::{
-    login::LoginFile,
-    wire::{self, Job, Settings},
-};
+use super::wire::{self, Job, Settings};
 
 /// One session, for one thread; opened anew when it is lost.
 pub(super) struct Signer {
@@ -89,7 +86,7 @@ pub(super) fn open(
     module: &Module,
     keys: &[KeyRef],
 ) -> Result<Session, TokenError> {
-    let logins = LoginFile::of(&settings.state_directory);
+    let logins = settings.logins();
     let guard = |log_in: &dyn Fn() -> Result<(), TokenError>| {
         logins.guard(&settings.identity, settings.pin_accepted, &SystemClock, log_in)
     };

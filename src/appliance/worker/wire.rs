@@ -4,7 +4,9 @@
 use std::{
     collections::BTreeMap,
     io::{self, Read, Write},
-    path::PathBuf,
+    num::NonZero,
+    path::{Path, PathBuf},
+    thread,
 };
 
 use bytes::Bytes;
@@ -14,7 +16,11 @@ use pki::{
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::{config::Sandbox, sandbox::Report};
+use super::login::LoginFile;
+use crate::{
+    config::{self, Sandbox},
+    sandbox::Report,
+};
 
 /// The first frame to the worker, in JSON.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -28,6 +34,8 @@ pub(crate) struct Settings {
     pub(crate) pin_accepted: bool,
     /// Where logins are remembered.
     pub(crate) state_directory: PathBuf,
+    /// The serial number of a replica.
+    pub(crate) replica: Option<String>,
     /// The most sessions to open.
     pub(crate) sessions: u8,
     /// Jobs name a key by its place here.
@@ -48,6 +56,37 @@ pub(crate) struct Probe {
     pub(crate) seconds: u8,
     /// Keys to look at, after those of the settings, and not to sign with.
     pub(crate) offline: Vec<KeyRef>,
+}
+
+impl Settings {
+    /// For the ceremony's token, or a replica.
+    pub(crate) fn new(
+        token: &config::Token,
+        state_directory: &Path,
+        identity: TokenIdentity,
+        keys: Vec<KeyRef>,
+    ) -> Self {
+        let processors = || thread::available_parallelism().map_or(1, NonZero::get);
+        let sessions = token.sessions.map_or_else(processors, usize::from);
+        Self {
+            module: token.module.clone(),
+            identity,
+            pin_file: token.pin_file.clone(),
+            pin_accepted: false,
+            state_directory: state_directory.to_owned(),
+            replica: token.serial.clone(),
+            sessions: u8::try_from(sessions).unwrap_or(u8::MAX),
+            keys,
+            environment: token.environment.clone(),
+            sandbox: token.sandbox.clone(),
+            probe: None,
+        }
+    }
+
+    /// Where logins to this token are remembered.
+    pub(crate) fn logins(&self) -> LoginFile {
+        LoginFile::of(&self.state_directory, self.replica.as_deref())
+    }
 }
 
 /// The first frame from the worker, when every key was found in each session.
