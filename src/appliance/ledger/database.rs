@@ -5,6 +5,7 @@ use std::{
     io,
     os::unix::fs::OpenOptionsExt,
     path::Path,
+    thread,
     time::Duration,
 };
 
@@ -45,7 +46,7 @@ pub(super) fn open_for_writing(path: &Path) -> Result<Connection, OpenError> {
 pub(super) fn open_for_reading(path: &Path) -> Result<Connection, OpenError> {
     let open = || {
         let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-        connection.busy_timeout(BUSY_TIMEOUT)?;
+        connection.busy_handler(Some(wait_for_turn))?;
         connection.pragma_update(None, "temp_store", "MEMORY")?;
         Ok(connection)
     };
@@ -59,7 +60,7 @@ fn create(path: &Path) -> io::Result<()> {
 }
 
 fn configure(connection: &Connection) -> rusqlite::Result<()> {
-    connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.busy_handler(Some(wait_for_turn))?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     // Anything less loses acknowledged commits when the power fails.
     connection.pragma_update(None, "synchronous", "FULL")?;
@@ -70,6 +71,15 @@ fn configure(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "temp_store", "MEMORY")?;
     connection.set_prepared_statement_cache_capacity(64);
     Ok(())
+}
+
+/// Waits while another process (`chanceryd operator add`) writes; gives up after a while.
+///
+/// SQLite's own handler waits up to 100 ms between two looks: beside a writer that commits all the
+/// time, it can miss every moment at which the database is free.
+fn wait_for_turn(looks: i32) -> bool {
+    thread::sleep(LOOK_AGAIN);
+    looks < LOOKS
 }
 
 fn prepare_schema(connection: &mut Connection, name: &str) -> Result<(), OpenError> {
@@ -95,8 +105,10 @@ fn prepare_schema(connection: &mut Connection, name: &str) -> Result<(), OpenErr
 
 const SCHEMA: &str = include_str!("schema.sql");
 
-/// Another process (`chanceryd operator add`) writes for milliseconds at most.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+const LOOK_AGAIN: Duration = Duration::from_millis(2);
+
+/// About five seconds; another process writes for milliseconds at most.
+const LOOKS: i32 = 2_500;
 
 /// 16 MiB of 4 KiB pages: a page that many commits touch is copied back once for all of them.
 const CHECKPOINT_PAGES: i64 = 16384;
