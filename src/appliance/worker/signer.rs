@@ -120,7 +120,7 @@ fn pin(settings: &Settings) -> Result<Secret, TokenError> {
 /// Around the logins that a key wants for its signatures: the first is as any other, and after it
 /// the PIN is known to be right, so that only a refusal is written down.
 fn guard_each_login(settings: &Settings) -> Box<LoginGuard> {
-    let logins = LoginFile::of(&settings.state_directory);
+    let logins = settings.logins();
     let (identity, pin_accepted) = (settings.identity.clone(), settings.pin_accepted);
     let accepted = Cell::new(false);
     Box::new(move |log_in| {
