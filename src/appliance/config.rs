@@ -104,6 +104,9 @@ pub struct Token {
     pub pin_file: PathBuf,
     /// How many sessions sign at once, 1 to 64; absent means one for each processor.
     pub sessions: Option<u8>,
+    /// After how many seconds an idle session makes a call that keeps it alive, 1 to 3600; absent
+    /// means never.
+    pub keep_alive_seconds: Option<u16>,
     /// Environment variables of the token worker, for modules that read some. It has no others.
     pub environment: BTreeMap<String, String>,
     /// What the module may do in the token worker.
@@ -413,6 +416,7 @@ impl Source {
             label: table.label.ok_or_else(|| self.missing(&[place, "label"], None))?,
             serial: table.serial,
             sessions: self.sessions(place, table.sessions)?,
+            keep_alive_seconds: self.keep_alive(place, table.keep_alive_seconds)?,
             environment: self.environment(table.environment)?,
             sandbox: self.sandbox(table.sandbox)?,
         })
@@ -456,6 +460,16 @@ impl Source {
                 Err(self.error(&[place, "sessions"], format!("it is 1 to 64, not {count}")))
             }
             sessions => Ok(sessions),
+        }
+    }
+
+    fn keep_alive(&self, place: &str, seconds: Option<u16>) -> Result<Option<u16>, ConfigError> {
+        match seconds {
+            Some(count) if !(1..=3600).contains(&count) => {
+                let what = format!("it is 1 to 3600, not {count}; leave it out for never");
+                Err(self.error(&[place, "keep_alive_seconds"], what))
+            }
+            seconds => Ok(seconds),
         }
     }
 
@@ -542,6 +556,7 @@ struct TokenTable {
     pin_file: Option<PathBuf>,
     pin_credential: Option<String>,
     sessions: Option<u8>,
+    keep_alive_seconds: Option<u16>,
     #[serde(default)]
     environment: BTreeMap<String, String>,
     #[serde(default)]
@@ -649,6 +664,7 @@ client_authorities = ["tls"]
             ("[token]", "[limits]\nrate = 0\n[token]", Some(12), "expected a nonzero u32"),
             ("label = \"chancery\"\n", "", None, "token.label: it is not set"),
             ("pin_file = \"pin\"\n", "sessions = 0\npin_file = \"pin\"\n", Some(14), "1 to 64"),
+            ("pin_file", "keep_alive_seconds = 0\npin_file", Some(14), "1 to 3600"),
             ("pin_file", "pin_credential", Some(14), "systemd gave no credentials"),
             ("pin_file", "pin_credential = \"a\"\npin_file", Some(14), "one of them is enough"),
             ("dns_names = [\"chancery.example.org\"]", "", None, "tls.dns_names: it is not set"),

@@ -15,6 +15,7 @@ pub(crate) mod wire;
 use std::{
     fs::File,
     io::{self, Write},
+    net::Shutdown,
     os::{fd::AsFd, unix::net::UnixStream},
     panic::{AssertUnwindSafe, catch_unwind},
     process::{self, ExitCode},
@@ -55,10 +56,11 @@ fn run() -> io::Result<()> {
     if let Some(asked) = &settings.probe {
         return probe::tell(&mut socket, &settings, asked);
     }
+    let keep_alive = settings.keep_alive_seconds.map(|count| Duration::from_secs(count.into()));
     match start(settings) {
         Ok((ready, signers)) => {
             wire::write(&mut socket, &wire::Started::Ok(ready))?;
-            serve(socket, signers)
+            serve(socket, signers, keep_alive)
         }
         Err(error) => {
             let message = error.to_string();
@@ -98,14 +100,30 @@ pub(crate) fn take_socket() -> io::Result<UnixStream> {
     Ok(socket)
 }
 
-fn serve(mut socket: UnixStream, signers: Vec<Signer>) -> io::Result<()> {
+fn serve(
+    mut socket: UnixStream,
+    signers: Vec<Signer>,
+    keep_alive: Option<Duration>,
+) -> io::Result<()> {
     let queue = Arc::new(Queue::new(signers.len()));
     let output = Arc::new(Mutex::new(socket.try_clone()?));
     let (running, ended) = mpsc::channel::<()>();
+    let signers: Vec<_> = signers.into_iter().map(|signer| Arc::new(Mutex::new(signer))).collect();
+    // The thread that keeps sessions alive ends when this is dropped.
+    let (serving, served) = mpsc::channel();
+    if let Some(period) = keep_alive {
+        let keeper =
+            Keeper { signers: signers.clone(), period, served, socket: socket.try_clone()? };
+        let running = running.clone();
+        thread::Builder::new().name("keeper".to_owned()).spawn(move || {
+            keeper.run();
+            drop(running);
+        })?;
+    }
     for signer in signers {
         let (queue, output, running) = (Arc::clone(&queue), Arc::clone(&output), running.clone());
         thread::Builder::new().name("session".to_owned()).spawn(move || {
-            let serve = AssertUnwindSafe(|| serve_session(signer, &queue, &output));
+            let serve = AssertUnwindSafe(|| serve_session(&signer, &queue, &output));
             if catch_unwind(serve).is_err() {
                 // Its jobs would never be answered.
                 process::abort();
@@ -115,6 +133,7 @@ fn serve(mut socket: UnixStream, signers: Vec<Signer>) -> io::Result<()> {
     }
     drop(running);
     let outcome = read_jobs(&mut socket, &queue);
+    drop::<mpsc::Sender<()>>(serving);
     queue.close();
     // Sessions are closed in order, since a token has few; one that hangs is left behind.
     if ended.recv_timeout(CLOSING) == Err(RecvTimeoutError::Timeout) {
@@ -130,9 +149,11 @@ fn read_jobs(socket: &mut UnixStream, queue: &Queue) -> io::Result<()> {
     Ok(())
 }
 
-fn serve_session(mut signer: Signer, queue: &Queue, output: &Mutex<UnixStream>) {
+fn serve_session(signer: &Mutex<Signer>, queue: &Queue, output: &Mutex<UnixStream>) {
     while let Some(job) = queue.take() {
+        let mut signer = signer.lock().unwrap_or_else(PoisonError::into_inner);
         let answers = answer_together(&mut signer, queue, job);
+        drop(signer);
         let mut output = output.lock().unwrap_or_else(PoisonError::into_inner);
         if wire::write(&mut *output, &answers).is_err() {
             // The other end is gone; the main thread sees it, too.
@@ -156,6 +177,36 @@ fn answer_together(signer: &mut Signer, queue: &Queue, first: Job) -> Vec<Answer
 fn answer(signer: &mut Signer, job: Job) -> Answer {
     let outcome = signer.sign(&job).map(|signature| signature.0.into());
     Answer { id: job.id, outcome, reopened: signer.was_reopened() }
+}
+
+/// Keeps sessions alive that are not used, for tokens that forget them then.
+struct Keeper {
+    signers: Vec<Arc<Mutex<Signer>>>,
+    /// A session is never idle for longer.
+    period: Duration,
+    served: mpsc::Receiver<()>,
+    socket: UnixStream,
+}
+
+impl Keeper {
+    fn run(self) {
+        let idle = self.period / 2;
+        while self.served.recv_timeout(idle) == Err(RecvTimeoutError::Timeout) {
+            // A session that signs at this moment is not idle.
+            let unused = self.signers.iter().filter_map(|signer| signer.try_lock().ok());
+            for mut signer in unused {
+                if let Err(error) = signer.keep_alive(idle) {
+                    let _ = writeln!(
+                        io::stderr(),
+                        "chanceryd {SUBCOMMAND}: an idle session was lost: {error}"
+                    );
+                    // Only another process mends it: the appliance starts one when this one ends.
+                    let _ = self.socket.shutdown(Shutdown::Both);
+                    return;
+                }
+            }
+        }
+    }
 }
 
 /// The most signatures that share one write.

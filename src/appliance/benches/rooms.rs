@@ -192,6 +192,7 @@ fn prepare_token(directory: &Path) -> (TokenIdentity, KeyRef, config::Token) {
             "SOFTHSM2_CONF".to_owned(),
             configuration.display().to_string(),
         )]),
+        keep_alive_seconds: None,
         sandbox: config::Sandbox { writable: vec![tokens], ..config::Sandbox::default() },
     };
     (identity, key, settings)

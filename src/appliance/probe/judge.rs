@@ -151,8 +151,25 @@ pub(super) fn recommendation(report: &Report) -> Option<Recommendation> {
             "of the {opened} that could be opened, one is left for chanceryd operator add"
         ));
     }
-    let toml = format!("[token]\nsessions = {sessions}\n");
-    Some(Recommendation { sessions, reasons, toml })
+    let mut toml = format!("[token]\nsessions = {sessions}\n");
+    let keep_alive_seconds = keep_alive(report);
+    match keep_alive_seconds {
+        Some(seconds) => {
+            toml.push_str(&format!("keep_alive_seconds = {seconds}\n"));
+            reasons.push("sessions of a YubiHSM die when they are idle for 30 s".to_owned());
+        }
+        None => reasons.push(
+            "keep_alive_seconds is for tokens whose idle sessions die; this is not known to be one"
+                .to_owned(),
+        ),
+    }
+    Some(Recommendation { sessions, keep_alive_seconds, reasons, toml })
+}
+
+/// For tokens that are known to forget idle sessions.
+fn keep_alive(report: &Report) -> Option<u16> {
+    let model = report.token.identity.model.as_deref().unwrap_or_default();
+    model.starts_with("YubiHSM").then_some(10)
 }
 
 fn because_of_rate(rate: &Rate, enough: usize) -> String {
@@ -281,6 +298,17 @@ mod tests {
     }
 
     #[test]
+    fn a_token_that_forgets_idle_sessions_is_kept_awake() {
+        let mut report = empty();
+        report.sessions = Some(Sessions { opened: 16, failure: None });
+        report.rates = vec![rate(&[(1, 10.0), (2, 10.0), (4, 10.0)])];
+        assert_eq!(recommendation(&report).unwrap().toml, "[token]\nsessions = 1\n");
+        report.token.identity.model = Some("YubiHSM".to_owned());
+        let lines = recommendation(&report).unwrap().toml;
+        assert_eq!(lines, "[token]\nsessions = 1\nkeep_alive_seconds = 10\n");
+    }
+
+    #[test]
     fn a_measurement_goes_on_while_sessions_bring_more() {
         assert!(!rate(&[(1, 10.0), (2, 10.0)]).is_settled());
         assert!(rate(&[(1, 10.0), (2, 10.0), (4, 9.0)]).is_settled());
@@ -312,6 +340,7 @@ mod tests {
             label: "chancery".to_owned(),
             pin_file: "/pin".into(),
             sessions: None,
+            keep_alive_seconds: None,
             environment: Default::default(),
             sandbox: config::Sandbox::default(),
         }

@@ -168,6 +168,8 @@ pub enum Severity {
 pub struct Recommendation {
     /// `token.sessions`.
     pub sessions: usize,
+    /// `token.keep_alive_seconds`; none to leave it out.
+    pub keep_alive_seconds: Option<u16>,
     /// Why, a sentence each.
     pub reasons: Vec<String>,
     /// The lines to put into the file.

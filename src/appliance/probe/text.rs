@@ -175,7 +175,7 @@ impl Page {
         }
         self.text.push('\n');
         for reason in &recommendation.reasons {
-            self.line(reason);
+            self.wrapped(2, 0, "", reason);
         }
     }
 
@@ -194,16 +194,16 @@ impl Page {
     }
 
     fn field(&mut self, name: &str, value: &str) {
-        self.wrapped(2, name, value);
+        self.wrapped(2, NAME, name, value);
     }
 
     fn deep(&mut self, name: &str, value: &str) {
-        self.wrapped(4, name, value);
+        self.wrapped(4, NAME, name, value);
     }
 
-    /// A name, and a value that is broken between words.
-    fn wrapped(&mut self, indent: usize, name: &str, value: &str) {
-        let margin = indent + NAME;
+    /// A name in a column of so many characters, and a value that is broken between words.
+    fn wrapped(&mut self, indent: usize, width: usize, name: &str, value: &str) {
+        let margin = indent + width;
         let mut name = name;
         let mut line = String::new();
         let mut words = value.split_whitespace().peekable();
@@ -215,7 +215,7 @@ impl Page {
                 continue;
             }
             // Writing to a String does not fail.
-            let _ = writeln!(self.text, "{:indent$}{name:<NAME$}{line}", "");
+            let _ = writeln!(self.text, "{:indent$}{name:<width$}{line}", "");
             (name, line) = ("", String::new());
         }
     }

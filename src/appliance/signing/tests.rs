@@ -343,6 +343,7 @@ impl SoftHsm {
                 state_directory: self.directory.path().to_owned(),
                 replica: None,
                 sessions: 2,
+                keep_alive_seconds: None,
                 keys: vec![self.key.key().clone(), self.raw.key().clone()],
                 environment: BTreeMap::from([("SOFTHSM2_CONF".to_owned(), configuration)]),
                 sandbox: config::Sandbox {

@@ -217,6 +217,7 @@ mod tests {
             state_directory: "/none".into(),
             replica: None,
             sessions: 1,
+            keep_alive_seconds: None,
             keys: Vec::new(),
             environment: BTreeMap::new(),
             probe: None,

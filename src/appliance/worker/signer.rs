@@ -1,4 +1,9 @@
-use std::{cell::Cell, mem, sync::Arc};
+use std::{
+    cell::Cell,
+    mem,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use pki::{
     clock::SystemClock,
@@ -19,6 +24,8 @@ pub(super) struct Signer {
     session: Option<Session>,
     /// The session was opened anew since somebody asked.
     reopened: bool,
+    /// When it was last opened or used.
+    used: Instant,
 }
 
 impl Signer {
@@ -35,6 +42,7 @@ impl Signer {
                     module: module.clone(),
                     session: Some(session?),
                     reopened: false,
+                    used: Instant::now(),
                 }),
             }
         }
@@ -59,8 +67,28 @@ impl Signer {
         mem::take(&mut self.reopened)
     }
 
+    /// Keeps the session alive if nobody has used it for so long; opens it anew, before somebody
+    /// needs it, if it is dead.
+    pub(super) fn keep_alive(&mut self, idle: Duration) -> Result<(), TokenError> {
+        if self.used.elapsed() < idle {
+            return Ok(());
+        }
+        self.used = Instant::now();
+        let alive = match (&mut self.session, self.settings.keys.first()) {
+            (Some(session), Some(key)) => session.keep_alive(key).is_ok(),
+            (Some(_), None) => true,
+            (None, _) => false,
+        };
+        if !alive {
+            self.session = None;
+            self.session = Some(self.reopen()?);
+        }
+        Ok(())
+    }
+
     fn try_sign(&mut self, job: &Job) -> Result<Signature, TokenError> {
-        let key = self.settings.keys.get(usize::from(job.work.key)).ok_or_else(|| {
+        let settings = Arc::clone(&self.settings);
+        let key = settings.keys.get(usize::from(job.work.key)).ok_or_else(|| {
             let code = format!("it was started without key {}", job.work.key);
             TokenError::Refused { call: "the token worker".into(), code }
         })?;
@@ -70,13 +98,16 @@ impl Signer {
         };
         let session = match self.session.take() {
             Some(session) => session,
-            None => {
-                let session = open(&self.settings, &self.module, &self.settings.keys)?;
-                self.reopened = true;
-                session
-            }
+            None => self.reopen()?,
         };
+        self.used = Instant::now();
         self.session.insert(session).sign(key, job.work.scheme, input)
+    }
+
+    fn reopen(&mut self) -> Result<Session, TokenError> {
+        let session = open(&self.settings, &self.module, &self.settings.keys)?;
+        self.reopened = true;
+        Ok(session)
     }
 }
 

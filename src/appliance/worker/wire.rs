@@ -38,6 +38,8 @@ pub(crate) struct Settings {
     pub(crate) replica: Option<String>,
     /// The most sessions to open.
     pub(crate) sessions: u8,
+    /// After how many seconds an idle session makes a call that keeps it alive.
+    pub(crate) keep_alive_seconds: Option<u16>,
     /// Jobs name a key by its place here.
     pub(crate) keys: Vec<KeyRef>,
     /// All that the worker has; it inherits nothing.
@@ -76,6 +78,7 @@ impl Settings {
             state_directory: state_directory.to_owned(),
             replica: token.serial.clone(),
             sessions: u8::try_from(sessions).unwrap_or(u8::MAX),
+            keep_alive_seconds: token.keep_alive_seconds,
             keys,
             environment: token.environment.clone(),
             sandbox: token.sandbox.clone(),

@@ -4,6 +4,7 @@ use cryptoki::{
     error::{Error, RvError},
     mechanism::Mechanism,
     object::{Attribute, ObjectClass, ObjectHandle},
+    session::SessionState,
     slot::Slot,
 };
 
@@ -35,6 +36,8 @@ pub struct Session {
     found: Vec<(KeyRef, Private)>,
     /// For keys that want a login for each signature.
     logins: Option<Logins>,
+    /// The token has not refused C_GenerateRandom.
+    gives_random: bool,
 }
 
 /// Does something around a login: it is handed C_Login, and calls it once or refuses.
@@ -134,7 +137,8 @@ impl Session {
         slot: Slot,
         mechanisms: Mechanisms,
     ) -> Self {
-        Self { session, module, slot, mechanisms, found: Vec::new(), logins: None }
+        let (found, logins, gives_random) = (Vec::new(), None, true);
+        Self { session, module, slot, mechanisms, found, logins, gives_random }
     }
 
     /// Whether a key that was found wants a login for each signature (CKA_ALWAYS_AUTHENTICATE).
@@ -151,6 +155,36 @@ impl Session {
     pub fn keep_pin(&mut self, pin: Secret, guard: Box<LoginGuard>) -> Result<(), TokenError> {
         let lone_sign = LoneSign::of(&self.module.0.path).map_err(token_error)?;
         self.logins = Some(Logins { pin, guard, lone_sign });
+        Ok(())
+    }
+
+    /// Makes a call that keeps an idle session alive and tells whether it is; `key` is one that is
+    /// known to be there.
+    ///
+    /// C_GetSessionInfo tells of a lost login, but most modules answer it themselves. Random bytes
+    /// are what no module can have in its memory, so that this call does cross to the token: objects
+    /// are answered from a cache by some (nethsm-pkcs11, nShield). A token that gives no random
+    /// bytes, or not to this user, is asked for the key.
+    ///
+    /// # Errors
+    ///
+    /// The session is dead, or the token.
+    pub fn keep_alive(&mut self, key: &KeyRef) -> Result<(), TokenError> {
+        let state = self.session.get_session_info().map_err(token_error)?.session_state();
+        if !matches!(state, SessionState::RoUser | SessionState::RwUser) {
+            let (call, code) = ("C_GetSessionInfo".into(), "no login".to_owned());
+            return Err(TokenError::Session { call, code });
+        }
+        if self.gives_random {
+            match self.session.generate_random_vec(8).map_err(token_error) {
+                Ok(_) => return Ok(()),
+                Err(error @ TokenError::Context { .. }) => return Err(error),
+                // Refused, perhaps: what a dead session does not answer, either.
+                Err(_) => {}
+            }
+        }
+        self.half(key, ObjectClass::PRIVATE_KEY, "private")?;
+        self.gives_random = false;
         Ok(())
     }
 
