@@ -1,17 +1,25 @@
-//! What a module may do in the token worker: it is asked to do what it has no business to do.
+//! What a module may do in the token worker, and where the PIN is.
 
 use std::{
-    collections::BTreeMap, fs, net::TcpListener, os::unix::net::UnixListener, process::Command,
+    collections::BTreeMap,
+    fs::{self, File},
+    net::TcpListener,
+    os::unix::{ffi::OsStrExt, fs::FileExt, net::UnixListener},
+    path::{Path, PathBuf},
+    process::Command,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
     time::Duration,
 };
 
 use harness::{
     Doing, Failure, Story,
-    office::Office,
+    office::{Office, http_get},
     peers::peer,
-    process::{Daemon, run},
+    process::{Daemon, Signal, run, wait_until},
     shim::{Attempt, DONE, ENVIRONMENT, Plan, Shim},
 };
+use rustix::process::{Pid, kill_process};
 
 const SOON: Duration = Duration::from_secs(10);
 
@@ -53,6 +61,122 @@ fn a_module_can_do_what_the_configuration_says_and_nothing_else() -> Story {
         assert_eq!(permitted[what], outcome, "{what}");
     }
     office.enrol("user/bob")?;
+    Ok(())
+}
+
+#[test]
+fn the_pin_is_in_no_memory_and_no_file_but_its_own() -> Story {
+    let mut office = Office::open()?;
+    let pin = fs::read(office.path("pin")).doing("read the PIN file")?;
+    office.enrol("user/alice")?;
+    let (appliance, over) = (office.appliance()?.id(), AtomicBool::new(false));
+    thread::scope(|scope| {
+        let load = scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                office.enrol("user/bob")?;
+            }
+            Ok::<_, Failure>(())
+        });
+        let searched = scope.spawn(|| search_processes(&office, appliance, &pin)).join();
+        over.store(true, Ordering::Relaxed);
+        load.join().unwrap()?;
+        searched.unwrap()
+    })?;
+    let mut files = Vec::new();
+    for directory in ["state", "audit", "handoff"] {
+        collect(&office.path(directory), &mut files)?;
+    }
+    files.push(office.path("chanceryd.log"));
+    assert!(files.len() > 5, "{files:?}");
+    for file in files {
+        let bytes = fs::read(&file).doing(format_args!("read {}", file.display()))?;
+        assert_eq!(count(&bytes, &pin), 0, "{}", file.display());
+    }
+    Ok(())
+}
+
+/// Under load, before and after the worker was replaced.
+fn search_processes(office: &Office, appliance: u32, pin: &[u8]) -> Story {
+    let launcher = only_child(appliance)?;
+    let first = only_child(launcher)?;
+    search(&[appliance, launcher, first], pin)?;
+    // What is looked for elsewhere is found where it has to be.
+    assert!(hits(appliance, b"spiffe://example.test/user/alice")? > 0);
+    assert!(hits(first, office.path("pin").as_os_str().as_bytes())? > 0);
+    let worker = i32::try_from(first).ok().and_then(Pid::from_raw);
+    let worker = worker.ok_or_else(|| Failure::new("the worker has no process id"))?;
+    kill_process(worker, Signal::KILL).doing("kill the worker")?;
+    wait_until("another worker", SOON, || {
+        let ready = http_get(office.public(), "/readyz").doing("read /readyz")?;
+        Ok(only_child(launcher).is_ok_and(|second| second != first)
+            && ready.starts_with("HTTP/1.1 200"))
+    })?;
+    search(&[appliance, launcher, only_child(launcher)?], pin)
+}
+
+fn search(processes: &[u32], pin: &[u8]) -> Story {
+    for process in processes {
+        assert_eq!(hits(*process, pin)?, 0, "the memory of process {process}");
+        for name in ["environ", "cmdline"] {
+            let path = format!("/proc/{process}/{name}");
+            let bytes = fs::read(&path).doing(format_args!("read {path}"))?;
+            assert_eq!(count(&bytes, pin), 0, "{path}");
+        }
+    }
+    Ok(())
+}
+
+/// How often bytes are in what a process can write: heap, stacks, data.
+fn hits(process: u32, needle: &[u8]) -> Result<usize, Failure> {
+    let path = format!("/proc/{process}/mem");
+    let memory = File::open(&path)
+        .doing(format_args!("read {path}"))
+        .map_err(|failure| failure.hint("run this as root: nobody else reads that memory"))?;
+    let maps = format!("/proc/{process}/maps");
+    let mut hits = 0;
+    for line in fs::read_to_string(&maps).doing(format_args!("read {maps}"))?.lines() {
+        let mut words = line.split_whitespace();
+        let (Some(range), Some("rw-p" | "rw-s" | "rwxp")) = (words.next(), words.next()) else {
+            continue;
+        };
+        let bound = |text: &str| u64::from_str_radix(text, 16).doing("read an address");
+        let (start, end) = range.split_once('-').ok_or_else(|| Failure::new("no range"))?;
+        let (start, end) = (bound(start)?, bound(end)?);
+        let mut bytes = vec![0; usize::try_from(end - start).doing("read a length")?];
+        // What was unmapped meanwhile is no memory any more.
+        if memory.read_exact_at(&mut bytes, start).is_ok() {
+            hits += count(&bytes, needle);
+        }
+    }
+    Ok(hits)
+}
+
+fn count(bytes: &[u8], needle: &[u8]) -> usize {
+    bytes.windows(needle.len()).filter(|window| *window == needle).count()
+}
+
+/// The one process that a process has started.
+fn only_child(process: u32) -> Result<u32, Failure> {
+    let tasks = format!("/proc/{process}/task");
+    let mut children = Vec::new();
+    for task in fs::read_dir(&tasks).doing(format_args!("read {tasks}"))? {
+        let path = task.doing(format_args!("read {tasks}"))?.path().join("children");
+        // A thread may end meanwhile; its children become another's.
+        let own = fs::read_to_string(path).unwrap_or_default();
+        children.extend(own.split_whitespace().filter_map(|id| id.parse::<u32>().ok()));
+    }
+    match children[..] {
+        [child] => Ok(child),
+        _ => Err(Failure::new(format!("process {process} has the children {children:?}"))),
+    }
+}
+
+/// All files below a directory.
+fn collect(directory: &Path, files: &mut Vec<PathBuf>) -> Story {
+    for entry in fs::read_dir(directory).doing(format_args!("list {}", directory.display()))? {
+        let path = entry.doing("list a directory")?.path();
+        if path.is_dir() { collect(&path, files)? } else { files.push(path) }
+    }
     Ok(())
 }
 
