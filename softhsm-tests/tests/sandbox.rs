@@ -95,6 +95,22 @@ fn the_pin_is_in_no_memory_and_no_file_but_its_own() -> Story {
     Ok(())
 }
 
+#[test]
+fn a_launcher_that_is_killed_is_told_of_and_a_restart_mends_it() -> Story {
+    let mut office = Office::open()?;
+    let launcher = only_child(office.appliance()?.id())?;
+    let worker = only_child(launcher)?;
+    kill(launcher)?;
+    office.enrol("user/alice")?;
+    kill(worker)?;
+    wait_until("what to do", SOON, || {
+        let ready = http_get(office.public(), "/readyz").doing("read /readyz")?;
+        Ok(ready.starts_with("HTTP/1.1 503") && ready.contains("restart chanceryd"))
+    })?;
+    office.restart()?;
+    office.enrol("user/bob").map(drop)
+}
+
 /// Under load, before and after the worker was replaced.
 fn search_processes(office: &Office, appliance: u32, pin: &[u8]) -> Story {
     let launcher = only_child(appliance)?;
@@ -103,9 +119,7 @@ fn search_processes(office: &Office, appliance: u32, pin: &[u8]) -> Story {
     // What is looked for elsewhere is found where it has to be.
     assert!(hits(appliance, b"spiffe://example.test/user/alice")? > 0);
     assert!(hits(first, office.path("pin").as_os_str().as_bytes())? > 0);
-    let worker = i32::try_from(first).ok().and_then(Pid::from_raw);
-    let worker = worker.ok_or_else(|| Failure::new("the worker has no process id"))?;
-    kill_process(worker, Signal::KILL).doing("kill the worker")?;
+    kill(first)?;
     wait_until("another worker", SOON, || {
         let ready = http_get(office.public(), "/readyz").doing("read /readyz")?;
         Ok(only_child(launcher).is_ok_and(|second| second != first)
@@ -124,6 +138,12 @@ fn search(processes: &[u32], pin: &[u8]) -> Story {
         }
     }
     Ok(())
+}
+
+fn kill(process: u32) -> Story {
+    let id = i32::try_from(process).ok().and_then(Pid::from_raw);
+    let id = id.ok_or_else(|| Failure::new(format!("{process} is no process id")))?;
+    kill_process(id, Signal::KILL).doing(format_args!("kill process {process}"))
 }
 
 /// How often bytes are in what a process can write: heap, stacks, data.

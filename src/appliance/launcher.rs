@@ -101,7 +101,7 @@ impl Launcher {
     ///
     /// The launcher has ended.
     pub(crate) fn appoint(&mut self, plan: &Plan) -> io::Result<()> {
-        self.socket.write_all(&wire::frame(&serde_json::to_vec(plan)?)?)
+        self.socket.write_all(&wire::frame(&serde_json::to_vec(plan)?)?).map_err(gone)
     }
 
     /// Has a worker started. Takes milliseconds: the worker need not have read its settings.
@@ -110,14 +110,14 @@ impl Launcher {
     ///
     /// The worker cannot be started, or the launcher has ended.
     pub(crate) fn worker(&mut self, pin_accepted: bool) -> io::Result<Started> {
-        self.socket.write_all(&[u8::from(pin_accepted)])?;
+        self.socket.write_all(&[u8::from(pin_accepted)]).map_err(gone)?;
         let (mut code, mut descriptors) = ([0; 4], Vec::new());
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
         let into = &mut [IoSliceMut::new(&mut code)];
         let received = recvmsg(&self.socket, into, &mut ancillary, RecvFlags::CMSG_CLOEXEC)?;
         if received.bytes < code.len() {
-            return Err(io::Error::other("the launcher of token workers has ended"));
+            return Err(gone(io::ErrorKind::UnexpectedEof.into()));
         }
         for message in ancillary.drain() {
             if let RecvAncillaryMessage::ScmRights(rights) = message {
@@ -129,6 +129,12 @@ impl Launcher {
             (code, ..) => Err(io::Error::from_raw_os_error(code)),
         }
     }
+}
+
+/// The part that serves is confined, and can start no other one.
+fn gone(error: io::Error) -> io::Error {
+    let what = format!("the launcher of token workers has ended ({error}); restart chanceryd");
+    io::Error::new(error.kind(), what)
 }
 
 /// Starts workers until the socket at standard input is closed, and waits for their end.
