@@ -127,10 +127,10 @@ impl Launch {
         if self.told == sandbox {
             return;
         }
-        let enforced = sandbox.enforced.join("; ");
-        tracing::info!(enforced, "the token worker is confined");
+        let (token, enforced) = (&self.settings.identity.label, sandbox.enforced.join("; "));
+        tracing::info!(token, enforced, "the token worker is confined");
         for missing in &sandbox.missing {
-            tracing::warn!(missing, "the sandbox of the token worker has a gap");
+            tracing::warn!(token, missing, "the sandbox of the token worker has a gap");
         }
         self.told = sandbox;
     }
