@@ -1,7 +1,11 @@
 //! The functions, one by one: most only forward.
 #![expect(non_snake_case, reason = "PKCS#11 gives the names")]
 
-use std::{ffi::c_void, slice, thread, time::Duration};
+use std::{
+    ffi::c_void,
+    slice, thread,
+    time::{Duration, Instant},
+};
 
 use cryptoki_sys::*;
 
@@ -177,11 +181,12 @@ unsafe extern "C" fn C_Sign(
     };
     module.sign_in(name, session, input, |module, real, change| {
         let Some(sign) = module.real().C_Sign else { return CKR_FUNCTION_NOT_SUPPORTED };
-        if !asks {
-            thread::sleep(Duration::from_millis(module.plan().signature_ms));
-        }
+        let until = Instant::now() + Duration::from_millis(module.plan().signature_ms);
         // SAFETY: the caller's arguments, as the caller promises them to be.
         let outcome = unsafe { sign(real, data, data_length, signature, length) };
+        if !asks {
+            thread::sleep(until.saturating_duration_since(Instant::now()));
+        }
         if let (CKR_OK, Some(change)) = (outcome, change) {
             // SAFETY: the token has just written that many bytes of signature, and their number.
             unsafe { spoil(signature, length, change) };
