@@ -24,7 +24,8 @@ use crate::{ROLE, connection::Connection};
 
 /// Callers of one appliance.
 pub(crate) struct Callers {
-    https: Https,
+    /// One for each identity that they have in turn.
+    https: Vec<Https>,
     public_keys: Vec<String>,
 }
 
@@ -43,6 +44,8 @@ pub(crate) struct Load {
     pub(crate) certificates: usize,
     /// In which time.
     pub(crate) elapsed: Duration,
+    /// From the first answer to the last.
+    pub(crate) span: Duration,
     /// How long each request took, sorted.
     pub(crate) latencies: Vec<Duration>,
 }
@@ -53,20 +56,33 @@ impl Load {
         self.certificates as f64 / self.elapsed.as_secs_f64()
     }
 
+    /// Certificates a second, one by one, between the first answer and the last: of a token that
+    /// is kept busy, this is its rate, however few they are.
+    pub(crate) fn steady_rate(&self) -> f64 {
+        self.certificates.saturating_sub(1) as f64 / self.span.as_secs_f64()
+    }
+
     /// The latency that `share` of the requests did not exceed.
     pub(crate) fn percentile(&self, share: f64) -> Duration {
-        let last = self.latencies.len().saturating_sub(1);
-        let index = (last as f64 * share).round() as usize;
-        self.latencies.get(index).copied().unwrap_or_default()
+        percentile(&self.latencies, share)
     }
 }
 
+/// What `share` of the values, which are sorted, do not exceed.
+pub(crate) fn percentile(sorted: &[Duration], share: f64) -> Duration {
+    let last = sorted.len().saturating_sub(1);
+    let index = (last as f64 * share).round() as usize;
+    sorted.get(index).copied().unwrap_or_default()
+}
+
 impl Callers {
-    /// Callers with this identity; asks for one certificate first, and has ssh-keygen read it.
-    pub(crate) fn new(office: &Office, identity: &Identity) -> Result<Self, Failure> {
-        let callers =
-            Self { https: office.https(Some(identity))?, public_keys: public_keys(KEYS)? };
+    /// Callers with these identities; asks for one certificate first, and has ssh-keygen read it.
+    pub(crate) fn new(office: &Office, identities: &[Identity]) -> Result<Self, Failure> {
+        let https = identities.iter().map(|identity| office.https(Some(identity)));
+        let https = https.collect::<Result<_, _>>()?;
+        let callers = Self { https, public_keys: public_keys(KEYS)? };
         let body = callers.body(0);
+        let identity = identities.first().ok_or_else(|| Failure::new("nobody calls"))?;
         let issued = office.ask(identity, PATH_SINGLE, &body)?;
         let path = office.path("measured-cert.pub");
         std::fs::write(&path, issued["certificate"].as_str().unwrap_or_default())
@@ -94,12 +110,7 @@ impl Callers {
             Work::Single { connections } => (connections, self.single_requests()),
             Work::Batch { connections, items } => (connections, self.batch_requests(items)),
         };
-        let connector = TlsConnector::from(self.https.configuration());
-        let mut open = Vec::new();
-        for _ in 0..connections {
-            let (address, name) = (self.https.address(), self.https.name());
-            open.push(Connection::open(&connector, address, name).await?);
-        }
+        let open = self.connect(connections).await?;
         let requests = Rc::new(requests);
         let tally = Rc::new(Tally::default());
         let start = Instant::now();
@@ -112,10 +123,23 @@ impl Callers {
         }
         let mut latencies = tally.latencies.take();
         latencies.sort_unstable();
-        Ok(Load { certificates: tally.certificates.get(), elapsed: start.elapsed(), latencies })
+        let (certificates, elapsed) = (tally.certificates.get(), start.elapsed());
+        let span = tally.span.get().map_or(Duration::ZERO, |(first, last)| last - first);
+        Ok(Load { certificates, elapsed, span, latencies })
     }
 
-    fn single_requests(&self) -> Vec<Request> {
+    /// Opens so many connections, those of each identity in turn.
+    pub(crate) async fn connect(&self, connections: usize) -> Result<Vec<Connection>, Failure> {
+        let mut open = Vec::new();
+        for https in self.https.iter().cycle().take(connections) {
+            let connector = TlsConnector::from(https.configuration());
+            open.push(Connection::open(&connector, https.address(), https.name()).await?);
+        }
+        Ok(open)
+    }
+
+    /// Requests for one certificate each.
+    pub(crate) fn single_requests(&self) -> Vec<Request> {
         (0..self.public_keys.len())
             .map(|index| Request {
                 bytes: post(PATH_SINGLE, "application/json", &self.body(index).to_string()),
@@ -137,15 +161,28 @@ impl Callers {
         }]
     }
 
-    fn body(&self, index: usize) -> Value {
+    /// What is asked for.
+    pub(crate) fn body(&self, index: usize) -> Value {
         json!({ "role": ROLE, "public_key": self.public_keys[index] })
     }
 }
 
 /// A whole HTTP request, ready to be sent.
-struct Request {
-    bytes: Vec<u8>,
+pub(crate) struct Request {
+    pub(crate) bytes: Vec<u8>,
     certificates: usize,
+}
+
+impl Request {
+    /// Whether this is all that was asked for.
+    pub(crate) fn check(&self, answer: &[u8]) -> Result<(), Failure> {
+        let issued = count(answer, b"-cert-v01@openssh.com ");
+        if issued == self.certificates {
+            return Ok(());
+        }
+        let what = format!("{issued} certificates instead of {}", self.certificates);
+        Err(Failure::new(what).said(String::from_utf8_lossy(answer)))
+    }
 }
 
 /// What all callers of a load add to.
@@ -154,6 +191,8 @@ struct Tally {
     certificates: Cell<usize>,
     latencies: RefCell<Vec<Duration>>,
     next: Cell<usize>,
+    /// The first answer and the last.
+    span: Cell<Option<(Instant, Instant)>>,
 }
 
 async fn call(
@@ -169,14 +208,12 @@ async fn call(
         }
         let number = tally.next.replace(tally.next.get() + 1);
         let request = &requests[number % requests.len()];
-        let answer = connection.ask(&request.bytes).await?;
-        let issued = count(&answer, b"-cert-v01@openssh.com ");
-        if issued != request.certificates {
-            let what = format!("{issued} certificates instead of {}", request.certificates);
-            return Err(Failure::new(what).said(String::from_utf8_lossy(&answer)));
-        }
-        tally.certificates.set(tally.certificates.get() + issued);
-        tally.latencies.borrow_mut().push(start.elapsed());
+        request.check(&connection.ask(&request.bytes).await?.success()?)?;
+        let now = Instant::now();
+        let first = tally.span.get().map_or(now, |(first, _)| first);
+        tally.span.set(Some((first, now)));
+        tally.certificates.set(tally.certificates.get() + request.certificates);
+        tally.latencies.borrow_mut().push(now - start);
     }
 }
 

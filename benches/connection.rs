@@ -32,8 +32,8 @@ impl Connection {
         Ok(Self { stream, buffer: Vec::with_capacity(64 * 1024) })
     }
 
-    /// Sends a whole request and waits for the body of its answer, which must be one of success.
-    pub(crate) async fn ask(&mut self, request: &[u8]) -> Result<Vec<u8>, Failure> {
+    /// Sends a whole request and waits for its answer.
+    pub(crate) async fn ask(&mut self, request: &[u8]) -> Result<Answer, Failure> {
         self.stream.write_all(request).await.doing("send a request")?;
         self.stream.flush().await.doing("send a request")?;
         let head = self.head().await.doing("read an answer")?;
@@ -42,12 +42,9 @@ impl Connection {
             Length::Chunked => self.chunks().await,
         }
         .doing("read an answer")?;
-        if head.starts_with("HTTP/1.1 2") {
-            return Ok(body);
-        }
-        let status = head.lines().next().unwrap_or_default();
-        Err(Failure::new(format!("the appliance answered {status}"))
-            .said(String::from_utf8_lossy(&body)))
+        let status = head.get(9..12).and_then(|status| status.parse().ok());
+        let status = status.ok_or_else(|| Failure::new("an answer without status").said(head))?;
+        Ok(Answer { status, body })
     }
 
     /// Everything up to the empty line.
@@ -100,6 +97,24 @@ impl Connection {
         match self.stream.read_buf(&mut self.buffer).await? {
             0 => Err(io::ErrorKind::UnexpectedEof.into()),
             _ => Ok(()),
+        }
+    }
+}
+
+/// What the appliance answered.
+pub(crate) struct Answer {
+    /// The HTTP status.
+    pub(crate) status: u16,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Answer {
+    /// The body of an answer of success.
+    pub(crate) fn success(self) -> Result<Vec<u8>, Failure> {
+        match self.status {
+            200..300 => Ok(self.body),
+            status => Err(Failure::new(format!("the appliance answered {status}"))
+                .said(String::from_utf8_lossy(&self.body))),
         }
     }
 }

@@ -5,27 +5,36 @@
 //! bare rate measured just before it, so that a machine that slows down slows down both; the
 //! medians over all rounds are what counts. The load generator shares the processors with the
 //! appliance, and its own share is printed.
+//!
+//! After the rounds come callers at 80 % of the peak, and then tokens in trouble: slow ones at
+//! loads above their limit, one that is asked for ten times what it can, and one that fails and
+//! heals.
 
 #![expect(clippy::print_stdout, reason = "a program for a terminal")]
 
+mod arrivals;
 mod callers;
 mod connection;
 mod processes;
 mod raw;
 mod report;
+mod trouble;
 
 use std::{
     process::ExitCode,
+    thread,
     time::{Duration, Instant},
 };
 
 use clap::{Parser, Subcommand};
-use harness::{Failure, office::Office};
+use harness::{Failure, failure::Doing, office::Office};
 
+use arrivals::Arrivals;
 use callers::{Callers, Load, Work};
 use processes::{Cpu, Processes};
 use raw::RawToken;
 use report::{Report, Round};
+use trouble::{Slow, Trouble};
 
 /// Measures the raw token and the whole appliance.
 #[derive(Debug, Parser)]
@@ -33,10 +42,10 @@ struct Arguments {
     #[command(subcommand)]
     part: Option<Part>,
     /// How many rounds; the medians are reported.
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = 3)]
     rounds: u32,
     /// How long each measurement of a round takes.
-    #[arg(long, default_value_t = 3)]
+    #[arg(long, default_value_t = 2)]
     seconds: u64,
     /// Keep-alive connections that ask one by one.
     #[arg(long, default_value_t = 96)]
@@ -73,13 +82,22 @@ fn main() -> ExitCode {
 }
 
 fn measure(arguments: &Arguments) -> Result<(), Failure> {
+    let mut report = measure_at_work(arguments)?;
+    measure_in_trouble(arguments, &mut report)?;
+    println!("\n{report}");
+    Ok(())
+}
+
+/// The appliance with a token that does what it should.
+fn measure_at_work(arguments: &Arguments) -> Result<Report, Failure> {
     println!("Holding a ceremony in SoftHSM and starting the appliance ...");
     let mut office = Office::open()?;
     let caller = office.enrol("user/alice")?;
     let ready = time_to_ready(&mut office)?;
     let processes = Processes::of_appliance(office.appliance()?.id())?;
-    let callers = Callers::new(&office, &caller)?;
-    let mut raw = RawToken::start(&office)?;
+    let callers = Callers::new(&office, &[caller])?;
+    let processors = thread::available_parallelism().doing("count the processors")?.get();
+    let mut raw = RawToken::start(&office, processors)?;
     let mut report =
         Report::new(ready, processes.resident()?, callers.alone(measurement(arguments))?);
     for number in 1..=arguments.rounds {
@@ -87,7 +105,45 @@ fn measure(arguments: &Arguments) -> Result<(), Failure> {
         println!("round {number} of {}: {round}", arguments.rounds);
         report.add(round);
     }
-    println!("\n{report}");
+    let arrivals = Arrivals {
+        rate: 0.8 * report.peak(),
+        connections: BELOW_PEAK,
+        warm_up: measurement(arguments) / 4,
+        duration: 2 * measurement(arguments),
+    };
+    let answers = arrivals.come(&callers)?;
+    println!("at 80 % of the peak: {:.0}/s of {:.0}/s", answers.rate(), arrivals.rate);
+    report.add_below_peak(&answers);
+    // So many cannot come from the same processors: each connection asks again at once.
+    let arrivals = Arrivals { rate: 10.0 * report.peak(), connections: CROWD, ..arrivals };
+    let answers = arrivals.come(&callers)?;
+    println!("with {CROWD} connections that ask at once again: {:.0}/s", answers.rate());
+    report.add_crowd(&answers);
+    Ok(report)
+}
+
+/// The appliance with a token that does not.
+fn measure_in_trouble(arguments: &Arguments, report: &mut Report) -> Result<(), Failure> {
+    println!("Putting a module between the appliance and SoftHSM that fails as it is told ...");
+    let mut trouble = Trouble::open()?;
+    let duration = measurement(arguments);
+    let slow =
+        [trouble.slow(1, 70, &[8, 48], duration)?, trouble.slow(8, 10, &[32, 256], duration)?];
+    for Slow { limit, bare, rates } in &slow {
+        println!("a token of {limit:.1}/s: bare {bare:.1}/s, with the appliance {rates:.1?}/s");
+    }
+    report.add_slow(&slow);
+    let (peak, answers) = trouble.overrun(4 * duration)?;
+    println!(
+        "a token of {peak:.1}/s, asked for ten times that: {:.1}/s, p99 {:?}, and {} refused",
+        answers.rate(),
+        answers.granted_p99(),
+        answers.refused.len()
+    );
+    report.add_overload(peak, &answers);
+    let recoveries = trouble.recoveries(RECOVERIES)?;
+    println!("until the token signs again: {recoveries:.2?}");
+    report.add_recoveries(&recoveries);
     Ok(())
 }
 
@@ -138,6 +194,15 @@ fn load(
 fn measurement(arguments: &Arguments) -> Duration {
     Duration::from_secs(arguments.seconds)
 }
+
+/// Connections for callers at 80 % of the peak: enough that none is waited for.
+const BELOW_PEAK: usize = 256;
+
+/// As many connections as one client may have.
+const CROWD: usize = 500;
+
+/// How many faults have to end.
+const RECOVERIES: u32 = 10;
 
 /// The role of the office that grants SSH user certificates.
 const ROLE: &str = "login";

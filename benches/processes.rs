@@ -33,6 +33,11 @@ impl Processes {
         Ok(Self { appliance: id, workers })
     }
 
+    /// The process ids of the token workers.
+    pub(crate) fn workers(&self) -> &[u32] {
+        &self.workers
+    }
+
     /// Resident memory of all of them, in bytes. What they share is counted for each.
     pub(crate) fn resident(&self) -> Result<u64, Failure> {
         self.memory("VmRSS:")

@@ -1,4 +1,4 @@
-//! The bare token: `C_Sign` on P-256 in a process of its own, as many sessions as processors.
+//! The bare token: `C_Sign` on P-256 in a process of its own, on some sessions at once.
 //!
 //! The key is found once in each session, and the message is hashed in software: the fastest way
 //! to use the token, with nothing around it.
@@ -32,11 +32,11 @@ pub(crate) struct RawToken {
 }
 
 impl RawToken {
-    /// Starts it for the token of this office.
-    pub(crate) fn start(office: &Office) -> Result<Self, Failure> {
+    /// Starts it for the token of this office, with so many sessions.
+    pub(crate) fn start(office: &Office, sessions: usize) -> Result<Self, Failure> {
         let mut command = Command::new(env::current_exe().doing("find this program")?);
         command.arg("raw").arg(&office.token().module);
-        command.arg(office.path("handoff")).arg(office.path("pin"));
+        command.arg(office.path("handoff")).arg(office.path("pin")).arg(sessions.to_string());
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = office.token().lend(&mut command).spawn().doing("start the bare token")?;
         let missing = || Failure::new("a pipe is missing");
@@ -67,6 +67,7 @@ pub(crate) struct Arguments {
     module: PathBuf,
     handoff: PathBuf,
     pin_file: PathBuf,
+    sessions: usize,
 }
 
 /// Reads durations in milliseconds, a line each, and answers with rates.
@@ -75,8 +76,7 @@ pub(crate) fn answer(arguments: &Arguments) -> Result<(), Failure> {
     let key = &handoff.ssh.get(AUTHORITY).ok_or_else(|| Failure::new("no SSH user CA"))?.key;
     let pin = Secret::from_file(&arguments.pin_file).doing("read the PIN")?;
     let module = Module::load(&arguments.module).doing("load the module")?;
-    let processors = thread::available_parallelism().doing("count the processors")?.get();
-    let mut sessions = (0..processors)
+    let mut sessions = (0..arguments.sessions)
         .map(|_| module.open(&handoff.token, &pin).doing("open a session"))
         .collect::<Result<Vec<_>, _>>()?;
     for line in std::io::stdin().lines() {

@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use crate::{Measured, callers::Load};
+use crate::{Measured, arrivals::Answers, callers::Load, trouble::Slow};
 
 /// What one round measured; the rates of the bare token are signatures a second.
 pub(crate) struct Round {
@@ -31,15 +31,68 @@ pub(crate) struct Report {
     resident_at_rest: u64,
     alone: Load,
     rounds: Vec<Round>,
+    others: Vec<Figure>,
 }
 
 impl Report {
     pub(crate) fn new(ready: Duration, resident_at_rest: u64, alone: Load) -> Self {
-        Self { ready, resident_at_rest, alone, rounds: Vec::new() }
+        Self { ready, resident_at_rest, alone, rounds: Vec::new(), others: Vec::new() }
     }
 
     pub(crate) fn add(&mut self, round: Round) {
         self.rounds.push(round);
+    }
+
+    /// Certificates a second, one by one, at the peak.
+    pub(crate) fn peak(&self) -> f64 {
+        median(self.rounds.iter().map(|round| round.single.load.rate()).collect())
+    }
+
+    /// Certificates one by one at 80 % of the peak.
+    pub(crate) fn add_below_peak(&mut self, answers: &Answers) {
+        let what = "latency at 80 % of the peak, waiting for a connection included";
+        let p99 = milliseconds(answers.granted_p99());
+        self.others.push(Figure { name: "issue_single_p99_at_80", value: p99, unit: "ms", what });
+    }
+
+    /// As many certificates one by one as can be asked for.
+    pub(crate) fn add_crowd(&mut self, answers: &Answers) {
+        let value = answers.rate() / self.peak();
+        let what = "of the peak, with as many connections as one client may have";
+        self.others.push(Figure { name: "crowd_goodput_ratio", value, unit: "1", what });
+    }
+
+    /// Tokens that are slow.
+    pub(crate) fn add_slow(&mut self, slow: &[Slow]) {
+        let value = slow.iter().map(Slow::ratio).fold(f64::INFINITY, f64::min);
+        let what = "one by one, of the limit of a slow token, at the worst load";
+        self.others.push(Figure { name: "slow_token_ratio", value, unit: "1", what });
+    }
+
+    /// Ten times as many as the peak.
+    pub(crate) fn add_overload(&mut self, peak: f64, answers: &Answers) {
+        let figure = |name, value, unit, what| Figure { name, value, unit, what };
+        let refused = milliseconds(answers.refused_p99());
+        self.others.extend([
+            figure(
+                "overload_goodput_ratio",
+                answers.rate() / peak,
+                "1",
+                "of the peak, at ten times it",
+            ),
+            figure("overload_refusal_p99", refused, "ms", "latency of a 503 there"),
+        ]);
+    }
+
+    /// How long it took to sign again.
+    pub(crate) fn add_recoveries(&mut self, recoveries: &[Duration]) {
+        let seconds: Vec<_> = recoveries.iter().map(Duration::as_secs_f64).collect();
+        let most = seconds.iter().copied().fold(0.0, f64::max);
+        let figure = |name, value, what| Figure { name, value, unit: "s", what };
+        self.others.extend([
+            figure("token_recovery", median(seconds), "from the end of a fault to a certificate"),
+            figure("token_recovery_max", most, "the longest of them"),
+        ]);
     }
 
     fn figures(&self) -> Vec<Figure> {
@@ -123,6 +176,7 @@ impl Report {
             });
             figure(name, self::median(values.collect()), "us", what)
         }));
+        figures.extend(self.others.iter().copied());
         figures
     }
 }
@@ -145,6 +199,7 @@ impl fmt::Display for Report {
     }
 }
 
+#[derive(Clone, Copy)]
 struct Figure {
     name: &'static str,
     value: f64,
