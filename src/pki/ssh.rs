@@ -157,7 +157,7 @@ impl Issuer {
         let subject_blob = template.public_key.openssh_blob();
         let (name, fields) = wire::split_key(&subject_blob)
             .ok_or_else(|| Refused::new("key-form", "the key has no SSH form"))?;
-        let mut writer = Writer::with_capacity(1024 + subject_blob.len() + self.key_blob.len());
+        let mut writer = Writer::with_capacity(512 + subject_blob.len() + self.key_blob.len());
         writer.string_of(|writer| {
             writer.raw(name);
             writer.raw(CERTIFICATE_SUFFIX.as_bytes());

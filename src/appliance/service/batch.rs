@@ -20,6 +20,9 @@ const WINDOW: usize = 128;
 /// in the signing queue.
 pub(super) const ALL_WINDOWS: usize = 1_024;
 
+/// About as long as the line of an SSH certificate.
+const USUAL_LINE: usize = 1_536;
+
 /// How long a batch may wait, in all, because its client asks too often. One that is alone fits in
 /// at the rate that clients have unless it is set.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -44,7 +47,7 @@ pub(super) fn results(
     })
     .buffered(WINDOW)
     .ready_chunks(WINDOW)
-    .map(|lines| Bytes::from(lines.concat()))
+    .map(|results| text(&results))
 }
 
 /// One line of a batch: its number, and what stands there or why it was not read.
@@ -64,7 +67,7 @@ async fn pace(
     (index, paced.and(line))
 }
 
-async fn result(service: &Service, caller: &Caller, (index, line): Line) -> Vec<u8> {
+async fn result(service: &Service, caller: &Caller, (index, line): Line) -> BatchResult {
     // A panic ends this item and no other.
     let done = std::panic::AssertUnwindSafe(item(service, caller, line)).catch_unwind().await;
     let (status, outcome) = match done.unwrap_or_else(|_| Err(problem::internal())) {
@@ -73,12 +76,18 @@ async fn result(service: &Service, caller: &Caller, (index, line): Line) -> Vec<
         Err(problem) => (problem.status, BatchOutcome::Problem(problem)),
     };
     metrics::batch_item(status);
-    let mut text = Vec::with_capacity(2_048);
-    if let Err(error) = serde_json::to_writer(&mut text, &BatchResult { index, status, outcome }) {
-        tracing::error!(%error, "a result cannot be written as JSON");
+    BatchResult { index, status, outcome }
+}
+
+fn text(results: &[BatchResult]) -> Bytes {
+    let mut text = Vec::with_capacity(results.len() * USUAL_LINE);
+    for result in results {
+        if let Err(error) = serde_json::to_writer(&mut text, result) {
+            tracing::error!(%error, "a result cannot be written as JSON");
+        }
+        text.push(b'\n');
     }
-    text.push(b'\n');
-    text
+    text.into()
 }
 
 async fn item(
