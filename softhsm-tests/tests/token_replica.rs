@@ -31,6 +31,11 @@ fn a_replica_stands_in_for_a_token_that_is_unplugged() -> Story {
     let (mut office, shim) = Office::open_with_shim()?;
     office.kill();
     let serial = add_replica(&office)?;
+    let probe = ["token", "probe", "--config", "chanceryd.toml", "--seconds", "0"];
+    let told = run(office.chanceryd(&probe)?.args(["--replica", &serial, "--json"]))?.success()?;
+    let told: Value = serde_json::from_str(&told.stdout).doing("read the probe's JSON")?;
+    assert_eq!(told["token"]["identity"]["serial"], serial.as_str(), "{told:#}");
+    run(office.chanceryd(&probe)?.args(["--replica", "4711"]))?.refused("no replica has")?;
     office.restart()?;
     let https = office.https(Some(&office.enrol("user/alice")?))?;
     let key = office.path("alice_ssh");

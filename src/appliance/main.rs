@@ -111,6 +111,9 @@ enum TokenCommand {
         /// The configuration file.
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
+        /// The replica with this serial number, instead of the ceremony's token.
+        #[arg(long, value_name = "SERIAL")]
+        replica: Option<String>,
         /// Writes JSON (chancery-token-probe/1) instead of text.
         #[arg(long)]
         json: bool,
@@ -149,8 +152,8 @@ fn main() -> ExitCode {
             add_operator(&name, &csr, &config, out.as_deref(), overrides)
         }
         Command::Serve { config, overrides } => run_server(&config, overrides),
-        Command::Token(TokenCommand::Probe { config, json, seconds, overrides }) => {
-            probe_token(&config, json, seconds, overrides)
+        Command::Token(TokenCommand::Probe { config, replica, json, seconds, overrides }) => {
+            probe_token(&config, overrides, replica.as_deref(), json, seconds)
         }
         Command::Token(TokenCommand::Unblock { config, overrides }) => {
             unblock_token(&config, overrides)
@@ -227,6 +230,9 @@ impl From<StartError> for Failure {
 impl From<ProbeError> for Failure {
     fn from(error: ProbeError) -> Self {
         let (status, hint) = match &error {
+            ProbeError::NoReplica { .. } => {
+                (EX_CONFIG, "name the serial number of a [[replica]] in the configuration")
+            }
             ProbeError::Handoff(_) | ProbeError::TokenLabel { .. } => {
                 (EX_CONFIG, "run chanceryd check FILE, which lists all that is wrong")
             }
@@ -338,7 +344,13 @@ fn add_operator(
     }
 }
 
-fn probe_token(file: &Path, json: bool, seconds: u8, overrides: Overrides) -> Result<(), Failure> {
+fn probe_token(
+    file: &Path,
+    overrides: Overrides,
+    replica: Option<&str>,
+    json: bool,
+    seconds: u8,
+) -> Result<(), Failure> {
     let config = Config::read(file, overrides, credentials().as_deref())?;
     let terminal = io::stderr().is_terminal();
     let mut progress = |step: &str| {
@@ -347,7 +359,8 @@ fn probe_token(file: &Path, json: bool, seconds: u8, overrides: Overrides) -> Re
             let _ = writeln!(io::stderr(), "probe: {step}");
         }
     };
-    let report = runtime()?.block_on(probe(&config, launcher()?, seconds, &mut progress))?;
+    let report =
+        runtime()?.block_on(probe(&config, replica, launcher()?, seconds, &mut progress))?;
     if json {
         let text = serde_json::to_string_pretty(&report)
             .map_err(|error| Failure::new(1, format!("cannot write JSON: {error}"), None))?;

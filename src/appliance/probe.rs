@@ -11,13 +11,13 @@ use std::{io, num::NonZero, thread, time::Duration};
 
 use pki::{
     handoff::{Handoff, HandoffError},
-    token::{KeyRef, TokenError},
+    token::{KeyRef, TokenError, pkcs11::TokenIdentity},
 };
 use thiserror::Error;
 use tokio::time::timeout;
 
 use crate::{
-    config::Config,
+    config::{self, Config},
     launcher::Launcher,
     signing::process::{Launch, START, WorkerProcess},
     worker::wire::{Probe, Settings},
@@ -31,6 +31,8 @@ pub(crate) use report::{Survey, Told};
 pub enum ProbeError {
     #[error("the hand-off of the ceremony cannot be used")]
     Handoff(#[from] HandoffError),
+    #[error("no replica has the serial number {serial:?}")]
+    NoReplica { serial: String },
     #[error("token.label is {configured:?}, but the ceremony's token is {pinned:?}")]
     TokenLabel { configured: String, pinned: String },
     #[error("the token cannot be used")]
@@ -39,8 +41,8 @@ pub enum ProbeError {
     Worker { step: String, reason: String },
 }
 
-/// Logs in once, as a start of the appliance would, reads and measures, and judges what it finds.
-/// Signs for `seconds` with each number of sessions; 0 measures nothing. `progress` hears what is
+/// Logs in once, as a start of the appliance would, reads and measures, and judges what it finds:
+/// of the ceremony's token, or of the replica with this serial number. Signs for `seconds` with each number of sessions; 0 measures nothing. `progress` hears what is
 /// done next.
 ///
 /// # Errors
@@ -48,20 +50,39 @@ pub enum ProbeError {
 /// See [`ProbeError`]; a refused PIN is none, but a finding.
 pub async fn probe(
     config: &Config,
+    replica: Option<&str>,
     launcher: Launcher,
     seconds: u8,
     progress: &mut dyn FnMut(&str),
 ) -> Result<Report, ProbeError> {
     let handoff = Handoff::read(&config.handoff)?;
-    if handoff.token.label != config.token.label {
-        let (configured, pinned) = (config.token.label.clone(), handoff.token.label);
-        return Err(ProbeError::TokenLabel { configured, pinned });
-    }
+    let (token, identity) = token(config, &handoff, replica)?;
     let (online, offline) = keys(&handoff);
-    let settings = settings(config, &handoff, Probe { seconds, offline: refs(&offline) }, &online);
+    let probe = Probe { seconds, offline: refs(&offline) };
+    let settings = Settings::new(token, &config.state_directory, identity, refs(&online));
+    let settings = Settings { sessions: 1, probe: Some(probe), ..settings };
     let launch = Launch::this_program(launcher, settings);
     let survey = ask(launch, seconds, progress).await?;
-    Ok(report(config, &online, &offline, survey))
+    Ok(report(token, &online, &offline, survey))
+}
+
+/// The token that is meant, and what tells it from others.
+fn token<'a>(
+    config: &'a Config,
+    handoff: &Handoff,
+    replica: Option<&str>,
+) -> Result<(&'a config::Token, TokenIdentity), ProbeError> {
+    if let Some(serial) = replica {
+        let is_meant = |token: &&config::Token| token.serial.as_deref() == Some(serial);
+        let token = config.replicas.iter().find(is_meant);
+        let token = token.ok_or_else(|| ProbeError::NoReplica { serial: serial.to_owned() })?;
+        return Ok((token, token.identity()));
+    }
+    if handoff.token.label != config.token.label {
+        let (configured, pinned) = (config.token.label.clone(), handoff.token.label.clone());
+        return Err(ProbeError::TokenLabel { configured, pinned });
+    }
+    Ok((&config.token, handoff.token.clone()))
 }
 
 /// A key with its place in the hand-off.
@@ -75,12 +96,6 @@ fn keys(handoff: &Handoff) -> (Vec<Placed<'_>>, Vec<Placed<'_>>) {
 
 fn refs(keys: &[Placed<'_>]) -> Vec<KeyRef> {
     keys.iter().map(|(_, key)| (*key).clone()).collect()
-}
-
-fn settings(config: &Config, handoff: &Handoff, probe: Probe, online: &[Placed<'_>]) -> Settings {
-    let (directory, identity) = (&config.state_directory, handoff.token.clone());
-    let settings = Settings::new(&config.token, directory, identity, refs(online));
-    Settings { sessions: 1, probe: Some(probe), ..settings }
 }
 
 async fn ask(
@@ -123,7 +138,7 @@ async fn next(worker: &mut WorkerProcess, seconds: u8) -> io::Result<Told> {
 }
 
 fn report(
-    config: &Config,
+    token: &config::Token,
     online: &[Placed<'_>],
     offline: &[Placed<'_>],
     survey: Survey,
@@ -147,7 +162,7 @@ fn report(
     });
     let mut report = Report {
         schema: Report::SCHEMA,
-        module: config.token.module.clone(),
+        module: token.module.clone(),
         processors: thread::available_parallelism().map_or(1, NonZero::get),
         sandbox: survey.sandbox,
         token: survey.token,
@@ -158,7 +173,7 @@ fn report(
         findings: Vec::new(),
         recommendation: None,
     };
-    report.findings = judge::findings(&report, &config.token);
-    report.recommendation = judge::recommendation(&report);
+    report.findings = judge::findings(&report, token);
+    report.recommendation = judge::recommendation(&report, token);
     report
 }

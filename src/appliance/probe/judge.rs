@@ -128,7 +128,7 @@ fn few_sessions(
 }
 
 /// The settings that suit what was measured; none when nothing was.
-pub(super) fn recommendation(report: &Report) -> Option<Recommendation> {
+pub(super) fn recommendation(report: &Report, settings: &config::Token) -> Option<Recommendation> {
     let opened = report.sessions.as_ref()?.opened;
     let (slowest, enough) = report
         .rates
@@ -151,7 +151,11 @@ pub(super) fn recommendation(report: &Report) -> Option<Recommendation> {
             "of the {opened} that could be opened, one is left for chanceryd operator add"
         ));
     }
-    let mut toml = format!("[token]\nsessions = {sessions}\n");
+    let table = match &settings.serial {
+        Some(serial) => format!("[[replica]]\nserial = \"{serial}\""),
+        None => "[token]".to_owned(),
+    };
+    let mut toml = format!("{table}\nsessions = {sessions}\n");
     let keep_alive_seconds = keep_alive(report);
     match keep_alive_seconds {
         Some(seconds) => {
@@ -279,12 +283,12 @@ mod tests {
             let mut report = empty();
             report.sessions = Some(Sessions { opened, failure: None });
             report.rates = vec![rate(rates)];
-            let recommended = recommendation(&report).unwrap();
+            let recommended = recommendation(&report, &settings()).unwrap();
             assert_eq!(recommended.sessions, wanted, "{rates:?} of {opened}");
             let token = toml::from_str::<toml::Table>(&recommended.toml).unwrap();
             assert_eq!(token["token"]["sessions"].as_integer(), i64::try_from(wanted).ok());
         }
-        assert_eq!(recommendation(&empty()), None);
+        assert_eq!(recommendation(&empty(), &settings()), None);
     }
 
     #[test]
@@ -292,9 +296,9 @@ mod tests {
         let mut report = empty();
         report.sessions = Some(Sessions { opened: 64, failure: None });
         report.rates = vec![rate(&[(1, 100.0), (2, 190.0), (4, 240.0)])];
-        assert_eq!(recommendation(&report).unwrap().sessions, 4, "a device");
+        assert_eq!(recommendation(&report, &settings()).unwrap().sessions, 4, "a device");
         report.rates[0].levels[0].processor_ms = 0.9;
-        assert_eq!(recommendation(&report).unwrap().sessions, 2, "a library");
+        assert_eq!(recommendation(&report, &settings()).unwrap().sessions, 2, "a library");
     }
 
     #[test]
@@ -302,10 +306,13 @@ mod tests {
         let mut report = empty();
         report.sessions = Some(Sessions { opened: 16, failure: None });
         report.rates = vec![rate(&[(1, 10.0), (2, 10.0), (4, 10.0)])];
-        assert_eq!(recommendation(&report).unwrap().toml, "[token]\nsessions = 1\n");
+        assert_eq!(recommendation(&report, &settings()).unwrap().toml, "[token]\nsessions = 1\n");
         report.token.identity.model = Some("YubiHSM".to_owned());
-        let lines = recommendation(&report).unwrap().toml;
+        let lines = recommendation(&report, &settings()).unwrap().toml;
         assert_eq!(lines, "[token]\nsessions = 1\nkeep_alive_seconds = 10\n");
+        let replica = config::Token { serial: Some("4711".to_owned()), ..settings() };
+        let lines = recommendation(&report, &replica).unwrap().toml;
+        assert!(lines.starts_with("[[replica]]\nserial = \"4711\"\nsessions = 1\n"), "{lines}");
     }
 
     #[test]
