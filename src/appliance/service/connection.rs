@@ -170,7 +170,8 @@ impl Connection {
                 answering.await.map(|response| response.map(|body| body.map_err(hold)))
             }
         });
-        let stream = TokioIo::new(Impatient::new(stream, ANSWER_PATIENCE));
+        let waits = |waits| slot.set_stalled(waits);
+        let stream = TokioIo::new(Impatient::new(stream, ANSWER_PATIENCE, waits));
         let mut serving = pin!(
             http1::Builder::new()
                 .timer(TokioTimer::new())

@@ -3,7 +3,7 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
 };
 
@@ -34,6 +34,8 @@ struct House {
 struct Open {
     /// [`HANDSHAKING`], [`BUSY`], or the tick since which its client keeps the appliance waiting.
     state: AtomicU64,
+    /// Its client does not take what is written to it.
+    stalled: AtomicBool,
     client: OnceLock<Arc<Client>>,
     evicted: Notify,
 }
@@ -90,6 +92,7 @@ impl Slots {
         }
         let open = Arc::new(Open {
             state: AtomicU64::new(HANDSHAKING),
+            stalled: AtomicBool::new(false),
             client: OnceLock::new(),
             evicted: Notify::new(),
         });
@@ -150,7 +153,8 @@ impl House {
             .open
             .iter()
             .map(|(id, open)| (*id, open.state.load(Ordering::Relaxed), open))
-            .filter(|(_, state, open)| *state != BUSY && may_go(open))
+            .filter(|(_, state, open)| *state != BUSY || open.stalled.load(Ordering::Relaxed))
+            .filter(|(_, _, open)| may_go(open))
             .map(|(id, state, open)| (id, (order(open), state, id)))
             .min_by(|(_, one), (_, other)| one.cmp(other))?;
         // The permit of `notify_one` is kept if the connection does not listen yet.
@@ -225,6 +229,12 @@ impl Slot {
         let in_flight = InFlight { slot: self.clone(), tick: self.0.slots.tick() };
         in_flight.works();
         in_flight
+    }
+
+    /// Whether the client takes nothing of what is written to it now: the connection may then be
+    /// put out, also while the appliance is at work for it.
+    pub(super) fn set_stalled(&self, stalled: bool) {
+        self.0.open.stalled.store(stalled, Ordering::Relaxed);
     }
 
     /// Waits until the connection has to make room for another.
@@ -313,6 +323,11 @@ mod tests {
         work[4].works();
         let _newcomer = take(8);
         assert!(evicted(&greedy[0]) && !evicted(&greedy[6]), "all of its request is there");
+        greedy[2].set_stalled(true);
+        greedy[3].set_stalled(true);
+        greedy[3].set_stalled(false);
+        let _newcomer = take(9);
+        assert!(evicted(&greedy[2]) && !evicted(&greedy[3]), "it takes nothing of its answer");
         assert!(silent.iter().all(|slot| !evicted(slot)));
     }
 
