@@ -49,6 +49,12 @@ fn idle_sessions_are_kept_alive_and_dead_ones_replaced_before_they_are_needed() 
     town.play(Fault::on(ALIVE, Action::Remove).times(1))?;
     wait_until("a worker that takes over", PATIENCE, || Ok(town.worker()? != worker))?;
     town.ask_and_find_all_well()?;
+
+    // A call hangs, as over a connection that a firewall has forgotten.
+    let worker = town.worker()?;
+    town.play(Fault::on(ALIVE, Action::Hang).times(1))?;
+    wait_until("a worker that takes over", PATIENCE, || Ok(town.worker()? != worker))?;
+    town.ask_and_find_all_well()?;
     assert_eq!(town.shim.overlaps()?, "");
     Ok(())
 }

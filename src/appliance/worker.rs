@@ -5,6 +5,7 @@
 //! every key and says so. Then batches of jobs come in, and batches of signatures or typed errors
 //! go out, until the socket is closed.
 
+mod keeper;
 pub mod login;
 mod probe;
 mod queue;
@@ -15,7 +16,6 @@ pub(crate) mod wire;
 use std::{
     fs::File,
     io::{self, Write},
-    net::Shutdown,
     os::{fd::AsFd, unix::net::UnixStream},
     panic::{AssertUnwindSafe, catch_unwind},
     process::{self, ExitCode},
@@ -30,6 +30,7 @@ use std::{
 use pki::token::TokenError;
 use rustix::process::{DumpableBehavior, Resource, Rlimit};
 
+use keeper::Keeper;
 use queue::Queue;
 use signer::Signer;
 use wire::{Answer, Job, Ready, Settings};
@@ -109,17 +110,9 @@ fn serve(
     let output = Arc::new(Mutex::new(socket.try_clone()?));
     let (running, ended) = mpsc::channel::<()>();
     let signers: Vec<_> = signers.into_iter().map(|signer| Arc::new(Mutex::new(signer))).collect();
-    // The thread that keeps sessions alive ends when this is dropped.
-    let (serving, served) = mpsc::channel();
-    if let Some(period) = keep_alive {
-        let keeper =
-            Keeper { signers: signers.clone(), period, served, socket: socket.try_clone()? };
-        let running = running.clone();
-        thread::Builder::new().name("keeper".to_owned()).spawn(move || {
-            keeper.run();
-            drop(running);
-        })?;
-    }
+    let keeper = keep_alive
+        .map(|period| Keeper::start(signers.clone(), period, &socket, running.clone()))
+        .transpose()?;
     for signer in signers {
         let (queue, output, running) = (Arc::clone(&queue), Arc::clone(&output), running.clone());
         thread::Builder::new().name("session".to_owned()).spawn(move || {
@@ -133,7 +126,7 @@ fn serve(
     }
     drop(running);
     let outcome = read_jobs(&mut socket, &queue);
-    drop::<mpsc::Sender<()>>(serving);
+    drop(keeper);
     queue.close();
     // Sessions are closed in order, since a token has few; one that hangs is left behind.
     if ended.recv_timeout(CLOSING) == Err(RecvTimeoutError::Timeout) {
@@ -177,36 +170,6 @@ fn answer_together(signer: &mut Signer, queue: &Queue, first: Job) -> Vec<Answer
 fn answer(signer: &mut Signer, job: Job) -> Answer {
     let outcome = signer.sign(&job).map(|signature| signature.0.into());
     Answer { id: job.id, outcome, reopened: signer.was_reopened() }
-}
-
-/// Keeps sessions alive that are not used, for tokens that forget them then.
-struct Keeper {
-    signers: Vec<Arc<Mutex<Signer>>>,
-    /// A session is never idle for longer.
-    period: Duration,
-    served: mpsc::Receiver<()>,
-    socket: UnixStream,
-}
-
-impl Keeper {
-    fn run(self) {
-        let idle = self.period / 2;
-        while self.served.recv_timeout(idle) == Err(RecvTimeoutError::Timeout) {
-            // A session that signs at this moment is not idle.
-            let unused = self.signers.iter().filter_map(|signer| signer.try_lock().ok());
-            for mut signer in unused {
-                if let Err(error) = signer.keep_alive(idle) {
-                    let _ = writeln!(
-                        io::stderr(),
-                        "chanceryd {SUBCOMMAND}: an idle session was lost: {error}"
-                    );
-                    // Only another process mends it: the appliance starts one when this one ends.
-                    let _ = self.socket.shutdown(Shutdown::Both);
-                    return;
-                }
-            }
-        }
-    }
 }
 
 /// The most signatures that share one write.
