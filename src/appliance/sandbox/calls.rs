@@ -187,3 +187,53 @@ const NAMESPACES: [i32; 7] = [
     libc::CLONE_NEWUSER,
     libc::CLONE_NEWUTS,
 ];
+
+#[cfg(test)]
+mod tests {
+    use std::{io::Error as SystemError, thread};
+
+    use rustix::{
+        io::Errno,
+        net::{AddressFamily, Protocol, SocketType, netlink, socket},
+        process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open},
+    };
+
+    use super::*;
+
+    #[test]
+    fn sockets_are_those_that_are_permitted_and_threads_go_on() {
+        let none = outcomes(Permits::default());
+        let refused = Err(Errno::AFNOSUPPORT);
+        assert_eq!(none, [refused, refused, refused, refused, Ok(()), Err(Errno::PERM)]);
+        let unix = outcomes(Permits { unix_sockets: true, ..Permits::default() });
+        assert_eq!(unix[..4], [refused, refused, Ok(()), refused]);
+        let all = outcomes(Permits { network: true, unix_sockets: true, ..Permits::default() });
+        assert_eq!(all, [Ok(()), Ok(()), Ok(()), Ok(()), Ok(()), Err(Errno::PERM)]);
+    }
+
+    /// Sockets of IPv4, IPv6, UNIX, routes of the network, devices that come and go; and another
+    /// process's file. Made by a thread that the confined one starts.
+    fn outcomes(permits: Permits) -> [Result<(), Errno>; 6] {
+        let attempt = || {
+            let datagrams = |family, protocol: Option<Protocol>| {
+                socket(family, SocketType::DGRAM, protocol).map(drop)
+            };
+            let own = pidfd_open(getpid(), PidfdFlags::empty()).unwrap();
+            [
+                datagrams(AddressFamily::INET, None),
+                datagrams(AddressFamily::INET6, None),
+                datagrams(AddressFamily::UNIX, None),
+                datagrams(AddressFamily::NETLINK, None),
+                datagrams(AddressFamily::NETLINK, Some(netlink::KOBJECT_UEVENT)),
+                pidfd_getfd(own, 0, PidfdGetfdFlags::empty()).map(drop),
+            ]
+        };
+        let confined = thread::spawn(move || {
+            confine(&permits, &mut Report::default()).map_err(SystemError::other).unwrap();
+            thread::spawn(attempt).join().unwrap()
+        });
+        // The kernel itself refuses none of them.
+        assert_eq!(attempt(), [Ok(()); 6]);
+        confined.join().unwrap()
+    }
+}
