@@ -51,7 +51,16 @@ fn a_module_can_do_what_the_configuration_says_and_nothing_else() -> Story {
     ];
     assert_eq!(confined, BTreeMap::from(wanted.clone()));
     office.enrol("user/alice")?;
-    office.appliance()?.wait_until(SOON, |log| log.contains("the token worker is confined"))?;
+    let told = ["the part that serves is confined", "the token worker is confined"];
+    office.appliance()?.wait_until(SOON, |log| told.iter().all(|line| log.contains(line)))?;
+    let appliance = office.appliance()?.id();
+    for process in [appliance, only_child(only_child(appliance)?)?] {
+        let threads = statuses(process)?;
+        assert!(threads.len() > 1, "{threads:?}");
+        for line in ["NoNewPrivs:\t1", "Seccomp:\t2"] {
+            assert!(threads.iter().all(|status| status.lines().any(|own| own == line)), "{line}");
+        }
+    }
 
     permit(&office, "network = true\nunix_sockets = true\nmay_execute = true")?;
     let permitted = stage.outcomes(&shim, || office.restart())?;
@@ -258,6 +267,18 @@ impl Stage {
         };
         (0..self.names.len()).map(outcome).collect()
     }
+}
+
+/// What the kernel says of each thread of a process.
+fn statuses(process: u32) -> Result<Vec<String>, Failure> {
+    let tasks = format!("/proc/{process}/task");
+    let mut statuses = Vec::new();
+    for task in fs::read_dir(&tasks).doing(format_args!("read {tasks}"))? {
+        let path = task.doing(format_args!("read {tasks}"))?.path().join("status");
+        // A thread may end meanwhile.
+        statuses.extend(fs::read_to_string(path));
+    }
+    Ok(statuses)
 }
 
 /// Lets a program load the module that has no sandbox.

@@ -197,7 +197,7 @@ async fn launch(plan: &Plan) -> io::Result<(Child, Started, UnixStream)> {
         .spawn()?;
     let settings = wire::frame(&serde_json::to_vec(&plan.settings)?)?;
     let mut socket = UnixStream::from_std(ours)?;
-    timeout(PATIENCE, socket.write_all(&settings)).await??;
+    timeout(TAKE, socket.write_all(&settings)).await??;
     let started = Started { socket: socket.into_std()?, control: theirs_of_control };
     Ok((child, started, UnixStream::from_std(control)?))
 }
@@ -232,8 +232,12 @@ async fn answer(socket: &UnixStream, code: i32, descriptors: &[BorrowedFd<'_>]) 
     socket.async_io(Interest::WRITABLE, send).await.map(drop)
 }
 
+/// How long the launcher may take for a worker. More than the worker for its settings, so that it
+/// is the launcher who says that a worker hangs.
+const PATIENCE: Duration = Duration::from_secs(15);
+
 /// Starting a process takes milliseconds; on a machine that swaps, seconds.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TAKE: Duration = Duration::from_secs(5);
 
 /// How long a worker may take to close its sessions.
 const FAREWELL: Duration = Duration::from_secs(3);
