@@ -189,7 +189,7 @@ impl Page {
 
     fn line(&mut self, text: &str) {
         self.text.push_str("  ");
-        self.text.push_str(text);
+        self.text.push_str(&printable(text));
         self.text.push('\n');
     }
 
@@ -206,6 +206,7 @@ impl Page {
         let margin = indent + width;
         let mut name = name;
         let mut line = String::new();
+        let value = printable(value);
         let mut words = value.split_whitespace().peekable();
         while let Some(word) = words.next() {
             line.push_str(word);
@@ -221,7 +222,33 @@ impl Page {
     }
 }
 
+/// What a token says of itself may be anything: some pad with NUL instead of blanks, and nothing
+/// of it shall steer the terminal.
+fn printable(text: &str) -> String {
+    let text = text.trim_end_matches('\0').chars();
+    let escaped =
+        text.map(|c| if c.is_control() { c.escape_default().to_string() } else { c.into() });
+    escaped.collect()
+}
+
 /// The width of names.
 const NAME: usize = 12;
 
 const COLUMNS: usize = 80;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_token_says_does_not_steer_the_terminal_or_leave_its_column() {
+        let mut page = Page::default();
+        page.field("model", "SW   TPM\0\0\0");
+        page.field("label", &format!("\u{1b}[2J{}", " word".repeat(40)));
+        page.line("issuing/\u{7}");
+        assert!(page.text.starts_with("  model       SW TPM\n"), "{}", page.text);
+        assert!(page.text.contains("\\u{1b}[2J word"), "{}", page.text);
+        assert!(page.text.chars().all(|c| c == '\n' || !c.is_control()), "{}", page.text);
+        assert!(page.text.lines().all(|line| line.len() <= COLUMNS), "{}", page.text);
+    }
+}
