@@ -7,18 +7,25 @@ use std::{
 };
 
 use harness::{
-    Doing, Failure, Story, https::Identity, kryoptic, office::Office, openssl, ssh, tpm,
+    Doing, Failure, Story, https::Identity, kryoptic, office::Office, openssl, process::run, ssh,
+    tpm,
 };
 use serde_json::{Value, json};
 
 #[test]
 fn certificates_by_kryoptic_are_accepted() -> Story {
-    certificates_are_accepted(&Office::open_on(kryoptic::token)?)
+    let mut office = Office::open_on(kryoptic::token)?;
+    certificates_are_accepted(&office)?;
+    office.kill();
+    can_be_probed(&office)
 }
 
 #[test]
 fn certificates_by_a_tpm_are_accepted() -> Story {
-    certificates_are_accepted(&Office::open_on(tpm::token)?)
+    let mut office = Office::open_on(tpm::token)?;
+    certificates_are_accepted(&office)?;
+    office.kill();
+    can_be_probed(&office)
 }
 
 /// One by each authority of the office.
@@ -40,6 +47,19 @@ fn certificates_are_accepted(office: &Office) -> Story {
     let card = certificate(office, office.ask(&alice, "/v1/issue/smartcard", &body)?)?;
     openssl::verify(&root, Some(&office.handoff("issuing.pem")), "any", &card)?.success()?;
     openssl::verify(&root, Some(&services), "any", &card)?.refused("unable to get local issuer")?;
+    Ok(())
+}
+
+/// The probe finds every key, signs with each kind, and nothing that must be mended.
+fn can_be_probed(office: &Office) -> Story {
+    let arguments = ["token", "probe", "--config", "chanceryd.toml", "--seconds", "1", "--json"];
+    let told = run(&mut office.chanceryd(&arguments)?)?.success()?.stdout;
+    let told: Value = serde_json::from_str(&told).doing("read the probe's JSON")?;
+    let levels = |rate: &Value| rate["levels"].as_array().map_or(0, Vec::len);
+    let rates = told["rates"].as_array().into_iter().flatten();
+    let signed = rates.map(levels).collect::<Vec<_>>();
+    assert!(!signed.is_empty() && !signed.contains(&0), "{:#}", told["rates"]);
+    assert!(told["recommendation"]["sessions"].as_u64() > Some(0), "{told:#}");
     Ok(())
 }
 
