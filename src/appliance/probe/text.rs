@@ -51,7 +51,12 @@ impl Page {
             Login::Refused { code } => format!("refused: {code}"),
         };
         self.field("PIN", &login);
-        self.field("", &format!("{least} to {most} bytes long"));
+        // CK_EFFECTIVELY_INFINITE is 0 (Kryoptic gives it).
+        let length = match most {
+            0 => format!("{least} bytes long or longer"),
+            _ => format!("{least} to {most} bytes long"),
+        };
+        self.field("", &length);
     }
 
     fn mechanisms(&mut self, mechanisms: &[MechanismSurvey]) {
