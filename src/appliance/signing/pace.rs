@@ -57,6 +57,12 @@ impl Pace {
         let behind = behind.ceil().clamp(1.0, as_f64(MOST_BEHIND)) as usize;
         self.sessions * (1 + behind)
     }
+
+    /// Whether to send more when so many are at the token. A slow one gets each job when there is
+    /// room for it; a fast one, when it has worked off half, many in one message.
+    pub(super) fn wants_more(&self, in_flight: usize) -> bool {
+        in_flight < (2 * self.sessions).max(self.in_flight() / 2 + 1)
+    }
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts of jobs are far below 2^52")]
@@ -101,6 +107,10 @@ mod tests {
             }
             assert_eq!(pace.in_flight(), in_flight, "{signature:?}");
             assert!((pace.rate().unwrap() / rate - 1.0).abs() < 0.01, "{:?}", pace.rate());
+            assert!(pace.wants_more(2 * sessions - 1), "none is ever without the next one");
+            assert!(!pace.wants_more(in_flight));
+            let refill = (0..).find(|jobs| !pace.wants_more(*jobs)).unwrap();
+            assert!(refill == in_flight || refill == in_flight / 2 + 1, "{refill}");
         }
     }
 

@@ -249,7 +249,7 @@ impl Flight {
     }
 
     fn has_room(&self) -> bool {
-        !self.alone && !self.closing && self.room().jobs > 0
+        !self.alone && !self.closing && self.pace.wants_more(self.jobs.len())
     }
 
     fn board(&mut self, jobs: Vec<Job>) -> Vec<wire::Job> {
