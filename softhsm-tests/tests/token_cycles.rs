@@ -34,7 +34,7 @@ fn a_thousand_lost_sessions_and_thirty_lost_devices_leave_nothing_behind() -> St
 }
 
 #[test]
-#[ignore = "ten minutes: each of the devices is found again by a new worker"]
+#[ignore = "twelve minutes: each of the devices is found again by a new worker"]
 fn a_thousand_lost_devices_leave_nothing_behind() -> Story {
     let town = Town::open()?;
     town.lose_devices(50)?;
