@@ -261,12 +261,6 @@ pub fn to_openssh(certificate: &[u8], comment: &str) -> String {
     line(&String::from_utf8_lossy(name), certificate, comment)
 }
 
-/// The line of a user CA for sshd's `TrustedUserCAKeys` file: its plain public key, without a line
-/// end. Control characters are left out of the comment.
-pub fn trusted_user_ca_line(ca: &PublicKey, comment: &str) -> String {
-    with_comment(ca.to_openssh(), comment)
-}
-
 /// The line of a host CA for a `known_hosts` file (sshd(8), SSH_KNOWN_HOSTS FILE FORMAT):
 /// `@cert-authority *.example,web ssh-ed25519 AAAA… comment`, without a line end. Control
 /// characters are left out of the comment.

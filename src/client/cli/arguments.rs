@@ -7,7 +7,7 @@ use client::profile::ServerUrl;
 use jiff::{Span, SpanRelativeTo};
 use pki::{
     keys::SignatureScheme,
-    names::{DnsName, Principal, SourceAddress, SpiffeId, Upn},
+    names::{DnsName, HostPattern, Principal, SourceAddress, SpiffeId, Upn},
     seal::Kind,
 };
 use serde::de::DeserializeOwned;
@@ -292,8 +292,8 @@ pub(super) struct Ca {
     #[arg(long, requires = "name", group = "form")]
     pub(super) ssh: bool,
     /// Print its line for known_hosts, valid for these host names
-    #[arg(long, value_name = "PATTERN", requires = "name", group = "form")]
-    pub(super) known_hosts: Option<String>,
+    #[arg(long, value_name = "PATTERN", value_delimiter = ',', requires = "name", group = "form")]
+    pub(super) known_hosts: Vec<HostPattern>,
 }
 
 /// List issued certificates, the oldest first

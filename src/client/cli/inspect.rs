@@ -3,7 +3,7 @@
 use api::{Authority, CertificateRecord, ListQuery};
 use client::Client;
 use der::{DecodePem, Encode};
-use pki::keys::PublicKey;
+use pki::{keys::PublicKey, ssh::known_hosts_line};
 use serde::Serialize;
 use x509_cert::Certificate;
 
@@ -144,18 +144,20 @@ fn algorithm<E: std::fmt::Display>(key: Result<PublicKey, E>) -> String {
 /// The authority in the form that was asked for: by itself the one that others configure.
 fn form(authority: &Authority, it: &Ca) -> Result<String, Failure> {
     let text = match authority {
-        Authority::X509 { chain, .. } if !it.ssh && it.known_hosts.is_none() => {
+        Authority::X509 { chain, .. } if !it.ssh && it.known_hosts.is_empty() => {
             return Ok(chain.iter().map(|pem| format!("{}\n", pem.trim_end())).collect());
         }
-        Authority::Raw { public_key, .. } if !it.ssh && it.known_hosts.is_none() => public_key,
+        Authority::Raw { public_key, .. } if !it.ssh && it.known_hosts.is_empty() => public_key,
         Authority::SshHost { public_key, .. } if !it.pem => {
-            if let Some(pattern) = &it.known_hosts {
-                // sshd(8), "SSH_KNOWN_HOSTS FILE FORMAT".
-                return Ok(format!("@cert-authority {pattern} {}\n", public_key.trim_end()));
-            }
-            public_key
+            let Some((first, more)) = it.known_hosts.split_first() else {
+                return Ok(format!("{}\n", public_key.trim_end()));
+            };
+            let key = PublicKey::from_openssh(public_key).map_err(|error| {
+                usage(&format!("the key of {}: {error}", name(authority)), "ask its operators")
+            })?;
+            return Ok(format!("{}\n", known_hosts_line(first, more, &key, "")));
         }
-        Authority::SshUser { public_key, .. } if !it.pem && it.known_hosts.is_none() => public_key,
+        Authority::SshUser { public_key, .. } if !it.pem && it.known_hosts.is_empty() => public_key,
         _ => {
             return Err(usage(
                 &format!("{} has no such form", name(authority)),

@@ -226,6 +226,9 @@ async fn authorities_are_listed_with_their_keys_and_given_as_others_configure_th
     assert_eq!(out, ca.repeat(2));
     let (_, out, _) = chancery(&pki, server.port, &["ca", "hosts", "--known-hosts", "*"]).await;
     assert_eq!(out, format!("@cert-authority * {host}\n"));
+    let patterns = ["ca", "hosts", "--known-hosts", "*.example,web\n* ssh-rsa"];
+    let (code, out, err) = chancery(&pki, server.port, &patterns).await;
+    assert_eq!((code, out.as_str()), (2, ""), "{err}");
     let (code, out, _) = chancery(&pki, server.port, &["ca", "web", "--known-hosts", "*"]).await;
     assert_eq!((code, out.as_str()), (2, ""));
 }
