@@ -129,8 +129,8 @@ fn measure_in_trouble(arguments: &Arguments, report: &mut Report) -> Result<(), 
     let duration = measurement(arguments);
     let slow =
         [trouble.slow(1, 70, &[8, 48], duration)?, trouble.slow(8, 10, &[32, 256], duration)?];
-    for Slow { limit, bare, rates } in &slow {
-        println!("a token of {limit:.1}/s: bare {bare:.1}/s, with the appliance {rates:.1?}/s");
+    for Slow { nominal, bare, rates } in &slow {
+        println!("a token of {nominal:.1}/s: bare {bare:.1}/s, with the appliance {rates:.1?}/s");
     }
     report.add_slow(&slow);
     let (peak, answers) = trouble.overrun(4 * duration)?;

@@ -32,9 +32,9 @@ pub(crate) struct Trouble {
 
 /// How fast the appliance is with a slow token.
 pub(crate) struct Slow {
-    /// Signatures a second that the token can make.
-    pub(crate) limit: f64,
-    /// What the bare token makes on this machine now: a thread that sleeps is not woken at once.
+    /// Signatures a second, if the module slept not a moment longer than it is told.
+    pub(crate) nominal: f64,
+    /// What the bare token makes on this machine now: its limit.
     pub(crate) bare: f64,
     /// The certificates a second, at each load.
     pub(crate) rates: Vec<f64>,
@@ -43,7 +43,7 @@ pub(crate) struct Slow {
 impl Slow {
     /// The part of the token's limit that was reached at the worst load.
     pub(crate) fn ratio(&self) -> f64 {
-        self.rates.iter().fold(f64::INFINITY, |worst, rate| worst.min(rate / self.limit))
+        self.rates.iter().fold(f64::INFINITY, |worst, rate| worst.min(rate / self.bare))
     }
 }
 
@@ -69,7 +69,7 @@ impl Trouble {
         });
         let rates = rates.collect::<Result<_, Failure>>()?;
         let bare = RawToken::start(&self.office, sessions.into())?.rate(duration)?;
-        Ok(Slow { limit: f64::from(sessions) * 1e3 / signature_ms as f64, bare, rates })
+        Ok(Slow { nominal: f64::from(sessions) * 1e3 / signature_ms as f64, bare, rates })
     }
 
     /// Ten times as many as a token of one session and 10 ms can serve, and what they get; the

@@ -57,9 +57,12 @@ pub fn file_of(package: &str, paths: &[&str]) -> Result<PathBuf, Failure> {
 /// It is not built.
 pub fn ours(name: &str) -> Result<PathBuf, Failure> {
     let own = std::env::current_exe().doing("find this program")?;
-    // A program lies in target/PROFILE, a test in target/PROFILE/deps.
-    let found = own.ancestors().skip(1).take(2).map(|directory| directory.join(name));
-    found.into_iter().find(|path| path.is_file()).ok_or_else(|| {
+    // A program lies in target/PROFILE, a test in target/PROFILE/deps, and so does the module of
+    // tests, unless it was built by itself.
+    let beside = own.ancestors().skip(1).take(2);
+    let mut found =
+        beside.flat_map(|directory| [directory.join(name), directory.join("deps").join(name)]);
+    found.find(|path| path.is_file()).ok_or_else(|| {
         Failure::new(format!("{name} is not built"))
             .hint("run `cargo build --workspace --bins` in the same profile, or `make test`")
     })
