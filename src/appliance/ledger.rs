@@ -6,6 +6,7 @@
 
 mod acts;
 pub mod audit;
+mod checkpoint;
 mod database;
 mod directory;
 mod read;
@@ -33,6 +34,7 @@ use thiserror::Error;
 
 use acts::{Found, Stored, Text};
 use audit::Body;
+use checkpoint::{Checkpointer, Due};
 use directory::AuditDirectory;
 use writer::Writer;
 
@@ -42,6 +44,7 @@ pub struct Ledger(Arc<Inner>);
 
 struct Inner {
     writer: Writer,
+    _checkpointer: Checkpointer,
     reader: Mutex<Connection>,
     /// What is left of the block that each SSH authority has reserved.
     ssh_serials: tokio::sync::Mutex<HashMap<String, Range<u64>>>,
@@ -237,9 +240,16 @@ impl Ledger {
         let connection = database::open_for_writing(&path).map_err(unavailable)?;
         let reader = database::open_for_reading(&path).map_err(unavailable)?;
         let directory = AuditDirectory::open(audit_directory, &connection).map_err(unavailable)?;
-        let writer = Writer::start(connection, directory, clock).map_err(unavailable)?;
-        let ssh_serials = tokio::sync::Mutex::default();
-        Ok(Self(Arc::new(Inner { writer, reader: Mutex::new(reader), ssh_serials })))
+        let due = Arc::new(Due::default());
+        let copying = database::open_for_checkpoints(&path).map_err(unavailable)?;
+        let checkpointer = Checkpointer::start(copying, Arc::clone(&due)).map_err(unavailable)?;
+        let writer = Writer::start(connection, directory, clock, due).map_err(unavailable)?;
+        Ok(Self(Arc::new(Inner {
+            writer,
+            _checkpointer: checkpointer,
+            reader: Mutex::new(reader),
+            ssh_serials: tokio::sync::Mutex::default(),
+        })))
     }
 
     /// The next serial number of an SSH authority; reserved in blocks, never used twice.
@@ -434,5 +444,6 @@ fn unavailable(error: impl std::fmt::Display) -> LedgerError {
 
 const FILE_NAME: &str = "ledger.sqlite";
 
-/// How many SSH serial numbers one write reserves; what is left of them at the end is a gap.
-const SERIAL_BLOCK: u64 = 1_000;
+/// How many SSH serial numbers one write reserves, while all who need one wait; what is left of them
+/// at the end is a gap.
+const SERIAL_BLOCK: u64 = 10_000;

@@ -19,6 +19,7 @@ use tokio::sync::oneshot;
 use super::{
     LedgerError,
     audit::{Body, Head},
+    checkpoint::Due,
     database::VERSION,
     directory::{AuditDirectory, Lines},
 };
@@ -68,11 +69,12 @@ impl Writer {
         connection: Connection,
         directory: AuditDirectory,
         clock: Arc<dyn Clock>,
+        due: Arc<Due>,
     ) -> std::io::Result<Self> {
         let (jobs, receiver) = sync_channel(QUEUE);
         let state =
             Arc::new(State { healthy: AtomicBool::new(true), transactions: AtomicU64::new(0) });
-        let worker = Worker { connection, directory, clock, state: Arc::clone(&state) };
+        let worker = Worker { connection, directory, clock, due, state: Arc::clone(&state) };
         let thread = thread::Builder::new()
             .name("ledger".to_owned())
             .spawn(move || worker.run(&receiver))?;
@@ -173,6 +175,7 @@ struct Worker {
     connection: Connection,
     directory: AuditDirectory,
     clock: Arc<dyn Clock>,
+    due: Arc<Due>,
     state: Arc<State>,
 }
 
@@ -230,6 +233,7 @@ impl Worker {
     }
 
     fn transact(&mut self, jobs: &mut [Box<dyn Job>]) -> rusqlite::Result<Lines> {
+        self.due.finish(&self.connection)?;
         // Immediate: the head that is read must still be the head when this is committed.
         let sql = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let mut batch = Batch::new(&sql, self.clock.now())?;
@@ -242,6 +246,7 @@ impl Worker {
             sql.pragma_update(None, "user_version", VERSION)?;
         }
         sql.commit()?;
+        self.due.wrote();
         metrics::histogram!("chancery_ledger_transaction_jobs").record(jobs.len() as f64);
         self.state.transactions.fetch_add(1, Ordering::Relaxed);
         Ok(lines)

@@ -77,10 +77,10 @@ const MEMORY: f64 = 32.0;
 const SHORTEST: f64 = 1e-6;
 
 /// So much work lies ready behind the signature that is being made.
-const AHEAD: Duration = Duration::from_millis(2);
+const AHEAD: Duration = Duration::from_millis(4);
 
 /// The most jobs that do, for each session.
-const MOST_BEHIND: usize = 31;
+const MOST_BEHIND: usize = 63;
 
 #[cfg(test)]
 mod tests {
@@ -92,9 +92,9 @@ mod tests {
         let table = [
             (1, Duration::from_millis(70), 2, 14.3),
             (8, Duration::from_millis(10), 16, 800.0),
-            (2, Duration::from_millis(1), 6, 2_000.0),
-            (2, Duration::from_micros(100), 42, 20_000.0),
-            (2, Duration::from_micros(10), 64, 200_000.0),
+            (2, Duration::from_millis(1), 10, 2_000.0),
+            (2, Duration::from_micros(100), 82, 20_000.0),
+            (2, Duration::from_micros(10), 128, 200_000.0),
         ];
         for (sessions, signature, in_flight, rate) in table {
             let mut now = Instant::now();
