@@ -237,6 +237,7 @@ impl Ledger {
             LedgerError::Unavailable(format!("{}: {error}", state_directory.display()))
         })?;
         let path = state_directory.join(FILE_NAME);
+        let _turn = database::turn_to_open(&path).map_err(unavailable)?;
         let connection = database::open_for_writing(&path).map_err(unavailable)?;
         let reader = database::open_for_reading(&path).map_err(unavailable)?;
         let directory = AuditDirectory::open(audit_directory, &connection).map_err(unavailable)?;

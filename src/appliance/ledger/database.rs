@@ -10,6 +10,10 @@ use std::{
 };
 
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+use rustix::{
+    fs::{FlockOperation, flock},
+    io::Errno,
+};
 use thiserror::Error;
 
 /// Why the database cannot be opened.
@@ -26,10 +30,31 @@ pub(super) enum OpenError {
     Later { path: String, found: i64 },
     #[error("cannot open {path}: {error}")]
     Sql { path: String, error: rusqlite::Error },
+    #[error("another process opens {path}, and does not come to an end: {error}")]
+    Turn { path: String, error: io::Error },
 }
 
 /// The schema version that this program writes.
 pub(super) const VERSION: i64 = 1;
+
+/// The turn to open the database, until it is dropped.
+///
+/// Two processes that make it at the same moment would each wait for the other to let go of it,
+/// which SQLite finds out and refuses, whatever its busy handler says.
+pub(super) fn turn_to_open(path: &Path) -> Result<File, OpenError> {
+    let turn = || -> io::Result<File> {
+        let directory = File::open(path.parent().unwrap_or(Path::new("/")))?;
+        let mut looks = 0;
+        loop {
+            match flock(&directory, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Ok(directory),
+                Err(Errno::WOULDBLOCK) if wait_for_turn(looks) => looks += 1,
+                Err(error) => return Err(error.into()),
+            }
+        }
+    };
+    turn().map_err(|error| OpenError::Turn { path: path.display().to_string(), error })
+}
 
 /// Opens the database for the one writer of this process; makes it when there is none.
 pub(super) fn open_for_writing(path: &Path) -> Result<Connection, OpenError> {

@@ -4,6 +4,8 @@ use std::{
     path::PathBuf,
     process::{Child, Command, Stdio},
     slice,
+    sync::Barrier,
+    thread,
 };
 
 use futures_util::future::join_all;
@@ -235,6 +237,23 @@ fn a_later_schema_and_a_foreign_database_are_refused() {
     assert!(place.refusal().contains("schema version 2"), "{}", place.refusal());
     place.sql("PRAGMA user_version = 0");
     assert!(place.refusal().contains("not a ledger"), "{}", place.refusal());
+}
+
+#[test]
+fn a_ledger_is_made_once_however_many_come_at_the_same_moment() {
+    for _ in 0..300 {
+        let place = Place::new();
+        let begin = Barrier::new(8);
+        thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    begin.wait();
+                    drop(place.open());
+                });
+            }
+        });
+        place.verified();
+    }
 }
 
 /// Two processes write to one ledger and are killed with SIGKILL at a random moment, five times.
