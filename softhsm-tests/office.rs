@@ -22,7 +22,7 @@ use crate::{
     peers::{ours, peer, source_tree},
     process::{Answer, Daemon, run},
     shim::{self, Shim},
-    softhsm,
+    softhsm, ssh,
     token::Token,
 };
 
@@ -258,6 +258,42 @@ impl Office {
     /// A path in the office's directory.
     pub fn path(&self, name: impl AsRef<Path>) -> PathBuf {
         self.directory.path().join(name)
+    }
+
+    /// What a user asks `/v1/issue/ssh-user` for: a certificate for the key NAME and NAME.pub, which
+    /// is made if it is not there.
+    ///
+    /// # Errors
+    ///
+    /// ssh-keygen refuses.
+    pub fn login_request(&self, name: &str) -> Result<Value, Failure> {
+        let key = self.path(name);
+        if !key.exists() {
+            ssh::generate("ed25519", &key)?;
+        }
+        let public_key = fs::read_to_string(key.with_extension("pub")).doing("read a key")?;
+        Ok(json!({ "role": "login", "public_key": public_key }))
+    }
+
+    /// The records of the audit directory, in their order.
+    ///
+    /// # Errors
+    ///
+    /// A file cannot be read, or a line of it is no record.
+    pub fn audit_records(&self) -> Result<Vec<Value>, Failure> {
+        let mut files = Vec::new();
+        for entry in fs::read_dir(self.path("audit")).doing("list the audit directory")? {
+            files.push(entry.doing("list the audit directory")?.path());
+        }
+        files.retain(|path| path.extension().is_some_and(|extension| extension == "jsonl"));
+        files.sort();
+        let mut records = Vec::new();
+        for file in files {
+            for line in fs::read_to_string(&file).doing("read the audit log")?.lines() {
+                records.push(serde_json::from_str(line).doing("read a record")?);
+            }
+        }
+        Ok(records)
     }
 
     /// A file of the ceremony's hand-off.

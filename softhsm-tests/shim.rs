@@ -120,6 +120,15 @@ impl Shim {
         Ok(outcomes)
     }
 
+    /// How often a function was called with this outcome.
+    ///
+    /// # Errors
+    ///
+    /// As [`calls`](Self::calls).
+    pub fn count(&self, function: &str, outcome: impl ToString) -> Result<usize, Failure> {
+        Ok(self.outcomes(function)?.get(&outcome.to_string()).copied().unwrap_or(0))
+    }
+
     /// Where two threads were in one session at once, a line each; empty when nowhere.
     ///
     /// # Errors

@@ -20,11 +20,9 @@ use harness::{
     https::Identity,
     office::{Office, http_get},
     process::wait_until,
-    ssh,
 };
 use rustix::process::{Resource, getrlimit, setrlimit};
 use rustls::{ClientConnection, pki_types::ServerName};
-use serde_json::json;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
@@ -405,12 +403,7 @@ fn percentile(mut latencies: Vec<Duration>, percent: usize) -> Duration {
 }
 
 fn certificate_request(office: &Office) -> Result<String, Failure> {
-    let key = office.path("alice");
-    if !key.exists() {
-        ssh::generate("ed25519", &key)?;
-    }
-    let public_key = fs::read_to_string(key.with_extension("pub")).doing("read a key")?;
-    let body = json!({ "role": "login", "public_key": public_key }).to_string();
+    let body = office.login_request("alice")?.to_string();
     Ok(format!(
         "POST /v1/issue/ssh-user HTTP/1.1\r\nhost: localhost\r\n\
          content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",

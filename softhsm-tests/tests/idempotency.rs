@@ -1,22 +1,19 @@
 //! Asking again under the same idempotency key gives the same certificate, whatever happened
 //! meanwhile.
 
-use std::fs;
-
 use harness::{
-    Doing, Failure, Story,
+    Failure, Story,
     https::{Identity, Request, Response},
     office::Office,
-    ssh,
 };
-use serde_json::{Value, json};
+use serde_json::Value;
 
 #[test]
 fn the_same_key_and_body_give_the_same_certificate_also_after_kill_9() -> Story {
     let mut office = Office::open()?;
     let alice = office.enrol("user/alice")?;
     let bob = office.enrol("user/bob")?;
-    let body = json!({ "role": "login", "public_key": key(&office, "one")? });
+    let body = office.login_request("one")?;
 
     let first = ask(&office, &alice, "nightly-7", &body)?.expect_status(201)?.json()?;
     let again = ask(&office, &alice, "nightly-7", &body)?.expect_status(201)?.json()?;
@@ -40,8 +37,8 @@ fn the_same_key_and_body_give_the_same_certificate_also_after_kill_9() -> Story 
 fn the_same_key_with_another_body_is_refused() -> Story {
     let office = Office::open()?;
     let alice = office.enrol("user/alice")?;
-    let one = json!({ "role": "login", "public_key": key(&office, "one")? });
-    let two = json!({ "role": "login", "public_key": key(&office, "two")? });
+    let one = office.login_request("one")?;
+    let two = office.login_request("two")?;
     ask(&office, &alice, "k", &one)?.expect_status(201)?;
     let problem = ask(&office, &alice, "k", &two)?.expect_status(409)?.json()?;
     assert_eq!(problem["type"], "urn:chancery:problem:idempotency-conflict");
@@ -59,9 +56,4 @@ fn ask(office: &Office, identity: &Identity, key: &str, body: &Value) -> Result<
         headers: &[("content-type", "application/json"), ("idempotency-key", key)],
         body: body.to_string().as_bytes(),
     })
-}
-
-fn key(office: &Office, name: &str) -> Result<String, Failure> {
-    ssh::generate("ed25519", &office.path(name))?;
-    fs::read_to_string(office.path(format!("{name}.pub"))).doing("read a key")
 }

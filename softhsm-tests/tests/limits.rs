@@ -8,7 +8,6 @@ use harness::{
     https::Https,
     office::{Office, http_get},
     process::run,
-    ssh,
 };
 use serde_json::{Value, json};
 
@@ -29,7 +28,7 @@ burst = 5
 fn a_client_that_asks_too_often_is_told_when_to_come_back() -> Story {
     let office = narrow_office()?;
     let alice = office.enrol("user/alice")?;
-    let (https, request) = (office.https(Some(&alice))?, login(&office)?);
+    let (https, request) = (office.https(Some(&alice))?, office.login_request("key")?);
     let mut issued = 0;
     let refused = loop {
         let answer = https.post("/v1/issue/ssh-user", &request)?;
@@ -63,7 +62,7 @@ fn a_client_that_asks_too_often_is_told_when_to_come_back() -> Story {
 fn a_batch_waits_for_its_turn_and_not_for_ever() -> Story {
     let office = narrow_office()?;
     let alice = office.https(Some(&office.enrol("user/alice")?))?;
-    let mut request = login(&office)?;
+    let mut request = office.login_request("key")?;
     request["operation"] = "ssh_user".into();
     let line = json!({ "request": request }).to_string();
     let results = batch(&alice, &vec![line; 30].join("\n"))?;
@@ -88,12 +87,6 @@ fn narrow_office() -> Result<Office, Failure> {
     fs::write(&path, text.replace(WIDE, NARROW)).doing("write chanceryd.toml")?;
     office.restart()?;
     Ok(office)
-}
-
-fn login(office: &Office) -> Result<Value, Failure> {
-    ssh::generate("ed25519", &office.path("key"))?;
-    let public_key = fs::read_to_string(office.path("key.pub")).doing("read a key")?;
-    Ok(json!({ "role": "login", "public_key": public_key }))
 }
 
 /// How many SSH certificates the ledger has for alice.

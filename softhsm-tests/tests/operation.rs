@@ -7,9 +7,8 @@ use harness::{
     https::{Identity, Request},
     office::{Office, http_get, http_send},
     process::{Signal, wait_until},
-    ssh,
 };
-use serde_json::{Value, json};
+use serde_json::Value;
 
 const SOON: Duration = Duration::from_secs(10);
 
@@ -133,22 +132,15 @@ fn whatever_was_granted_or_refused_is_in_the_audit_log() -> Story {
     let bob = office.enrol("host/bob")?;
     login(&office, &bob, 403)?;
 
-    let mut lines = String::new();
-    for entry in fs::read_dir(office.path("audit")).doing("read the audit directory")? {
-        let path = entry.doing("read the audit directory")?.path();
-        lines += &fs::read_to_string(&path).doing("read the audit log")?;
-    }
-    let records: Vec<Value> = lines
-        .lines()
-        .map(|line| serde_json::from_str(line).doing("read a record"))
-        .collect::<Result<_, _>>()?;
+    let records = office.audit_records()?;
+    let lines: Vec<_> = records.iter().map(Value::to_string).collect();
     let numbers: Vec<_> = records.iter().filter_map(|record| record["seq"].as_u64()).collect();
-    assert_eq!(numbers, (1..=records.len() as u64).collect::<Vec<_>>(), "{lines}");
+    assert_eq!(numbers, (1..=records.len() as u64).collect::<Vec<_>>(), "{lines:#?}");
     let about =
-        |words: &[&str]| lines.lines().any(|line| words.iter().all(|word| line.contains(word)));
+        |words: &[&str]| lines.iter().any(|line| words.iter().all(|word| line.contains(word)));
     let serial = format!("\"serial\":\"{}\"", issued["serial"].as_str().unwrap_or_default());
-    assert!(about(&["ssh-user", "spiffe://example.test/user/alice", &serial]), "{lines}");
-    assert!(about(&["spiffe://example.test/host/bob", "caller-not-in-role"]), "{lines}");
+    assert!(about(&["ssh-user", "spiffe://example.test/user/alice", &serial]), "{lines:#?}");
+    assert!(about(&["spiffe://example.test/host/bob", "caller-not-in-role"]), "{lines:#?}");
 
     let appliance = office.appliance()?;
     appliance.signal(Signal::TERM);
@@ -157,12 +149,7 @@ fn whatever_was_granted_or_refused_is_in_the_audit_log() -> Story {
 
 /// Asks for an SSH certificate; the answer must have this status.
 fn login(office: &Office, identity: &Identity, status: u16) -> Result<Value, Failure> {
-    let key = office.path("login_key");
-    if !key.exists() {
-        ssh::generate("ed25519", &key)?;
-    }
-    let public_key = fs::read_to_string(key.with_extension("pub")).doing("read a key")?;
-    let body = json!({ "role": "login", "public_key": public_key });
+    let body = office.login_request("login_key")?;
     let answer = office.https(Some(identity))?.post("/v1/issue/ssh-user", &body)?;
     answer.expect_status(status)?.json()
 }

@@ -1,7 +1,7 @@
 //! A token that goes and comes again and again: nothing piles up in the processes that live
 //! through it.
 
-use std::{fs, time::Duration};
+use std::time::Duration;
 
 use harness::{
     Doing, Failure, Story,
@@ -13,7 +13,6 @@ use harness::{
         Action, Fault, Plan, Shim,
         pkcs11::{CKR_DEVICE_ERROR, CKR_OK, CKR_SESSION_HANDLE_INVALID},
     },
-    ssh,
 };
 use serde_json::{Value, json};
 
@@ -79,9 +78,7 @@ impl Town {
         office.change_token(|token| token.settings.push_str("sessions = 1\n"))?;
         office.begin()?;
         let alice = office.enrol("user/alice")?;
-        ssh::generate("ed25519", &office.path("alice"))?;
-        let public_key = fs::read_to_string(office.path("alice.pub")).doing("read a key")?;
-        let request = json!({ "role": "login", "public_key": public_key });
+        let request = office.login_request("alice")?;
         let (https, appliance) = (office.https(Some(&alice))?, office.appliance()?.id());
         let town = Self { shim, https, request, appliance, _office: office };
         town.fill_cache()?;

@@ -40,16 +40,16 @@ fn lost_sessions_and_devices_cost_no_client_an_answer() -> Story {
     town.endure("the device is gone until it is opened again", device, |shim| {
         happened(shim, "C_SignInit", CKR_DEVICE_ERROR, 8)
     })?;
-    let before = count(&town.shim, "C_GetSlotList", CKR_DEVICE_ERROR)?;
+    let before = town.shim.count("C_GetSlotList", CKR_DEVICE_ERROR)?;
     town.endure("the device is away", plan([Fault::everywhere(Action::Remove)]), |shim| {
         happened(shim, "C_GetSlotList", CKR_DEVICE_ERROR, before + 4)
     })?;
-    let before = count(&town.shim, "C_Sign", CKR_DEVICE_ERROR)?;
+    let before = town.shim.count("C_Sign", CKR_DEVICE_ERROR)?;
     let every = plan([Fault::on("C_Sign", Action::Return(CKR_DEVICE_ERROR))]);
     town.endure("the token opens and does not sign", every, |shim| {
         happened(shim, "C_Sign", CKR_DEVICE_ERROR, before + 16)
     })?;
-    let before = count(&town.shim, "C_Sign", CKR_DEVICE_ERROR)?;
+    let before = town.shim.count("C_Sign", CKR_DEVICE_ERROR)?;
     let third = plan([Fault::on("C_Sign", Action::Return(CKR_DEVICE_ERROR)).every(3)]);
     town.endure("each third signature fails", third, |shim| {
         happened(shim, "C_Sign", CKR_DEVICE_ERROR, before + 30)
@@ -105,7 +105,7 @@ fn one_input_that_crashes_the_module_is_given_up() -> Story {
         town.endure("one input crashes the module", crash, |_| Ok(refused.is_finished()))?;
         refused.join().unwrap()
     })?;
-    let crashes = count(&town.shim, "C_Sign", "crash")?;
+    let crashes = town.shim.count("C_Sign", "crash")?;
     assert!((2..=9).contains(&crashes), "{crashes} crashes");
     sign(&"a5".repeat(32))?.expect_status(200)?;
     sign(&poison)?.expect_status(200)?;
@@ -147,13 +147,13 @@ fn a_slow_token_with_one_session_is_kept_busy_and_nothing_else() -> Story {
     let from = Instant::now();
     let answers =
         town.endure("one slow session", slow, |_| Ok(from.elapsed() > Duration::from_secs(3)))?;
-    assert!(count(&town.shim, "C_OpenSession", CKR_SESSION_COUNT)? > 0, "it was never short");
+    assert!(town.shim.count("C_OpenSession", CKR_SESSION_COUNT)? > 0, "it was never short");
     // 14 a second are possible. How near it comes is measured by the bench.
     assert!(answers.len() > 20, "{} certificates in 3 s", answers.len());
     // The one session is opened again when it is lost.
     let lost = Fault::on("C_Sign", Action::LoseSessions).every(5);
     let lost = Plan { sessions: Some(1), faults: vec![lost], ..Plan::default() };
-    let before = count(&town.shim, "C_Sign", CKR_SESSION_HANDLE_INVALID)?;
+    let before = town.shim.count("C_Sign", CKR_SESSION_HANDLE_INVALID)?;
     town.endure("the one session is lost", lost, |shim| {
         happened(shim, "C_Sign", CKR_SESSION_HANDLE_INVALID, before + 5)
     })?;
@@ -175,9 +175,7 @@ impl Town {
     fn open() -> Result<Self, Failure> {
         let (mut office, shim) = Office::open_with_shim()?;
         let alice = office.enrol("user/alice")?;
-        ssh::generate("ed25519", &office.path("alice"))?;
-        let public_key = fs::read_to_string(office.path("alice.pub")).doing("read a key")?;
-        let request = json!({ "role": "login", "public_key": public_key });
+        let request = office.login_request("alice")?;
         let (https, appliance) = (office.https(Some(&alice))?, office.appliance()?.id());
         let descriptors = descriptors(appliance)?;
         Ok(Self { office, shim, https, request, appliance, descriptors })
@@ -253,11 +251,7 @@ fn happened(
     outcome: impl ToString,
     times: usize,
 ) -> Result<bool, Failure> {
-    Ok(count(shim, function, outcome)? >= times)
-}
-
-fn count(shim: &Shim, function: &str, outcome: impl ToString) -> Result<usize, Failure> {
-    Ok(shim.outcomes(function)?.get(&outcome.to_string()).copied().unwrap_or(0))
+    Ok(shim.count(function, outcome)? >= times)
 }
 
 /// Whether the worker that hung in a function has a successor that signs.

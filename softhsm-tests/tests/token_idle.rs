@@ -1,10 +1,10 @@
 //! A token forgets sessions that are idle: they are kept alive, and one that is dead all the same is
 //! opened anew before somebody needs it.
 
-use std::{fs, time::Duration};
+use std::time::Duration;
 
 use harness::{
-    Doing, Failure, Story,
+    Failure, Story,
     https::Https,
     office::Office,
     process::wait_until,
@@ -12,9 +12,8 @@ use harness::{
         Action, Fault, Plan, Shim,
         pkcs11::{CKR_OK, CKR_SESSION_HANDLE_INVALID},
     },
-    ssh,
 };
-use serde_json::{Value, json};
+use serde_json::Value;
 
 /// The call that crosses to the token when a session is idle. Nothing else asks for random bytes.
 const ALIVE: &str = "C_GenerateRandom";
@@ -25,23 +24,22 @@ const PATIENCE: Duration = Duration::from_secs(30);
 fn idle_sessions_are_kept_alive_and_dead_ones_replaced_before_they_are_needed() -> Story {
     let town = Town::open()?;
     town.ask()?;
-    let before = town.count(ALIVE, CKR_OK)?;
-    wait_until(
-        "calls of idle sessions",
-        PATIENCE,
-        || Ok(town.count(ALIVE, CKR_OK)? >= before + 4),
-    )?;
+    let before = town.shim.count(ALIVE, CKR_OK)?;
+    wait_until("calls of idle sessions", PATIENCE, || {
+        Ok(town.shim.count(ALIVE, CKR_OK)? >= before + 4)
+    })?;
 
     // Both sessions die, and with them the login.
-    let (logins, opened) = (town.count("C_Login", CKR_OK)?, town.count("C_OpenSession", CKR_OK)?);
+    let (logins, opened) =
+        (town.shim.count("C_Login", CKR_OK)?, town.shim.count("C_OpenSession", CKR_OK)?);
     town.play(Fault::on(ALIVE, Action::LoseSessions).times(1))?;
     wait_until("two new sessions", PATIENCE, || {
-        Ok(town.count("C_OpenSession", CKR_OK)? == opened + 2)
+        Ok(town.shim.count("C_OpenSession", CKR_OK)? == opened + 2)
     })?;
-    wait_until("a new login", PATIENCE, || Ok(town.count("C_Login", CKR_OK)? == logins + 1))?;
-    let after = town.count(ALIVE, CKR_OK)?;
-    wait_until("their first calls", PATIENCE, || Ok(town.count(ALIVE, CKR_OK)? >= after + 2))?;
-    assert_eq!(town.count(ALIVE, CKR_SESSION_HANDLE_INVALID)?, 1);
+    wait_until("a new login", PATIENCE, || Ok(town.shim.count("C_Login", CKR_OK)? == logins + 1))?;
+    let after = town.shim.count(ALIVE, CKR_OK)?;
+    wait_until("their first calls", PATIENCE, || Ok(town.shim.count(ALIVE, CKR_OK)? >= after + 2))?;
+    assert_eq!(town.shim.count(ALIVE, CKR_SESSION_HANDLE_INVALID)?, 1);
     town.ask_and_find_all_well()?;
 
     // The device is gone until it is opened by another process.
@@ -77,9 +75,7 @@ impl Town {
         })?;
         office.restart()?;
         let https = office.https(Some(&office.enrol("user/alice")?))?;
-        ssh::generate("ed25519", &office.path("alice"))?;
-        let public_key = fs::read_to_string(office.path("alice.pub")).doing("read a key")?;
-        let request = json!({ "role": "login", "public_key": public_key });
+        let request = office.login_request("alice")?;
         Ok(Self { _office: office, shim, https, request })
     }
 
@@ -107,9 +103,5 @@ impl Town {
             call.function == ALIVE && call.outcome == CKR_OK.to_string()
         };
         Ok(self.shim.calls()?.iter().rev().find(alive).map(|call| call.process))
-    }
-
-    fn count(&self, function: &str, outcome: impl ToString) -> Result<usize, Failure> {
-        Ok(self.shim.outcomes(function)?.get(&outcome.to_string()).copied().unwrap_or(0))
     }
 }

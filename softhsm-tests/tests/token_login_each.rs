@@ -1,10 +1,8 @@
 //! A key that wants the PIN for each of its signatures (CKA_ALWAYS_AUTHENTICATE) signs, and a PIN
 //! that is refused there is tried once.
 
-use std::fs;
-
 use harness::{
-    Doing, Failure, Story,
+    Failure, Story,
     https::Https,
     office::Office,
     process::{Answer, run},
@@ -12,9 +10,8 @@ use harness::{
         Action, Fault, Plan, Shim,
         pkcs11::{CKR_OK, CKR_PIN_INCORRECT, CKR_USER_NOT_LOGGED_IN},
     },
-    ssh,
 };
-use serde_json::{Value, json};
+use serde_json::Value;
 
 /// The login that follows C_SignInit of such a key.
 const CONTEXT: &str = "C_Login(context)";
@@ -22,17 +19,17 @@ const CONTEXT: &str = "C_Login(context)";
 #[test]
 fn a_key_that_wants_the_pin_for_each_signature_gets_it() -> Story {
     let town = Town::open()?;
-    let (users, before) = (town.count("C_Login", CKR_OK)?, town.count(CONTEXT, CKR_OK)?);
+    let (users, before) = (town.shim.count("C_Login", CKR_OK)?, town.shim.count(CONTEXT, CKR_OK)?);
     for _ in 0..5 {
         town.ask(201)?;
     }
-    assert_eq!(town.count(CONTEXT, CKR_OK)?, before + 5);
-    assert_eq!(town.count("C_Login", CKR_OK)?, users, "the user is logged in once");
+    assert_eq!(town.shim.count(CONTEXT, CKR_OK)?, before + 5);
+    assert_eq!(town.shim.count("C_Login", CKR_OK)?, users, "the user is logged in once");
     // SoftHSM insists: when it does not hear of the login, it does not sign.
     let swallow = vec![Fault::on(CONTEXT, Action::Return(CKR_OK)).times(1)];
     town.shim.play(Plan { faults: swallow, ..Plan::default() })?;
     town.ask(201)?;
-    assert_eq!(town.count("C_Sign", CKR_USER_NOT_LOGGED_IN)?, 1);
+    assert_eq!(town.shim.count("C_Sign", CKR_USER_NOT_LOGGED_IN)?, 1);
     assert_eq!(town.shim.overlaps()?, "");
     let told = town.run(&["token", "probe", "--seconds", "0"])?.success()?.stdout;
     assert!(told.contains("issuing/smuggled: CKA_ALWAYS_AUTHENTICATE is true"), "{told}");
@@ -53,7 +50,7 @@ fn a_pin_that_is_refused_for_a_signature_is_not_tried_again() -> Story {
         let answer = town.run(&["serve"])?.refused("CKR_PIN_INCORRECT at 20")?;
         assert_eq!(answer.status.code(), Some(78), "{}", answer.stderr);
     }
-    assert_eq!(town.count(CONTEXT, CKR_PIN_INCORRECT)?, 1);
+    assert_eq!(town.shim.count(CONTEXT, CKR_PIN_INCORRECT)?, 1);
     town.shim.heal()?;
     town.run(&["token", "unblock"])?.success()?;
     town.office.start()?;
@@ -76,14 +73,8 @@ impl Town {
         office.smuggle_key(&["--always-auth"])?;
         office.start()?;
         let https = office.https(Some(&office.enrol("user/alice")?))?;
-        ssh::generate("ed25519", &office.path("alice"))?;
-        let public_key = fs::read_to_string(office.path("alice.pub")).doing("read a key")?;
-        Ok(Self {
-            office,
-            shim,
-            https,
-            request: json!({ "role": "login", "public_key": public_key }),
-        })
+        let request = office.login_request("alice")?;
+        Ok(Self { office, shim, https, request })
     }
 
     fn ask(&self, status: u16) -> Story {
@@ -92,9 +83,5 @@ impl Town {
 
     fn run(&self, arguments: &[&str]) -> Result<Answer, Failure> {
         run(self.office.chanceryd(arguments)?.args(["--config", "chanceryd.toml"]))
-    }
-
-    fn count(&self, function: &str, outcome: impl ToString) -> Result<usize, Failure> {
-        Ok(self.shim.outcomes(function)?.get(&outcome.to_string()).copied().unwrap_or(0))
     }
 }

@@ -17,7 +17,6 @@ use harness::{
         pkcs11::{CKR_OK, CKR_PIN_INCORRECT},
     },
 };
-use serde_json::Value;
 
 /// A person has to mend something; systemd does not start the appliance again.
 const EX_CONFIG: Option<i32> = Some(78);
@@ -96,7 +95,7 @@ fn a_login_that_never_ended_is_not_tried_again_by_another_appliance() -> Story {
 fn an_appliance_that_knows_its_pin_outlives_crashes_at_the_login() -> Story {
     let (mut office, shim) = Office::open_with_shim()?;
     let appliance = office.appliance()?.id();
-    let good = count(&shim, CKR_OK)?;
+    let good = shim.count("C_Login", CKR_OK)?;
     let crashes = vec![
         Fault::on("C_Sign", Action::Crash).times(1),
         Fault::on("C_Login", Action::Crash).times(3),
@@ -104,8 +103,8 @@ fn an_appliance_that_knows_its_pin_outlives_crashes_at_the_login() -> Story {
     shim.play(Plan { faults: crashes, ..Plan::default() })?;
     let enrolled = office.enrol("user/alice");
     assert!(enrolled.is_ok(), "{enrolled:?}");
-    assert_eq!(count(&shim, "crash")?, 3);
-    assert_eq!(count(&shim, CKR_OK)?, good + 1);
+    assert_eq!(shim.count("C_Login", "crash")?, 3);
+    assert_eq!(shim.count("C_Login", CKR_OK)?, good + 1);
     assert_eq!(office.appliance()?.id(), appliance);
     let ready = http_get(office.public(), "/readyz").doing("read /readyz")?;
     assert!(ready.starts_with("HTTP/1.1 200"), "{ready}");
@@ -236,23 +235,14 @@ fn read_pin(office: &Office) -> Result<String, Failure> {
 
 /// The changes of the token in the audit log, from what to what.
 fn states(office: &Office) -> Result<Vec<String>, Failure> {
-    let mut files = Vec::new();
-    for entry in fs::read_dir(office.path("audit")).doing("list the audit directory")? {
-        files.push(entry.doing("list the audit directory")?.path());
-    }
-    files.retain(|path| path.extension().is_some_and(|extension| extension == "jsonl"));
-    files.sort();
     let mut changes = Vec::new();
-    for file in files {
-        for line in fs::read_to_string(&file).doing("read the audit log")?.lines() {
-            let entry: Value = serde_json::from_str(line).doing("read an audit entry")?;
-            if let ("token_state", Some(before), Some(state)) = (
-                entry["event"].as_str().unwrap_or_default(),
-                entry["before"].as_str(),
-                entry["state"].as_str(),
-            ) {
-                changes.push(format!("{before} {state}"));
-            }
+    for entry in office.audit_records()? {
+        if let ("token_state", Some(before), Some(state)) = (
+            entry["event"].as_str().unwrap_or_default(),
+            entry["before"].as_str(),
+            entry["state"].as_str(),
+        ) {
+            changes.push(format!("{before} {state}"));
         }
     }
     Ok(changes)
@@ -260,11 +250,7 @@ fn states(office: &Office) -> Result<Vec<String>, Failure> {
 
 /// How often a wrong PIN was tried.
 fn wrong(shim: &Shim) -> Result<usize, Failure> {
-    count(shim, CKR_PIN_INCORRECT)
-}
-
-fn count(shim: &Shim, outcome: impl ToString) -> Result<usize, Failure> {
-    Ok(shim.outcomes("C_Login")?.get(&outcome.to_string()).copied().unwrap_or(0))
+    shim.count("C_Login", CKR_PIN_INCORRECT)
 }
 
 /// How often any PIN was tried.

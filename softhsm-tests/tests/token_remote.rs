@@ -3,10 +3,7 @@
 
 #![expect(clippy::print_stderr, reason = "a figure is for whoever runs the test by hand")]
 
-use std::{
-    fs,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use harness::{
     Doing, Failure, Story,
@@ -14,9 +11,8 @@ use harness::{
     office::{Office, http_get},
     p11_kit::Server,
     process::wait_until,
-    softhsm, ssh,
+    softhsm,
 };
-use serde_json::json;
 
 const CLIENTS: usize = 4;
 
@@ -29,10 +25,8 @@ const RECOVERY: Duration = Duration::from_secs(5);
 fn a_p11_kit_server_that_is_killed_and_started_again_costs_no_client_an_answer() -> Story {
     let (mut office, mut server) = office_behind_server()?;
     let alice = office.enrol("user/alice")?;
-    ssh::generate("ed25519", &office.path("alice"))?;
-    let public_key = fs::read_to_string(office.path("alice.pub")).doing("read a key")?;
     let (https, public) = (office.https(Some(&alice))?, office.public());
-    let body = json!({ "role": "login", "public_key": public_key });
+    let body = office.login_request("alice")?;
     let ask = || https.post("/v1/issue/ssh-user", &body)?.expect_status(201)?.json();
     let is_down = || {
         let metrics = http_get(public, "/metrics").doing("read /metrics")?;
