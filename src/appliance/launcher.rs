@@ -139,13 +139,7 @@ fn gone(error: io::Error) -> io::Error {
 
 /// Starts workers until the socket at standard input is closed, and waits for their end.
 pub fn main() -> ExitCode {
-    match run() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            let _ = writeln!(io::stderr(), "chanceryd {SUBCOMMAND}: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    worker::end(SUBCOMMAND, run())
 }
 
 fn run() -> io::Result<()> {

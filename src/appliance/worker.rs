@@ -40,10 +40,15 @@ pub const SUBCOMMAND: &str = "token-worker";
 
 /// Serves until the socket at standard input is closed.
 pub fn main() -> ExitCode {
-    match run() {
+    end(SUBCOMMAND, run())
+}
+
+/// The end of a hidden subcommand, whose standard error is all that it can say why it failed with.
+pub(crate) fn end(subcommand: &str, outcome: io::Result<()>) -> ExitCode {
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let _ = writeln!(io::stderr(), "chanceryd {SUBCOMMAND}: {error}");
+            let _ = writeln!(io::stderr(), "chanceryd {subcommand}: {error}");
             ExitCode::FAILURE
         }
     }

@@ -179,16 +179,22 @@ impl Supervisor {
                 break End::Closed;
             }
         };
+        self.give_back(flight, &end);
+        end
+    }
+
+    /// What the worker had goes back to the queue. When it died or hung, one of those jobs may be
+    /// why; when there was one alone, it is.
+    fn give_back(&self, flight: Flight, end: &End) {
         let alone = flight.jobs.len() == 1;
         let jobs = flight.jobs.into_values();
-        match &end {
+        match end {
             End::Lost(reason) if alone => {
                 self.queue.give_back(jobs.filter_map(|job| try_again(job, reason)), true);
             }
             End::Lost(_) => self.queue.give_back(jobs, true),
             End::Closed | End::Failed(_) | End::Fatal(_) => self.queue.give_back(jobs, false),
         }
-        end
     }
 
     fn look_for_trouble(&mut self, answers: &[Answer]) {
