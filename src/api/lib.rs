@@ -11,22 +11,61 @@
 //! | `GET /v1/certificates` | [`ListQuery`] | [`CertificatePage`] |
 //! | `GET /v1/certificates/{issuer}/{serial}` | | [`CertificateRecord`] |
 //! | `GET /v1/authorities` | | [`Authorities`] |
+//! | `POST /v1/sessions` | [`SessionRequest`] | [`Session`] |
+//! | `GET /v1/sessions` | [`SessionQuery`] | [`Sessions`] |
+//! | `GET /v1/sessions/{id}` | | [`Session`] |
+//! | `POST /v1/sessions/{id}/approve`, `…/deny` | [`Because`] | [`Session`] |
+//! | `POST /v1/sessions/{id}/heartbeat` | | [`Session`] |
+//! | `POST /v1/sessions/{id}/end` | [`Because`] | [`SessionEnded`] |
+//! | `POST /v1/locks/preview` | [`LockPreview`] | [`LockEffect`] |
+//! | `POST /v1/locks` | [`LockRequest`] | [`Locked`] |
+//! | `GET /v1/locks` | | [`Locks`] |
+//! | `POST /v1/locks/remove` | [`UnlockRequest`] | [`Locks`] that were removed |
+//! | `POST /v1/revoke` | [`RevokeRequest`] | [`Revoked`] |
+//! | `GET /v1/effects/{change}` | [`EffectQuery`] | [`Effect`] |
+//! | `GET /v1/revocations` | [`BundleQuery`] | [`RevocationBundle`], or 204 |
+//! | `POST /v1/revocations/acknowledge` | [`Acknowledgement`] | 204 |
+//! | `POST /v1/hosts` | [`HostRequest`] | [`JoinToken`] |
+//! | `GET /v1/hosts` | | [`Hosts`] |
+//! | `POST /v1/hosts/{name}/remove` | [`Because`] | [`Host`] |
+//! | `POST /v1/join` | [`JoinRequest`], without a client certificate | [`Joined`] |
+//! | `POST /v1/logins` | [`LoginReport`], from a host | 204 |
+//! | `POST /v1/consume` | [`ConsumeRequest`], from a host | 204 |
 //!
 //! Requests are strict: an unknown field is an error. Errors are RFC 9457 problems
 //! ([`Problem`]), whose `type` is one of [`ProblemKind`] and never changes its meaning.
 
 mod answer;
+mod host;
+mod lock;
 mod problem;
 mod request;
+mod revocation;
+mod session;
 
 pub use answer::{
     Authorities, Authority, BatchOutcome, BatchResult, CertificatePage, CertificateRecord, Issued,
     Signed,
 };
+pub use host::{
+    ConsumeRequest, Host, HostMode, HostRequest, Hosts, JoinRequest, JoinToken, Joined, Login,
+    LoginReport,
+};
+pub use lock::{
+    BadLockTarget, Lock, LockEffect, LockPreview, LockRequest, LockTarget, Locked, Locks,
+    RevocationReason, RevokeRequest, Revoked, UnlockRequest,
+};
 pub use problem::{Problem, ProblemKind};
 pub use request::{
     BatchItem, ListQuery, Operation, SignRequest, SmartcardRequest, SshHostRequest, SshUserRequest,
     X509Request,
+};
+pub use revocation::{
+    Acknowledgement, BundleQuery, CutConnection, Effect, EffectQuery, HostEffect, RevocationBundle,
+};
+pub use session::{
+    Because, Decision, EndCause, Session, SessionEnded, SessionQuery, SessionRequest, SessionState,
+    Sessions,
 };
 
 /// The request header that names an operation, so that asking again gives the same certificate.

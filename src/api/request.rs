@@ -23,6 +23,9 @@ pub struct SshUserRequest {
     /// Length of validity in seconds; absent means the role's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttl: Option<u32>,
+    /// The open session that it is for; needed for roles that are given in sessions only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<String>,
     /// Narrows from where the certificate may be used.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     #[schema(value_type = BTreeSet<String>)]
@@ -46,6 +49,9 @@ pub struct SshHostRequest {
     /// Length of validity in seconds; absent means the role's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttl: Option<u32>,
+    /// The open session that it is for; needed for roles that are given in sessions only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<String>,
 }
 
 /// Asks for an X.509 certificate; the role says of which profile.
@@ -71,6 +77,9 @@ pub struct X509Request {
     /// Length of validity in seconds; absent means the role's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttl: Option<u32>,
+    /// The open session that it is for; needed for roles that are given in sessions only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<String>,
 }
 
 /// Asks for a smart-card logon certificate. The SID comes from the appliance's directory.
@@ -87,6 +96,9 @@ pub struct SmartcardRequest {
     /// Length of validity in seconds; absent means the role's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttl: Option<u32>,
+    /// The open session that it is for; needed for roles that are given in sessions only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<String>,
 }
 
 /// Asks for a signature over a digest, with a key that is no CA's.
