@@ -29,7 +29,9 @@ use crate::{
         Begun, BegunRaw, Event, Idempotency, Ledger, LedgerError, NewIntent, RawDigest, Released,
         ReleasedSignature,
     },
-    policy::{Caller, Certify, Denial, Grant, Rules, SignDigest, decide, decide_sign},
+    policy::{
+        Caller, Certify, Denial, Grant, Locks, Rules, SignDigest, Standing, decide, decide_sign,
+    },
     signing::{Admission, Made, Priority, Signing, SigningError},
 };
 
@@ -191,7 +193,8 @@ impl Authority {
         priority: Priority,
     ) -> Result<Released, IssueError> {
         let (operation, role) = (request.wanted.operation(), request.role.clone());
-        match decide(caller, request, &self.rules.load()) {
+        let standing = Standing { locks: &Locks::default(), session: None, now: self.clock.now() };
+        match decide(caller, request, &self.rules.load(), standing) {
             Ok(grant) => self.fulfil(caller, grant, idempotency, priority).await,
             Err(denial) => Err(self.denied(caller, operation, &role, denial).await),
         }
@@ -210,7 +213,8 @@ impl Authority {
         priority: Priority,
     ) -> Result<ReleasedSignature, IssueError> {
         let role = request.role.clone();
-        let request = match decide_sign(caller, request, &self.rules.load()) {
+        let standing = Standing { locks: &Locks::default(), session: None, now: self.clock.now() };
+        let request = match decide_sign(caller, request, &self.rules.load(), standing) {
             Ok(grant) => grant.into_request(),
             Err(denial) => return Err(self.denied(caller, "sign", &role, denial).await),
         };

@@ -6,15 +6,24 @@
 
 mod decide;
 mod grant;
+mod locks;
 mod pattern;
 mod request;
 mod rules;
+mod sessions;
+mod standing;
 
 pub use decide::{Denial, SignGrant, decide, decide_sign};
 pub use grant::{Grant, Template};
+pub use locks::{Lock, Locks, Subject};
 pub use pattern::SpiffePattern;
 pub use request::{BadRequest, Certify, Request, SignDigest, SshUser, Wanted, X509Names};
 pub use rules::{Account, CertificateRule, Grants, Role, Rules, RulesError, Validity};
+pub use sessions::{
+    SessionGrant, SessionRule, certificate_roles, decide_approval, decide_session, end_of_session,
+    is_approver,
+};
+pub use standing::{OpenSession, Standing};
 
 use pki::names::SpiffeId;
 

@@ -1,5 +1,6 @@
 use std::{collections::BTreeSet, net::IpAddr};
 
+use api::LockTarget;
 use jiff::SignedDuration;
 use pki::{
     keys::SignatureScheme,
@@ -10,8 +11,8 @@ use pki::{
 use thiserror::Error;
 
 use super::{
-    Caller, Certify, Grant, Role, Rules, SignDigest, SshUser, Template, Validity, Wanted,
-    X509Names,
+    Caller, Certify, Grant, OpenSession, Role, Rules, SignDigest, SshUser, Standing, Subject,
+    Template, Validity, Wanted, X509Names, certificate_roles,
     pattern::{self, DnsPattern, SpiffePattern},
     rules::{
         CertificateRule, Grants, KdcRule, SmartcardRule, SshHostRule, SshUserRule, TlsClientRule,
@@ -35,22 +36,46 @@ pub enum Denial {
     ForceCommandFixed { role: String },
     #[error("the key asked for, {key:?}, is not one of role {role:?}")]
     KeyNotAllowed { role: String, key: String },
+    #[error("{target} is locked")]
+    Locked { target: LockTarget },
     #[error("no name was asked for")]
     NoNames,
     #[error("role {role:?} gives no login name to {caller}")]
     NoPrincipals { role: String, caller: SpiffeId },
+    #[error("no reason was given, or one of more than 500 characters")]
+    NoReason,
     #[error("there is no role {role:?}")]
     NoSuchRole { role: String },
+    #[error("{caller} has no session {session:?}")]
+    NoSuchSession { session: String, caller: SpiffeId },
+    #[error("no host was named, and sessions of role {role:?} are for hosts")]
+    NoTargets { role: String },
+    #[error("{caller} is no approver of role {role:?}")]
+    NotAnApprover { role: String, caller: SpiffeId },
+    #[error("only operators may do this, and {caller} is none")]
+    NotAnOperator { caller: SpiffeId },
     #[error("this is a key of the appliance's own token; it is certified for nobody")]
     OwnKey,
+    #[error("nobody decides on a session of their own")]
+    OwnSession,
     #[error("role {role:?} does not allow the principal {principal}")]
     PrincipalNotAllowed { role: String, principal: Principal },
     #[error("role {role:?} does not sign with {scheme}")]
     SchemeNotAllowed { role: String, scheme: SignatureScheme },
+    #[error("session {session} does not give certificates of role {role:?}")]
+    RoleNotInSession { role: String, session: String },
     #[error("role {role:?} does not allow logins from {address}")]
     SourceAddressNotAllowed { role: String, address: SourceAddress },
+    #[error("session {session} gave a certificate for this key before")]
+    SessionKeyUsed { session: String },
+    #[error("role {role:?} is given in sessions only, and the request names none")]
+    SessionNeeded { role: String },
+    #[error("session {session} is not open")]
+    SessionNotOpen { session: String },
     #[error("role {role:?} does not allow the SPIFFE id {id}")]
     SpiffeIdNotAllowed { role: String, id: SpiffeId },
+    #[error("role {role:?} does not allow sessions on {host}")]
+    TargetNotAllowed { role: String, host: DnsName },
     #[error("role {role:?} grants at most {max:#}; {asked} seconds were asked for")]
     TtlTooLong { role: String, asked: u32, max: SignedDuration },
     #[error("a validity of 0 s was asked for")]
@@ -62,6 +87,14 @@ pub enum Denial {
 }
 
 impl Denial {
+    /// Refuses what a lock hits.
+    pub(super) fn unless_free(standing: Standing<'_>, subject: &Subject) -> Result<(), Self> {
+        match standing.locks.hit(subject, standing.now) {
+            Some(lock) => Err(Self::Locked { target: lock.target.clone() }),
+            None => Ok(()),
+        }
+    }
+
     /// The stable word for programs and the audit log.
     pub fn reason(&self) -> &'static str {
         match self {
@@ -71,14 +104,26 @@ impl Denial {
             Self::DnsNameNotAllowed { .. } => "dns-name-not-allowed",
             Self::ForceCommandFixed { .. } => "force-command-fixed",
             Self::KeyNotAllowed { .. } => "key-not-allowed",
+            Self::Locked { .. } => "locked",
             Self::NoNames => "no-names",
             Self::NoPrincipals { .. } => "no-principals",
+            Self::NoReason => "no-reason",
             Self::NoSuchRole { .. } => "no-such-role",
+            Self::NoSuchSession { .. } => "no-such-session",
+            Self::NoTargets { .. } => "no-targets",
+            Self::NotAnApprover { .. } => "not-an-approver",
+            Self::NotAnOperator { .. } => "not-an-operator",
             Self::OwnKey => "own-key",
+            Self::OwnSession => "own-session",
             Self::PrincipalNotAllowed { .. } => "principal-not-allowed",
+            Self::RoleNotInSession { .. } => "role-not-in-session",
             Self::SchemeNotAllowed { .. } => "scheme-not-allowed",
+            Self::SessionKeyUsed { .. } => "session-key-used",
+            Self::SessionNeeded { .. } => "session-needed",
+            Self::SessionNotOpen { .. } => "session-not-open",
             Self::SourceAddressNotAllowed { .. } => "source-address-not-allowed",
             Self::SpiffeIdNotAllowed { .. } => "spiffe-id-not-allowed",
+            Self::TargetNotAllowed { .. } => "target-not-allowed",
             Self::TtlTooLong { .. } => "ttl-too-long",
             Self::TtlZero => "ttl-zero",
             Self::UpnNotAllowed { .. } => "upn-not-allowed",
@@ -97,6 +142,21 @@ impl Denial {
             Self::CallerNotInRole { .. } | Self::NoPrincipals { .. } | Self::NoSuchRole { .. } => {
                 "ask an operator which role is yours"
             }
+            Self::Locked { .. } => "ask an operator: nothing is signed until the lock is removed",
+            Self::NoReason => "say what it is for, in one line",
+            Self::NoSuchSession { .. } | Self::SessionNotOpen { .. } => {
+                "ask for a session: chancery session request"
+            }
+            Self::NoTargets { .. } => "name the hosts: --target HOST",
+            Self::NotAnApprover { .. } | Self::OwnSession => {
+                "ask one of the role's approvers, or an operator, to do it"
+            }
+            Self::NotAnOperator { .. } => "ask an operator to do it",
+            Self::RoleNotInSession { .. } => "take a role of the session: chancery session show",
+            Self::SessionKeyUsed { .. } => "make a new key pair for each certificate",
+            Self::SessionNeeded { .. } => {
+                "ask for a session first: chancery session request, then --session ID"
+            }
             Self::NoNames => "say for which names the certificate is to be",
             Self::OwnKey => "make a key pair of your own",
             Self::TtlTooLong { .. } | Self::TtlZero => {
@@ -111,6 +171,7 @@ impl Denial {
             | Self::SchemeNotAllowed { .. }
             | Self::SourceAddressNotAllowed { .. }
             | Self::SpiffeIdNotAllowed { .. }
+            | Self::TargetNotAllowed { .. }
             | Self::UpnNotAllowed { .. } => {
                 "ask for what the role allows, or ask an operator to widen the role"
             }
@@ -136,7 +197,12 @@ impl SignGrant {
 /// # Errors
 ///
 /// The first reason for which it is refused.
-pub fn decide(caller: &Caller, request: Certify, rules: &Rules) -> Result<Grant, Denial> {
+pub fn decide(
+    caller: &Caller,
+    request: Certify,
+    rules: &Rules,
+    standing: Standing<'_>,
+) -> Result<Grant, Denial> {
     let role = find_role(caller, &request.role, rules)?;
     let Grants::Certificate { issuer, validity, rule } = &role.grants else {
         return Err(wrong_operation(role, &request.wanted));
@@ -144,14 +210,59 @@ pub fn decide(caller: &Caller, request: Certify, rules: &Rules) -> Result<Grant,
     if rules.is_own(&request.public_key) {
         return Err(Denial::OwnKey);
     }
+    let session = decide_in_session(caller, request.session.as_deref(), role, rules, standing)?;
+    let subject = Subject {
+        caller: caller.id.to_string(),
+        role: role.name.clone(),
+        issuer: issuer.clone(),
+        key: request.public_key.fingerprint(),
+        targets: session.iter().flat_map(|session| session.targets.iter().cloned()).collect(),
+        issued_at: standing.now,
+        ..Subject::default()
+    };
+    Denial::unless_free(standing, &subject)?;
     let template = decide_names(caller, request.wanted, role, rule, rules)?;
     Ok(Grant {
         ttl: decide_ttl(role, *validity, request.ttl)?,
+        until: session.and_then(|session| session.ends_at),
         role: request.role,
         issuer: issuer.clone(),
         public_key: request.public_key,
-        template,
+        template: match session {
+            Some(session) => template.within(session, role)?,
+            None => template,
+        },
+        session: session.cloned(),
     })
+}
+
+/// The session that a certificate is for, if it is for one.
+fn decide_in_session<'a>(
+    caller: &Caller,
+    named: Option<&str>,
+    role: &Role,
+    rules: &Rules,
+    standing: Standing<'a>,
+) -> Result<Option<&'a OpenSession>, Denial> {
+    let Some(named) = named else {
+        return match rules.is_given_in_sessions_only(&role.name) {
+            true => Err(Denial::SessionNeeded { role: role.name.clone() }),
+            false => Ok(None),
+        };
+    };
+    let none = || Denial::NoSuchSession { session: named.to_owned(), caller: caller.id.clone() };
+    let own =
+        |session: &&OpenSession| session.id == named && session.requester == caller.id.as_str();
+    let session = standing.session.filter(own).ok_or_else(none)?;
+    if session.ends_at.is_none_or(|end| end <= standing.now) {
+        return Err(Denial::SessionNotOpen { session: session.id.clone() });
+    }
+    let gives = |of: &Role| certificate_roles(of).contains(&role.name);
+    if !rules.role(&session.role).is_some_and(gives) {
+        let (role, session) = (role.name.clone(), session.id.clone());
+        return Err(Denial::RoleNotInSession { role, session });
+    }
+    Ok(Some(session))
 }
 
 /// Decides on a signature over a digest; pure and total.
@@ -163,6 +274,7 @@ pub fn decide_sign(
     caller: &Caller,
     request: SignDigest,
     rules: &Rules,
+    standing: Standing<'_>,
 ) -> Result<SignGrant, Denial> {
     let role = find_role(caller, &request.role, rules)?;
     let Grants::Sign(rule) = &role.grants else {
@@ -174,10 +286,22 @@ pub fn decide_sign(
     if !rule.schemes.contains(&request.scheme) {
         return Err(Denial::SchemeNotAllowed { role: request.role, scheme: request.scheme });
     }
+    let subject = Subject {
+        caller: caller.id.to_string(),
+        role: role.name.clone(),
+        issuer: request.key.clone(),
+        issued_at: standing.now,
+        ..Subject::default()
+    };
+    Denial::unless_free(standing, &subject)?;
     Ok(SignGrant { request })
 }
 
-fn find_role<'a>(caller: &Caller, name: &str, rules: &'a Rules) -> Result<&'a Role, Denial> {
+pub(super) fn find_role<'a>(
+    caller: &Caller,
+    name: &str,
+    rules: &'a Rules,
+) -> Result<&'a Role, Denial> {
     let role = rules.role(name).ok_or_else(|| Denial::NoSuchRole { role: name.to_owned() })?;
     if !role.has(caller) {
         return Err(Denial::CallerNotInRole { role: name.to_owned(), caller: caller.id.clone() });
@@ -185,7 +309,7 @@ fn find_role<'a>(caller: &Caller, name: &str, rules: &'a Rules) -> Result<&'a Ro
     Ok(role)
 }
 
-fn decide_ttl(
+pub(super) fn decide_ttl(
     role: &Role,
     validity: Validity,
     asked: Option<u32>,
@@ -245,19 +369,23 @@ fn ssh_user(
         key_id: key_id(caller, role),
         principals,
         critical_options: CriticalOptions {
-            force_command: force_command(user.force_command, role, rule)?,
-            source_addresses: source_addresses(user.source_addresses, role, rule)?,
+            force_command: force_command(user.force_command, role, rule.force_command.as_ref())?,
+            source_addresses: source_addresses(
+                user.source_addresses,
+                role,
+                &rule.source_addresses,
+            )?,
         },
         extensions: rule.extensions.clone(),
     })
 }
 
-fn force_command(
+pub(super) fn force_command(
     asked: Option<String>,
     role: &Role,
-    rule: &SshUserRule,
+    fixed: Option<&String>,
 ) -> Result<Option<String>, Denial> {
-    match (&rule.force_command, asked) {
+    match (fixed, asked) {
         (Some(fixed), Some(asked)) if *fixed != asked => {
             Err(Denial::ForceCommandFixed { role: role.name.clone() })
         }
@@ -266,17 +394,16 @@ fn force_command(
     }
 }
 
-fn source_addresses(
+pub(super) fn source_addresses(
     asked: BTreeSet<SourceAddress>,
     role: &Role,
-    rule: &SshUserRule,
+    allowed: &BTreeSet<SourceAddress>,
 ) -> Result<BTreeSet<SourceAddress>, Denial> {
     if asked.is_empty() {
-        return Ok(rule.source_addresses.clone());
+        return Ok(allowed.clone());
     }
     let outside = |address: &&SourceAddress| {
-        !rule.source_addresses.is_empty()
-            && !rule.source_addresses.iter().any(|outer| pattern::contains(outer, address))
+        !allowed.is_empty() && !allowed.iter().any(|outer| pattern::contains(outer, address))
     };
     match asked.iter().find(outside) {
         Some(address) => Err(Denial::SourceAddressNotAllowed {

@@ -3,13 +3,13 @@ use std::{collections::BTreeSet, net::IpAddr};
 use jiff::{SignedDuration, Timestamp};
 use pki::{
     keys::PublicKey,
-    names::{DistinguishedName, DnsName, Oid, Principal, SpiffeId},
+    names::{DistinguishedName, DnsName, Oid, Principal, SourceAddress, SpiffeId},
     serial::{SshSerial, X509Serial},
     ssh::{self, CriticalOptions, Extension},
     x509::{self, Profile},
 };
 
-use super::Caller;
+use super::{Caller, Denial, OpenSession, Role, decide::force_command, pattern::contains};
 
 /// Certificates are valid from this long before they were issued: clocks of peers differ, and
 /// Kerberos key distribution centres allow no difference at all. The length of validity that a
@@ -24,7 +24,11 @@ pub struct Grant {
     pub(super) issuer: String,
     pub(super) public_key: PublicKey,
     pub(super) ttl: SignedDuration,
+    /// It is not valid at this moment any more, whatever its ttl.
+    pub(super) until: Option<Timestamp>,
     pub(super) template: Template,
+    /// The session that it is for.
+    pub(super) session: Option<OpenSession>,
 }
 
 /// A certificate without serial number and times.
@@ -66,11 +70,13 @@ impl Grant {
             issuer: issuer.to_owned(),
             public_key,
             ttl,
+            until: None,
             template: Template::X509 {
                 subject: None,
                 profile: Profile::TlsServer { dns_names, addresses, spiffe_id },
                 policies: Vec::new(),
             },
+            session: None,
         }
     }
 
@@ -86,11 +92,13 @@ impl Grant {
             issuer: issuer.to_owned(),
             public_key,
             ttl,
+            until: None,
             template: Template::X509 {
                 subject: None,
                 profile: Profile::TlsClient { spiffe_id: operator, dns_names: BTreeSet::new() },
                 policies: Vec::new(),
             },
+            session: None,
         }
     }
 
@@ -102,6 +110,11 @@ impl Grant {
     /// The authority that is to sign it.
     pub fn issuer(&self) -> &str {
         &self.issuer
+    }
+
+    /// The session that it is for.
+    pub fn session(&self) -> Option<&OpenSession> {
+        self.session.as_ref()
     }
 
     /// The SSH certificate that was granted.
@@ -158,7 +171,58 @@ impl Grant {
     /// back-dating before it.
     fn validity(&self, now: Timestamp) -> (Timestamp, Timestamp) {
         let now = Timestamp::from_second(now.as_second()).unwrap_or(now);
-        (plus(now, -BACK_DATING), plus(now, self.ttl - SignedDuration::from_secs(1)))
+        let second = SignedDuration::from_secs(1);
+        let last = plus(now, self.ttl - second);
+        (plus(now, -BACK_DATING), self.until.map_or(last, |until| last.min(plus(until, -second))))
+    }
+}
+
+impl Template {
+    /// What it is in a session: its SSH key id names the session, and it is as narrow as that.
+    pub(super) fn within(self, session: &OpenSession, role: &Role) -> Result<Self, Denial> {
+        match self {
+            Self::Ssh { key_id, principals, critical_options, extensions } => {
+                let CriticalOptions { force_command: command, source_addresses: from } =
+                    critical_options;
+                Ok(Self::Ssh {
+                    key_id: format!("{key_id}#{}", session.id),
+                    principals,
+                    critical_options: CriticalOptions {
+                        force_command: force_command(
+                            command,
+                            role,
+                            session.force_command.as_ref(),
+                        )?,
+                        source_addresses: narrowed(from, role, &session.source_addresses)?,
+                    },
+                    extensions,
+                })
+            }
+            Self::X509 { .. } => Ok(self),
+        }
+    }
+}
+
+/// What is in both; an empty set is everywhere.
+fn narrowed(
+    role_allows: BTreeSet<SourceAddress>,
+    role: &Role,
+    session: &BTreeSet<SourceAddress>,
+) -> Result<BTreeSet<SourceAddress>, Denial> {
+    if role_allows.is_empty() || session.is_empty() {
+        return Ok(if session.is_empty() { role_allows } else { session.clone() });
+    }
+    let narrower = |outer: &BTreeSet<SourceAddress>, inner: &BTreeSet<SourceAddress>| {
+        let is_inside = |inner: &&SourceAddress| outer.iter().any(|outer| contains(outer, inner));
+        inner.iter().filter(is_inside).cloned().collect::<BTreeSet<_>>()
+    };
+    let both = &narrower(&role_allows, session) | &narrower(session, &role_allows);
+    match session.first() {
+        Some(address) if both.is_empty() => Err(Denial::SourceAddressNotAllowed {
+            role: role.name.clone(),
+            address: address.clone(),
+        }),
+        _ => Ok(both),
     }
 }
 

@@ -25,6 +25,8 @@ pub struct Certify {
     pub public_key: PublicKey,
     /// The length of validity in seconds.
     pub ttl: Option<u32>,
+    /// The session that it is for, by its id.
+    pub session: Option<String>,
     /// Of what kind, with the names.
     pub wanted: Wanted,
 }
@@ -150,6 +152,7 @@ impl TryFrom<api::SmartcardRequest> for Certify {
             role: request.role,
             public_key: Csr::from_pem(&request.csr)?.public_key,
             ttl: request.ttl,
+            session: request.session,
             wanted: Wanted::Smartcard(request.upn),
         })
     }
@@ -163,6 +166,7 @@ impl TryFrom<api::SshHostRequest> for Certify {
             role: request.role,
             public_key: offered_ssh_key(&request.public_key)?,
             ttl: request.ttl,
+            session: request.session,
             wanted: Wanted::SshHost(request.principals),
         })
     }
@@ -176,6 +180,7 @@ impl TryFrom<api::SshUserRequest> for Certify {
             role: request.role,
             public_key: offered_ssh_key(&request.public_key)?,
             ttl: request.ttl,
+            session: request.session,
             wanted: Wanted::SshUser(SshUser {
                 principals: request.principals,
                 source_addresses: request.source_addresses,
@@ -194,6 +199,7 @@ impl TryFrom<api::X509Request> for Certify {
             role: request.role,
             public_key: csr.public_key,
             ttl: request.ttl,
+            session: request.session,
             wanted: Wanted::X509(X509Names {
                 dns_names: request.dns_names,
                 addresses: request.addresses,

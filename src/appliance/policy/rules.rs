@@ -20,6 +20,7 @@ use thiserror::Error;
 use super::{
     Caller,
     pattern::{DnsPattern, HostPattern, PrincipalPattern, SpiffePattern, UpnPattern},
+    sessions::{SessionRule, certificate_roles},
 };
 
 /// All roles and accounts: one consistent set.
@@ -29,6 +30,8 @@ pub struct Rules {
     digest: String,
     own_keys: HashSet<String>,
     roles: BTreeMap<String, Role>,
+    /// Certificate roles that some session role names.
+    in_sessions: BTreeSet<String>,
 }
 
 /// A role: who may have what.
@@ -53,6 +56,13 @@ pub enum Grants {
         validity: Validity,
         /// Of which profile, for which names.
         rule: CertificateRule,
+    },
+    /// Sessions.
+    Session {
+        /// How long they are open.
+        validity: Validity,
+        /// For what, and who decides.
+        rule: SessionRule,
     },
     /// Signatures over digests.
     Sign(SignRule),
@@ -235,6 +245,7 @@ impl Rules {
                 "there is no *.toml file, so that nobody may do anything",
             ));
         }
+        rules.check_sessions().map_err(|what| invalid(directory, what))?;
         rules.digest = hex::encode(hash.finalize());
         Ok(rules)
     }
@@ -264,6 +275,11 @@ impl Rules {
         self.roles.get(name)
     }
 
+    /// Whether certificates of this role are given in sessions only.
+    pub fn is_given_in_sessions_only(&self, role: &str) -> bool {
+        self.in_sessions.contains(role)
+    }
+
     /// The account of this user principal name, whatever the case of its domain.
     pub fn account(&self, upn: &Upn) -> Option<&Account> {
         self.accounts.get(&account_key(upn))
@@ -272,6 +288,25 @@ impl Rules {
     /// SHA-256 over the files' names and contents, hexadecimal.
     pub fn digest(&self) -> &str {
         &self.digest
+    }
+
+    /// The roles that sessions give are there, and grant certificates.
+    fn check_sessions(&mut self) -> Result<(), String> {
+        for role in self.roles.values() {
+            for given in certificate_roles(role) {
+                match self.roles.get(&given).map(|role| &role.grants) {
+                    Some(Grants::Certificate { .. }) => self.in_sessions.insert(given),
+                    Some(_) => {
+                        return Err(format!(
+                            "role {:?}: {given:?} gives no certificates",
+                            role.name
+                        ));
+                    }
+                    None => return Err(format!("role {:?}: there is no {given:?}", role.name)),
+                };
+            }
+        }
+        Ok(())
     }
 
     fn add(&mut self, text: &str) -> Result<(), String> {
@@ -303,6 +338,7 @@ impl Role {
     fn check(&self, handoff: &Handoff) -> Result<(), String> {
         match &self.grants {
             Grants::Certificate { issuer, rule, .. } => check_issuer(handoff, issuer, rule),
+            Grants::Session { .. } => Ok(()),
             Grants::Sign(rule) => {
                 match rule.keys.iter().find(|key| !handoff.raw.contains_key(*key)) {
                     Some(key) => Err(format!("the hand-off has no raw key {key:?}")),
@@ -405,6 +441,7 @@ struct RawRole {
     max_ttl: Option<SignedDuration>,
     default_ttl: Option<SignedDuration>,
     kdc: Option<KdcRule>,
+    session: Option<SessionRule>,
     sign: Option<SignRule>,
     smartcard_logon: Option<SmartcardRule>,
     ssh_host: Option<SshHostRule>,
@@ -440,21 +477,30 @@ impl RawRole {
         .into_iter()
         .flatten()
         .collect();
-        match (<[CertificateRule; 1]>::try_from(rules), self.sign) {
-            (Ok([rule]), None) => {
+        match (<[CertificateRule; 1]>::try_from(rules), self.sign, self.session) {
+            (Ok([rule]), None, None) => {
                 let issuer = self.issuer.ok_or("`issuer` is missing")?;
                 let validity = Validity::parse(self.max_ttl, self.default_ttl)?;
                 rule.check()?;
                 Ok(Grants::Certificate { issuer, validity, rule })
             }
-            (Err(none), Some(rule)) if none.is_empty() => {
+            (Err(none), None, Some(rule)) if none.is_empty() => {
+                if self.issuer.is_some() {
+                    return Err("sessions have no issuer: the roles of their certificates have"
+                        .to_owned());
+                }
+                let validity = Validity::parse(self.max_ttl, self.default_ttl)?;
+                rule.check()?;
+                Ok(Grants::Session { validity, rule })
+            }
+            (Err(none), Some(rule), None) if none.is_empty() => {
                 if self.issuer.is_some() || self.max_ttl.is_some() || self.default_ttl.is_some() {
                     return Err("signatures have no issuer and no ttl".to_owned());
                 }
                 Ok(Grants::Sign(rule))
             }
-            _ => Err("exactly one of [role.kdc], [role.sign], [role.smartcard_logon], \
-                      [role.ssh_host], [role.ssh_user], [role.tls_client] and [role.tls_server] \
+            _ => Err("exactly one of [role.kdc], [role.session], [role.sign], \
+                      [role.smartcard_logon], [role.ssh_host], [role.ssh_user], [role.tls_client] and [role.tls_server] \
                       is wanted"
                 .to_owned()),
         }

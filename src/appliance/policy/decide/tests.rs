@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::Timestamp;
 use pki::{
     handoff::{Ceremony, Handoff, SshAuthority},
     keys::{KeyAlgorithm, PublicKey, SignatureScheme},
@@ -10,7 +11,7 @@ use pki::{
     x509::Profile,
 };
 
-use super::*;
+use super::{super::Locks, *};
 
 const RULES: &str = r#"
     [[role]]
@@ -103,9 +104,10 @@ fn every_decision_of_the_table() {
     let rules = rules();
     let mut reasons = BTreeSet::new();
     for (caller, role, ttl, wanted, expected) in cases() {
-        let request = Certify { role: role.to_owned(), public_key: key(), ttl, wanted };
+        let request =
+            Certify { role: role.to_owned(), public_key: key(), ttl, session: None, wanted };
         let case = format!("{caller} {request:?}");
-        let decided = decide(&self::caller(caller), request, &rules);
+        let decided = decide(&self::caller(caller), request, &rules, free());
         let decided = decided.as_ref().map(describe).map_err(Denial::reason);
         assert_eq!(decided.as_deref(), expected.as_deref(), "{case}");
         reasons.extend(decided.err());
@@ -113,7 +115,7 @@ fn every_decision_of_the_table() {
     for (caller, role, key, scheme, expected) in sign_cases() {
         let request =
             SignDigest { role: role.to_owned(), key: key.to_owned(), scheme, digest: vec![0; 32] };
-        let decided = decide_sign(&self::caller(caller), request, &rules);
+        let decided = decide_sign(&self::caller(caller), request, &rules, free());
         let decided = decided.map(|_| ()).map_err(|denial| denial.reason());
         assert_eq!(decided, expected, "{caller} {role} {key}");
         reasons.extend(decided.err());
@@ -121,7 +123,8 @@ fn every_decision_of_the_table() {
     assert_eq!(reasons, ALL_REASONS.into_iter().collect(), "every reason is in the table");
 }
 
-/// Every word of [`Denial::reason`] but `own-key`, which has a test of its own.
+/// Every word of [`Denial::reason`] but `own-key`, which has a test of its own, and those of locks
+/// and sessions (`policy/sessions/tests.rs`).
 const ALL_REASONS: [&str; 17] = [
     "account-unknown",
     "address-not-allowed",
@@ -275,9 +278,10 @@ fn the_sid_and_the_name_come_from_the_directory() {
         role: "cards".to_owned(),
         public_key: key(),
         ttl: None,
+        session: None,
         wanted: Wanted::Smartcard("alice@CORP.example".parse().unwrap()),
     };
-    let grant = decide(&caller("user/alice"), request, &rules()).unwrap();
+    let grant = decide(&caller("user/alice"), request, &rules(), free()).unwrap();
     let Template::X509 { subject, profile, .. } = grant.template else { panic!("not X.509") };
     assert_eq!(subject.unwrap().as_str(), "CN=alice,DC=corp,DC=example");
     let Profile::SmartcardLogon { upn, sid, .. } = profile else { panic!("no logon") };
@@ -298,9 +302,14 @@ fn a_key_of_the_token_is_certified_for_nobody() {
     let key = handoff.publication.public_key.clone();
     let role = RULES.split("[[role]]").nth(1).unwrap();
     let rules = load(&format!("[[role]]{role}")).unwrap().bind(&handoff).unwrap();
-    let request =
-        Certify { role: "developers".to_owned(), public_key: key, ttl: None, wanted: user(&[]) };
-    let denial = decide(&caller("user/alice"), request, &rules).unwrap_err();
+    let request = Certify {
+        role: "developers".to_owned(),
+        public_key: key,
+        ttl: None,
+        session: None,
+        wanted: user(&[]),
+    };
+    let denial = decide(&caller("user/alice"), request, &rules, free()).unwrap_err();
     assert_eq!(denial.reason(), "own-key");
 }
 
@@ -398,6 +407,12 @@ fn caller(path: &str) -> Caller {
 fn key() -> PublicKey {
     let line = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAINdamAGCsQq31Uv+08lkBzoO4XLz2qYjJa8CGmj3B1Ea";
     PublicKey::from_openssh(line).unwrap()
+}
+
+/// No lock, no session, some time.
+fn free() -> Standing<'static> {
+    static LOCKS: Locks = Locks(Vec::new());
+    Standing { locks: &LOCKS, session: None, now: Timestamp::UNIX_EPOCH }
 }
 
 fn user(principals: &[&str]) -> Wanted {
