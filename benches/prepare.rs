@@ -81,6 +81,7 @@ fn ssh_template(subject: &PublicKey) -> Result<ssh::Template, Failure> {
         valid_before: "2026-03-01T16:00:00Z".parse().doing("read a time")?,
         critical_options: ssh::CriticalOptions::default(),
         extensions: [ssh::Extension::PermitPty, ssh::Extension::PermitPortForwarding].into(),
+        restrictions: ssh::Restrictions::default(),
     })
 }
 

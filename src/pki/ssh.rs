@@ -1,7 +1,8 @@
 //! SSH certificates (OpenSSH PROTOCOL.certkeys).
 
+pub mod certificate;
 mod lint;
-mod wire;
+pub(crate) mod wire;
 
 use std::{collections::BTreeSet, fmt::Write as _};
 
@@ -9,9 +10,11 @@ use base64ct::{Base64, Encoding as _};
 use jiff::Timestamp;
 use thiserror::Error;
 
+pub use certificate::Certificate;
+
 use crate::{
     keys::{KeyAlgorithm, PublicKey, Signature, SignatureScheme},
-    names::{HostPattern, Principal, SourceAddress},
+    names::{DnsName, HostPattern, Principal, SourceAddress},
     seal::{Envelope, Kind, Prepared, Summary},
     serial::SshSerial,
     ssh::wire::Writer,
@@ -58,6 +61,19 @@ pub struct Template {
     pub critical_options: CriticalOptions,
     /// Permissions; of user certificates only.
     pub extensions: BTreeSet<Extension>,
+    /// What the agents of hosts hold a certificate to; of user certificates only.
+    pub restrictions: Restrictions,
+}
+
+/// Extensions of our own, in user certificates. sshd ignores them (and logs that it does): the
+/// agent of the host enforces them when sshd asks it for the principals.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Restrictions {
+    /// `one-use@chancery`: the first login uses the certificate up.
+    pub one_use: bool,
+    /// `targets@chancery`: the hosts that let it in, none with a wildcard; empty means that
+    /// each does. At most 64.
+    pub targets: BTreeSet<DnsName>,
 }
 
 /// Critical options (PROTOCOL.certkeys, "Critical options").
@@ -175,15 +191,30 @@ impl Issuer {
         writer.u64(seconds(template.valid_after)?);
         writer.u64(seconds(template.valid_before)?);
         writer.string_of(|writer| template.critical_options.write(writer));
-        writer.string_of(|writer| {
-            for extension in &template.extensions {
-                writer.string(extension.name().as_bytes());
-                writer.string(b"");
-            }
-        });
+        writer.string_of(|writer| template.write_extensions(writer));
         writer.string(b""); // reserved
         writer.string(&self.key_blob);
         Ok(writer.into_bytes())
+    }
+}
+
+impl Template {
+    /// Each extension once, in the order of their names: `one-use@`, `permit-…`, `targets@`.
+    fn write_extensions(&self, writer: &mut Writer) {
+        if self.restrictions.one_use {
+            writer.string(ONE_USE.as_bytes());
+            writer.string(b"");
+        }
+        for extension in &self.extensions {
+            writer.string(extension.name().as_bytes());
+            writer.string(b"");
+        }
+        if !self.restrictions.targets.is_empty() {
+            let names: Vec<_> = self.restrictions.targets.iter().map(DnsName::as_str).collect();
+            writer.string(TARGETS.as_bytes());
+            // As ssh-keygen's `-O extension:name=contents` has it: a string in a string.
+            writer.string_of(|writer| writer.string(names.join(",").as_bytes()));
+        }
     }
 }
 
@@ -238,7 +269,7 @@ fn seconds(time: Timestamp) -> Result<u64, Refused> {
 /// `serial-not-zero`, `certificate-type`, `key-id-printable`, `principals-count`,
 /// `principals-valid`, `principals-order`, `validity-order`, `host-options`, `options-order`,
 /// `critical-options-known`, `force-command-printable`, `source-address-valid`,
-/// `extensions-known`, `reserved-empty`, `signature-key`, `key-of-ca`.
+/// `extensions-known`, `targets-valid`, `reserved-empty`, `signature-key`, `key-of-ca`.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 #[error("{rule}: {what}")]
 pub struct Refused {
@@ -337,7 +368,9 @@ const EXTENSIONS: [Extension; 5] = [
 
 const CERTIFICATE_SUFFIX: &str = "-cert-v01@openssh.com";
 const FORCE_COMMAND: &str = "force-command";
+const ONE_USE: &str = "one-use@chancery";
 const SOURCE_ADDRESS: &str = "source-address";
+const TARGETS: &str = "targets@chancery";
 
 #[cfg(test)]
 mod tests;

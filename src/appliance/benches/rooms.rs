@@ -117,6 +117,7 @@ async fn prepare(ledger: &Ledger, now: Timestamp) -> Vec<Vec<(Prepared, Sealed)>
                 valid_before: now + SignedDuration::from_hours(1),
                 critical_options: ssh::CriticalOptions::default(),
                 extensions: BTreeSet::new(),
+                restrictions: ssh::Restrictions::default(),
             };
             let prepared = issuer.prepare(template, [7; 32]).expect("a sound text");
             let input = Input::Message(prepared.bytes());

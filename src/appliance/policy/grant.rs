@@ -135,6 +135,7 @@ impl Grant {
                     valid_before: plus(last, SignedDuration::from_secs(1)),
                     critical_options,
                     extensions,
+                    restrictions: ssh::Restrictions::default(),
                 })
             }
             Template::X509 { .. } => Err(Box::new(self)),

@@ -8,27 +8,32 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::{
     keys::PublicKey,
-    names::{Principal, SourceAddress},
+    names::{DnsName, Principal, SourceAddress},
     seal::Summary,
     serial::{Serial, SshSerial},
     ssh::{
-        CERTIFICATE_SUFFIX, EXTENSIONS, FORCE_COMMAND, Refused, SOURCE_ADDRESS, Usage,
+        CERTIFICATE_SUFFIX, EXTENSIONS, FORCE_COMMAND, ONE_USE, Refused, SOURCE_ADDRESS, TARGETS,
+        Usage,
         wire::{Reader, Writer},
     },
 };
 
 /// What the bytes say.
 pub(super) struct Content<'a> {
-    usage: Usage,
+    pub(super) usage: Usage,
     /// The type name of the certified key, for example `ssh-ed25519`.
     key_name: &'a str,
     /// The certified key's own fields.
     key_fields: &'a [u8],
-    serial: SshSerial,
-    key_id: &'a str,
-    principals: Vec<&'a str>,
-    valid_after: Timestamp,
-    last_second: Timestamp,
+    pub(super) serial: SshSerial,
+    pub(super) key_id: &'a str,
+    pub(super) principals: Vec<&'a str>,
+    pub(super) valid_after: Timestamp,
+    pub(super) last_second: Timestamp,
+    pub(super) one_use: bool,
+    pub(super) targets: Vec<&'a str>,
+    /// The key of the CA, in its wire form.
+    pub(super) signature_key: &'a [u8],
 }
 
 impl Content<'_> {
@@ -51,16 +56,30 @@ impl Content<'_> {
     ///
     /// Its numbers are no key, for example no point of the curve.
     pub(super) fn public_key(&self) -> Result<PublicKey, Refused> {
-        ssh_key::PublicKey::from_bytes(&key_blob(self.key_name, self.key_fields))
-            .map_err(|error| error.to_string())
-            .and_then(|key| {
-                PublicKey::from_ssh_key_data(key.key_data()).map_err(|error| error.to_string())
-            })
-            .map_err(|error| Refused::new("key-form", error))
+        public_key(&key_blob(self.key_name, self.key_fields))
     }
 }
 
-/// Reads the bytes and holds them against every rule.
+/// The key in a wire form.
+///
+/// # Errors
+///
+/// It is none that is certified or certifies here.
+pub(crate) fn public_key(blob: &[u8]) -> Result<PublicKey, Refused> {
+    ssh_key::PublicKey::from_bytes(blob)
+        .map_err(|error| error.to_string())
+        .and_then(|key| {
+            PublicKey::from_ssh_key_data(key.key_data()).map_err(|error| error.to_string())
+        })
+        // A second form of one key would be another key to a KRL, which knows bytes only.
+        .and_then(|key| {
+            let canonical = key.openssh_blob() == blob;
+            canonical.then_some(key).ok_or_else(|| "not the key's canonical form".to_owned())
+        })
+        .map_err(|error| Refused::new("key-form", error))
+}
+
+/// Reads the bytes that this CA is to sign and holds them against every rule.
 ///
 /// # Errors
 ///
@@ -71,12 +90,32 @@ pub(super) fn read<'a>(
     ca_blob: &[u8],
 ) -> Result<Content<'a>, Refused> {
     let mut reader = Reader::new(bytes);
+    let content = read_from(&mut reader, &[usage])?;
+    if content.signature_key != ca_blob {
+        return Err(Refused::new("signature-key", "the signature key is another CA's"));
+    }
+    if !reader.is_empty() {
+        return Err(Refused::new("form", "bytes follow the signature key"));
+    }
+    Ok(content)
+}
+
+/// Reads what is signed of a certificate for one of these uses, up to and with the signature key,
+/// and holds it against every rule that does not depend on the CA.
+///
+/// # Errors
+///
+/// The first rule that it breaks.
+pub(super) fn read_from<'a>(
+    reader: &mut Reader<'a>,
+    usages: &[Usage],
+) -> Result<Content<'a>, Refused> {
     let key_name = key_name(field(reader.string())?)?;
     check_nonce(field(reader.string())?)?;
-    let key_fields = check_key(key_name, &mut reader)?;
+    let key_fields = check_key(key_name, reader)?;
     let serial = SshSerial::new(field(reader.u64())?)
         .ok_or_else(|| Refused::new("serial-not-zero", "serial 0 cannot be revoked by a KRL"))?;
-    check_type(field(reader.u32())?, usage)?;
+    let usage = usage(field(reader.u32())?, usages)?;
     let key_id = key_id(field(reader.string())?)?;
     let principals = principals(field(reader.string())?)?;
     let (valid_after, last_second) = validity(field(reader.u64())?, field(reader.u64())?)?;
@@ -85,18 +124,24 @@ pub(super) fn read<'a>(
     if usage == Usage::Host && !(critical_options.is_empty() && extensions.is_empty()) {
         return Err(Refused::new("host-options", "host certificates have no options"));
     }
-    check_options(critical_options, check_critical_option)?;
-    check_options(extensions, check_extension)?;
+    for_options(critical_options, check_critical_option)?;
+    let mut one_use = false;
+    let mut targets = Vec::new();
+    for_options(extensions, |name, data| {
+        if name == ONE_USE.as_bytes() && data.is_empty() {
+            one_use = true;
+        } else if name == TARGETS.as_bytes() {
+            targets = read_targets(data)?;
+        } else {
+            check_extension(name, data)?;
+        }
+        Ok(())
+    })?;
     if !field(reader.string())?.is_empty() {
         return Err(Refused::new("reserved-empty", "the reserved field is not empty"));
     }
-    if field(reader.string())? != ca_blob {
-        return Err(Refused::new("signature-key", "the signature key is another CA's"));
-    }
-    if !reader.is_empty() {
-        return Err(Refused::new("form", "bytes follow the signature key"));
-    }
-    if key_blob(key_name, key_fields) == ca_blob {
+    let signature_key = field(reader.string())?;
+    if key_blob(key_name, key_fields) == signature_key {
         return Err(Refused::new("key-of-ca", "a CA never certifies its own key"));
     }
     Ok(Content {
@@ -108,6 +153,9 @@ pub(super) fn read<'a>(
         principals,
         valid_after,
         last_second,
+        one_use,
+        targets,
+        signature_key,
     })
 }
 
@@ -182,11 +230,11 @@ fn check_rsa(reader: &mut Reader<'_>) -> Result<(), Refused> {
     Ok(())
 }
 
-fn check_type(found: u32, usage: Usage) -> Result<(), Refused> {
-    if found == usage.certificate_type() {
-        return Ok(());
-    }
-    Err(Refused::new("certificate-type", format!("type {found} from a CA for {usage:?}")))
+fn usage(found: u32, usages: &[Usage]) -> Result<Usage, Refused> {
+    let known = usages.iter().find(|usage| usage.certificate_type() == found);
+    known.copied().ok_or_else(|| {
+        Refused::new("certificate-type", format!("type {found} where {usages:?} is signed"))
+    })
 }
 
 fn key_id(bytes: &[u8]) -> Result<&str, Refused> {
@@ -239,9 +287,9 @@ fn validity(valid_after: u64, valid_before: u64) -> Result<(Timestamp, Timestamp
 }
 
 /// PROTOCOL.certkeys: options are "lexically ordered by name", each once.
-fn check_options(
-    bytes: &[u8],
-    check: impl Fn(&[u8], &[u8]) -> Result<(), Refused>,
+fn for_options<'a>(
+    bytes: &'a [u8],
+    mut check: impl FnMut(&'a [u8], &'a [u8]) -> Result<(), Refused>,
 ) -> Result<(), Refused> {
     let mut reader = Reader::new(bytes);
     let mut last: Option<&[u8]> = None;
@@ -257,21 +305,21 @@ fn check_options(
 }
 
 fn check_critical_option(name: &[u8], data: &[u8]) -> Result<(), Refused> {
-    let value = |rule| {
-        let mut reader = Reader::new(data);
-        reader
-            .string()
-            .filter(|_| reader.is_empty())
-            .ok_or_else(|| Refused::new(rule, "not one string"))
-    };
     if name == FORCE_COMMAND.as_bytes() {
-        check_force_command(value("force-command-printable")?)
+        check_force_command(one_string(data, "force-command-printable")?)
     } else if name == SOURCE_ADDRESS.as_bytes() {
-        check_source_addresses(value("source-address-valid")?)
+        check_source_addresses(one_string(data, "source-address-valid")?)
     } else {
         let name = String::from_utf8_lossy(name);
         Err(Refused::new("critical-options-known", format!("{name:?} is not known")))
     }
+}
+
+/// The data of an option with a value: a string in the string.
+fn one_string<'a>(data: &'a [u8], rule: &'static str) -> Result<&'a [u8], Refused> {
+    let mut reader = Reader::new(data);
+    let string = reader.string().filter(|_| reader.is_empty());
+    string.ok_or_else(|| Refused::new(rule, "not one string"))
 }
 
 fn check_force_command(command: &[u8]) -> Result<(), Refused> {
@@ -305,7 +353,25 @@ fn check_extension(name: &[u8], data: &[u8]) -> Result<(), Refused> {
     Err(Refused::new("extensions-known", format!("{name:?} is not known, or has data")))
 }
 
-fn printable(bytes: &[u8], length: RangeInclusive<usize>) -> Option<&str> {
+/// The names of hosts between commas, in their order, each once.
+fn read_targets(data: &[u8]) -> Result<Vec<&str>, Refused> {
+    let list = one_string(data, "targets-valid")?;
+    let names = std::str::from_utf8(list).map(|list| list.split(',').collect::<Vec<_>>());
+    names
+        .ok()
+        .filter(|names| {
+            names.len() <= MOST_TARGETS
+                && names.iter().all(|name| DnsName::check(name).is_ok() && !name.starts_with('*'))
+                && names.is_sorted_by(|a, b| a < b)
+        })
+        .ok_or_else(|| {
+            let list = String::from_utf8_lossy(list);
+            Refused::new("targets-valid", format!("{list:?} is no list of 1 to 64 hosts in order"))
+        })
+}
+
+/// The text, if it is of printable ASCII characters and not blank.
+pub(crate) fn printable(bytes: &[u8], length: RangeInclusive<usize>) -> Option<&str> {
     let printable = bytes.iter().all(|c| c.is_ascii_graphic() || *c == b' ');
     let text = std::str::from_utf8(bytes).ok()?;
     (printable && length.contains(&text.len()) && !text.trim().is_empty()).then_some(text)
@@ -317,6 +383,9 @@ fn key_blob(name: &str, fields: &[u8]) -> Vec<u8> {
     writer.raw(fields);
     writer.into_bytes()
 }
+
+/// sshd reads a certificate into a packet of 256 KiB; so many names of 253 bytes stay far below.
+const MOST_TARGETS: usize = 64;
 
 const KEY_NAMES: [&str; 4] =
     ["ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ssh-ed25519", "ssh-rsa"];

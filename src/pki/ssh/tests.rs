@@ -61,11 +61,15 @@ fn description(ca: &PublicKey, subject: &PublicKey) -> String {
         "                force-command /usr/bin/id -u".to_owned(),
         "                source-address 10.0.0.0/8,2001:db8::1".to_owned(),
         "        Extensions: ".to_owned(),
+        "                one-use@chancery UNKNOWN FLAG OPTION".to_owned(),
         "                permit-X11-forwarding".to_owned(),
         "                permit-agent-forwarding".to_owned(),
         "                permit-port-forwarding".to_owned(),
         "                permit-pty".to_owned(),
-        "                permit-user-rc\n".to_owned(),
+        "                permit-user-rc".to_owned(),
+        "                targets@chancery UNKNOWN OPTION: \
+         0000000f64622c776562312e6578616d706c65 (len 19)\n"
+            .to_owned(),
     ]
     .join("\n")
 }
@@ -135,7 +139,14 @@ fn bytes_of_another_ca_or_usage_are_not_resumed() {
 #[test]
 fn templates_that_break_a_rule_are_refused() {
     type Change = fn(&mut Template);
-    let cases: [(&str, Change); 9] = [
+    let cases: [(&str, Change); 11] = [
+        ("targets-valid", |template| {
+            template.restrictions.targets = ["*.example".parse().unwrap()].into();
+        }),
+        ("targets-valid", |template| {
+            template.restrictions.targets =
+                (0..65).map(|n| format!("h{n}").parse().unwrap()).collect();
+        }),
         ("principals-count", |template| template.principals.clear()),
         ("principals-count", |template| {
             template.principals = (0..257).map(|n| format!("p{n}").parse().unwrap()).collect();
@@ -167,7 +178,7 @@ fn templates_that_break_a_rule_are_refused() {
 #[test]
 fn bytes_that_break_a_rule_are_refused() {
     type Change = fn(&mut Fields);
-    let cases: [(&str, Change); 33] = [
+    let cases: [(&str, Change); 40] = [
         ("key-type", |fields| fields.name = b"ssh-ed25519".to_vec()),
         ("key-type", |fields| fields.name = b"ssh-dss-cert-v01@openssh.com".to_vec()),
         ("key-type", |fields| {
@@ -214,6 +225,15 @@ fn bytes_that_break_a_rule_are_refused() {
         ("options-order", |fields| {
             fields.extensions = strings(&[b"permit-pty", b"", b"permit-pty", b""]);
         }),
+        ("extensions-known", |fields| fields.extensions = strings(&[b"one-use@chancery", b"yes"])),
+        ("targets-valid", |fields| fields.targets(b"")),
+        ("targets-valid", |fields| fields.targets(b"*.example")),
+        ("targets-valid", |fields| fields.targets(b"b,a")),
+        ("targets-valid", |fields| fields.targets(b"a,a")),
+        ("targets-valid", |fields| fields.targets(b"a,")),
+        ("targets-valid", |fields| {
+            fields.extensions = strings(&[b"targets@chancery", b"web1"]);
+        }),
         ("reserved-empty", |fields| fields.reserved = vec![0]),
         ("form", |fields| fields.after.push(0)),
     ];
@@ -225,6 +245,42 @@ fn bytes_that_break_a_rule_are_refused() {
         let refused = issuer.resume(fields.write()).unwrap_err();
         assert_eq!(refused.rule, rule, "case {index}: {refused}");
     }
+}
+
+#[test]
+fn a_certificate_is_read_as_it_was_asked_for_whoever_signed_it() {
+    let mut cas = Cas::new(&ALGORITHMS);
+    for ca in ALGORITHMS {
+        let template = user(subject());
+        let issuer = cas.issuer(ca, Usage::User);
+        let sealed = cas.seal(issuer.prepare(template.clone(), [7; 32]).unwrap());
+        let read = Certificate::from_wire(sealed.bytes()).unwrap();
+        assert_eq!(*read.issuer(), cas.key(ca).public_key);
+        assert_eq!(read.key_id(), template.key_id);
+        assert_eq!(*read.principals(), template.principals);
+        assert_eq!(*read.public_key(), template.public_key);
+        assert_eq!(*read.restrictions(), template.restrictions);
+        assert_eq!((read.serial(), read.usage()), (template.serial, Usage::User));
+        assert_eq!(read.valid_after(), "2026-03-01T08:00:00Z".parse().unwrap());
+        assert_eq!(read.valid_before(), "2026-03-01T16:00:00Z".parse().unwrap());
+    }
+}
+
+#[test]
+fn a_certificate_with_any_one_bit_flipped_or_the_end_cut_off_is_not_read() {
+    let mut cas = Cas::new(&[KeyAlgorithm::EcP256]);
+    let issuer = cas.issuer(KeyAlgorithm::EcP256, Usage::User);
+    let sealed = cas.seal(issuer.prepare(user(subject()), [7; 32]).unwrap());
+    for bit in 0..8 * sealed.bytes().len() {
+        let mut flipped = sealed.bytes().to_vec();
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        Certificate::from_wire(&flipped).unwrap_err();
+        Certificate::from_wire(&sealed.bytes()[..bit / 8]).unwrap_err();
+    }
+    let longer = [sealed.bytes(), &[0]].concat();
+    assert_eq!(Certificate::from_wire(&longer).unwrap_err().rule, "form");
+    let long = vec![0; Certificate::MAX_LEN + 1];
+    assert_eq!(Certificate::from_wire(&long).unwrap_err().rule, "form");
 }
 
 proptest! {
@@ -274,9 +330,18 @@ fn templates() -> impl Strategy<Value = Template> {
         (0..250_000_000_000_i64, 1..1_000_000_000_i64),
         (prop::option::of("[!-~ä][ -~ä]{0,100}"), btree_set(address, 0..4)),
         extension,
+        (any::<bool>(), btree_set("[a-z]{1,9}(\\.[a-z]{1,9}){0,2}", 0..4)),
     )
         .prop_map(
-            |((serial, algorithm), key_id, principals, (start, length), options, extensions)| {
+            |(
+                (serial, algorithm),
+                key_id,
+                principals,
+                (start, length),
+                options,
+                extensions,
+                restrictions,
+            )| {
                 let public_key = match algorithm {
                     KeyAlgorithm::EcP256 => subject(),
                     other => SHARED.key(other).public_key.clone(),
@@ -293,6 +358,10 @@ fn templates() -> impl Strategy<Value = Template> {
                         source_addresses: options.1,
                     },
                     extensions: extensions.into_iter().collect(),
+                    restrictions: Restrictions {
+                        one_use: restrictions.0,
+                        targets: restrictions.1.iter().map(|text| text.parse().unwrap()).collect(),
+                    },
                 }
             },
         )
@@ -314,6 +383,10 @@ fn user(public_key: PublicKey) -> Template {
                 .into(),
         },
         extensions: EXTENSIONS.into(),
+        restrictions: Restrictions {
+            one_use: true,
+            targets: ["web1.example", "db"].map(|text| text.parse().unwrap()).into(),
+        },
     }
 }
 
@@ -364,6 +437,10 @@ impl Fields {
     fn rsa(&mut self, exponent: &[u8], modulus: &[u8]) {
         self.name = b"ssh-rsa-cert-v01@openssh.com".to_vec();
         self.key = strings(&[exponent, modulus]);
+    }
+
+    fn targets(&mut self, list: &[u8]) {
+        self.extensions = strings(&[b"targets@chancery", &strings(&[list])]);
     }
 
     fn write(&self) -> Vec<u8> {
