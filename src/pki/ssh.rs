@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use thiserror::Error;
 
 pub use certificate::Certificate;
+pub(crate) use lint::{printable, public_key as read_key};
 
 use crate::{
     keys::{KeyAlgorithm, PublicKey, Signature, SignatureScheme},

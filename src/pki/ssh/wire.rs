@@ -1,35 +1,39 @@
-//! The SSH wire encoding (RFC 4251 section 5), as far as certificates need it.
+//! The SSH wire encoding (RFC 4251 section 5), as far as certificates and KRLs need it.
 
 /// Writes fields one after the other.
-pub(super) struct Writer(Vec<u8>);
+pub(crate) struct Writer(Vec<u8>);
 
 impl Writer {
-    pub(super) fn with_capacity(capacity: usize) -> Self {
+    pub(crate) fn with_capacity(capacity: usize) -> Self {
         Self(Vec::with_capacity(capacity))
     }
 
-    pub(super) fn into_bytes(self) -> Vec<u8> {
+    pub(crate) fn into_bytes(self) -> Vec<u8> {
         self.0
     }
 
-    pub(super) fn raw(&mut self, bytes: &[u8]) {
+    pub(crate) fn raw(&mut self, bytes: &[u8]) {
         self.0.extend_from_slice(bytes);
     }
 
-    pub(super) fn u32(&mut self, number: u32) {
+    pub(crate) fn u8(&mut self, number: u8) {
+        self.raw(&[number]);
+    }
+
+    pub(crate) fn u32(&mut self, number: u32) {
         self.raw(&number.to_be_bytes());
     }
 
-    pub(super) fn u64(&mut self, number: u64) {
+    pub(crate) fn u64(&mut self, number: u64) {
         self.raw(&number.to_be_bytes());
     }
 
-    pub(super) fn string(&mut self, bytes: &[u8]) {
+    pub(crate) fn string(&mut self, bytes: &[u8]) {
         self.string_of(|writer| writer.raw(bytes));
     }
 
     /// A string of what `content` writes. One of 4 GiB or more gets a length that the lint refuses.
-    pub(super) fn string_of(&mut self, content: impl FnOnce(&mut Self)) {
+    pub(crate) fn string_of(&mut self, content: impl FnOnce(&mut Self)) {
         let start = self.0.len();
         self.u32(0);
         content(self);
@@ -39,7 +43,7 @@ impl Writer {
 
     /// An `mpint` of an unsigned big-endian number: no leading zeros, but one where the first bit
     /// would be a sign.
-    pub(super) fn positive_mpint(&mut self, number: &[u8]) {
+    pub(crate) fn positive_mpint(&mut self, number: &[u8]) {
         let zeros = number.iter().take_while(|byte| **byte == 0).count();
         let number = &number[zeros..];
         self.string_of(|writer| {
@@ -53,30 +57,34 @@ impl Writer {
 
 /// Reads fields one after the other; `None` when they do not fit.
 #[derive(Clone, Copy)]
-pub(super) struct Reader<'a>(&'a [u8]);
+pub(crate) struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(bytes: &'a [u8]) -> Self {
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
         Self(bytes)
     }
 
-    pub(super) fn rest(&self) -> &'a [u8] {
+    pub(crate) fn rest(&self) -> &'a [u8] {
         self.0
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    pub(super) fn u32(&mut self) -> Option<u32> {
+    pub(crate) fn u8(&mut self) -> Option<u8> {
+        self.array().map(u8::from_be_bytes)
+    }
+
+    pub(crate) fn u32(&mut self) -> Option<u32> {
         self.array().map(u32::from_be_bytes)
     }
 
-    pub(super) fn u64(&mut self) -> Option<u64> {
+    pub(crate) fn u64(&mut self) -> Option<u64> {
         self.array().map(u64::from_be_bytes)
     }
 
-    pub(super) fn string(&mut self) -> Option<&'a [u8]> {
+    pub(crate) fn string(&mut self) -> Option<&'a [u8]> {
         let length = usize::try_from(self.u32()?).ok()?;
         let (string, rest) = self.0.split_at_checked(length)?;
         self.0 = rest;
@@ -84,7 +92,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The magnitude of a positive `mpint` in its shortest form.
-    pub(super) fn positive_mpint(&mut self) -> Option<&'a [u8]> {
+    pub(crate) fn positive_mpint(&mut self) -> Option<&'a [u8]> {
         match self.string()? {
             [0, rest @ ..] if rest.first().is_some_and(|first| first & 0x80 != 0) => Some(rest),
             number @ [1..=0x7f, ..] => Some(number),
@@ -100,7 +108,7 @@ impl<'a> Reader<'a> {
 }
 
 /// The type name of a key or certificate, and the fields after it.
-pub(super) fn split_key(blob: &[u8]) -> Option<(&[u8], &[u8])> {
+pub(crate) fn split_key(blob: &[u8]) -> Option<(&[u8], &[u8])> {
     let mut reader = Reader::new(blob);
     let name = reader.string()?;
     Some((name, reader.rest()))
