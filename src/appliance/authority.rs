@@ -438,10 +438,10 @@ impl Authority {
 }
 
 /// Has the text signed until the signature verifies.
-async fn sign_and_seal(
+async fn sign_and_seal<S>(
     admission: &Admission,
-    mut prepared: Prepared,
-) -> Result<Sealed, IssueError> {
+    mut prepared: Prepared<S>,
+) -> Result<Sealed<S>, IssueError> {
     let mut tries = Tries::new(admission);
     loop {
         let (key, scheme) = (prepared.key(), prepared.scheme());

@@ -16,7 +16,7 @@ use futures_util::future::join_all;
 use metrics::counter;
 use pki::{
     keys::SignatureScheme,
-    token::{IssuingKey, KeyRef, RawKey, TokenError, pkcs11::TokenIdentity},
+    token::{KeyRef, RawKey, SigningKey, TokenError, pkcs11::TokenIdentity},
 };
 use thiserror::Error;
 use tokio::{
@@ -238,14 +238,14 @@ pub struct Admission {
 }
 
 impl Admission {
-    /// Signs a prepared text with a CA's key.
+    /// Signs a prepared text with a CA's key or the publication key.
     ///
     /// # Errors
     ///
     /// See [`SigningError`].
     pub async fn sign(
         &self,
-        key: &IssuingKey,
+        key: &SigningKey,
         scheme: SignatureScheme,
         message: &[u8],
     ) -> Result<Made, SigningError> {

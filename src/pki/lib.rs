@@ -8,13 +8,14 @@
 //! let sealed    = prepared.seal(signature)?;      // pure: verifies under the issuer's key, assembles
 //! ```
 //!
-//! Formats ([`x509`], [`ssh`], [`krl`]) never see a token; tokens ([`token`]) never see a format.
+//! Formats ([`x509`], [`ssh`], [`krl`], [`revocation`]) never see a token; tokens ([`token`]) never see a format.
 
 pub mod clock;
 pub mod handoff;
 pub mod keys;
 pub mod krl;
 pub mod names;
+pub mod revocation;
 pub mod seal;
 pub mod secret;
 pub mod serial;

@@ -7,14 +7,15 @@ use crate::{
     keys::{Signature, SignatureScheme},
     serial::Serial,
     ssh,
-    token::IssuingKey,
+    token::SigningKey,
     x509,
 };
 
 /// To-be-signed bytes that passed their lints, and the key that is to sign them.
 ///
-/// Only the formats of this crate make one. It is used up by [`seal`](Self::seal): one
-/// preparation gives one certificate.
+/// `S` is what they say: a [`Summary`] of a certificate, or what a list or a statement says of
+/// itself. Only the formats of this crate make one. It is used up by [`seal`](Self::seal): one
+/// preparation gives one certificate, one list, one statement.
 ///
 /// ```compile_fail
 /// # fn twice(prepared: pki::seal::Prepared, a: pki::keys::Signature, b: pki::keys::Signature) {
@@ -23,28 +24,28 @@ use crate::{
 /// # }
 /// ```
 #[derive(Debug)]
-pub struct Prepared {
+pub struct Prepared<S = Summary> {
     bytes: Vec<u8>,
     envelope: Envelope,
-    key: IssuingKey,
+    key: SigningKey,
     scheme: SignatureScheme,
-    summary: Summary,
+    summary: S,
 }
 
-impl Prepared {
+impl<S> Prepared<S> {
     /// Only a format that built and linted the bytes may call this.
     pub(crate) fn new(
-        key: IssuingKey,
+        key: impl Into<SigningKey>,
         scheme: SignatureScheme,
         bytes: Vec<u8>,
         envelope: Envelope,
-        summary: Summary,
+        summary: S,
     ) -> Self {
-        Self { bytes, envelope, key, scheme, summary }
+        Self { bytes, envelope, key: key.into(), scheme, summary }
     }
 
     /// The key that is to sign.
-    pub fn key(&self) -> &IssuingKey {
+    pub fn key(&self) -> &SigningKey {
         &self.key
     }
 
@@ -58,23 +59,24 @@ impl Prepared {
         &self.bytes
     }
 
-    /// What the certificate will say.
-    pub fn summary(&self) -> &Summary {
+    /// What the certificate, list or statement will say.
+    pub fn summary(&self) -> &S {
         &self.summary
     }
 
-    /// Verifies the signature under the issuer's key and assembles the certificate.
+    /// Verifies the signature under the signer's key and assembles the whole.
     ///
     /// # Errors
     ///
     /// The signature does not verify: the token lied, and nothing may leave.
-    pub fn seal(self, signature: Signature) -> Result<Sealed, Rejected> {
+    pub fn seal(self, signature: Signature) -> Result<Sealed<S>, Rejected<S>> {
         let key = &self.key.key().public_key;
         if key.verify(self.scheme, &self.bytes, &signature).is_err() {
             return Err(Rejected(Box::new(self)));
         }
         let bytes = match self.envelope {
             Envelope::Asn1 => x509::assemble(&self.bytes, self.scheme, &signature),
+            Envelope::Detached => x509::encode_signature(self.scheme, &signature),
             Envelope::Ssh => ssh::assemble(&self.bytes, self.scheme, &signature),
         };
         Ok(Sealed { bytes, summary: self.summary })
@@ -84,23 +86,24 @@ impl Prepared {
 /// A signature did not verify; here is the preparation again, to be signed once more or dropped.
 #[derive(Debug, Error)]
 #[error("the signature does not verify under the public key")]
-pub struct Rejected(pub Box<Prepared>);
+pub struct Rejected<S = Summary>(pub Box<Prepared<S>>);
 
-/// A signed certificate whose signature was verified.
+/// A signed certificate, list or statement whose signature was verified.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Sealed {
+pub struct Sealed<S = Summary> {
     bytes: Vec<u8>,
-    summary: Summary,
+    summary: S,
 }
 
-impl Sealed {
-    /// The whole certificate: DER, or the SSH wire form (the blob that OpenSSH writes in base64).
+impl<S> Sealed<S> {
+    /// The whole: DER of a certificate, list or response, the SSH wire form of a certificate (the
+    /// blob that OpenSSH writes in base64), or a statement's signature alone.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// What the certificate says.
-    pub fn summary(&self) -> &Summary {
+    /// What the certificate, list or statement says.
+    pub fn summary(&self) -> &S {
         &self.summary
     }
 }
@@ -154,6 +157,8 @@ pub enum Kind {
 pub(crate) enum Envelope {
     /// `SIGNED{…}`: SEQUENCE of the bytes, AlgorithmIdentifier, BIT STRING (RFC 5280 section 4.1).
     Asn1,
+    /// The signature alone, as X.509 writes it: the text is carried beside it.
+    Detached,
     /// The bytes, then the signature as an SSH string (PROTOCOL.certkeys).
     Ssh,
 }

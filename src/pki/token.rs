@@ -310,7 +310,10 @@ key_of_purpose!(
     IssuingKey, Issuing
 );
 key_of_purpose!(
-    /// The key for what is not a certificate: log checkpoints, KRL bundles.
+    /// The key for what is not a certificate: log checkpoints, KRL bundles, OCSP responses. What it
+    /// signs begins differently for each kind, so that none is ever taken for another: a statement
+    /// of revocations with `chancery-revocations-v1` and a line end, an OCSP response with the DER
+    /// tag `30`.
     PublicationKey, Publication
 );
 key_of_purpose!(
@@ -318,6 +321,37 @@ key_of_purpose!(
     /// forged certificate, so that no other key can become one.
     RawKey, Raw
 );
+
+/// A key that signs only what this crate prepared: no raw one ever becomes such.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum SigningKey {
+    /// A CA's.
+    Issuing(IssuingKey),
+    /// The one for what is not a certificate.
+    Publication(PublicationKey),
+}
+
+impl SigningKey {
+    /// The key in the token.
+    pub fn key(&self) -> &KeyRef {
+        match self {
+            Self::Issuing(key) => key.key(),
+            Self::Publication(key) => key.key(),
+        }
+    }
+}
+
+impl From<IssuingKey> for SigningKey {
+    fn from(key: IssuingKey) -> Self {
+        Self::Issuing(key)
+    }
+}
+
+impl From<PublicationKey> for SigningKey {
+    fn from(key: PublicationKey) -> Self {
+        Self::Publication(key)
+    }
+}
 
 /// A key was made for another purpose than it is to be used for.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]

@@ -37,7 +37,7 @@ use pki::{
     secret::Secret,
     ssh,
     token::{
-        Input, IssuingKey, KeyId, KeyRef, KeyStore, Token,
+        Input, IssuingKey, KeyId, KeyRef, KeyStore, SigningKey, Token,
         pkcs11::{Module, TokenIdentity},
         software::SoftwareToken,
     },
@@ -142,7 +142,7 @@ async fn measure_signing() {
         Signing::start(launchers, tokens, directory.path(), slice::from_ref(&key), changes)
             .await
             .expect("the worker signs");
-    let key = IssuingKey::new(key).expect("its purpose");
+    let key = SigningKey::from(IssuingKey::new(key).expect("its purpose"));
     let worker = ProcessTime::of_worker();
     let usage = Usage::start();
     let lanes = (0..LANES).map(|_| {

@@ -16,7 +16,7 @@ use futures_util::future::join_all;
 use pki::{
     keys::KeyAlgorithm,
     secret::Secret,
-    token::{KeyId, KeyStore, pkcs11::Module},
+    token::{IssuingKey, KeyId, KeyStore, pkcs11::Module},
 };
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
@@ -410,7 +410,7 @@ async fn sign_and_verify(
     let (message, scheme) = (number.to_be_bytes(), key.key().public_key.default_scheme());
     let client = format!("client {}", number % 100);
     let admission = signing.admit(&client, Priority::Person, DEADLINE).await?;
-    let made = admission.sign(key, scheme, &message).await?;
+    let made = admission.sign(&key.clone().into(), scheme, &message).await?;
     key.key()
         .public_key
         .verify(scheme, &message, &made.signature)
@@ -425,7 +425,8 @@ async fn sign(
     patience: Duration,
 ) -> Result<Made, SigningError> {
     let admission = signing.admit(client, Priority::Person, patience).await?;
-    admission.sign(key, key.key().public_key.default_scheme(), b"message").await
+    let scheme = key.key().public_key.default_scheme();
+    admission.sign(&key.clone().into(), scheme, b"message").await
 }
 
 fn states(signing: &Signing) -> Vec<&'static str> {
