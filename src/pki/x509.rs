@@ -1,8 +1,9 @@
-//! X.509 certificates (RFC 5280): profiles, linting, certificate signing requests.
+//! X.509 (RFC 5280): certificates by profiles, their linting, signing requests, revocation lists.
 
 pub(crate) mod algorithm;
 mod build;
 pub mod certificate;
+pub mod crl;
 pub mod csr;
 mod extension;
 pub mod lint;
@@ -58,6 +59,8 @@ enum Standing {
         key_identifier: Vec<u8>,
         not_after: Timestamp,
         path_len: Option<u8>,
+        /// Whether its key usage says cRLSign.
+        signs_crls: bool,
     },
 }
 
@@ -111,7 +114,7 @@ impl Issuer {
         if tbs.subject_public_key_info().to_der()? != key.key().public_key.spki_der() {
             return Err(IssuerError::OtherKey { label: key.key().label.to_string() });
         }
-        let path_len = ca_path_len(tbs)?;
+        let (path_len, signs_crls) = ca_constraints(tbs)?;
         if tbs.subject().is_empty() {
             return Err(IssuerError::NotCa("its subject is empty".to_owned()));
         }
@@ -127,6 +130,7 @@ impl Issuer {
                 not_after: time::clamped(&tbs.validity().not_after),
                 key_identifier,
                 path_len,
+                signs_crls,
                 certificate_der,
             },
         })
@@ -267,14 +271,15 @@ fn read_strictly(certificate_der: &[u8]) -> Result<x509_cert::Certificate, Issue
     Ok(certificate)
 }
 
-/// The path length constraint of a certificate that says CA:TRUE and keyCertSign.
-fn ca_path_len(tbs: &x509_cert::TbsCertificate) -> Result<Option<u8>, IssuerError> {
+/// The path length constraint of a certificate that says CA:TRUE and keyCertSign, and whether it
+/// says cRLSign as well.
+fn ca_constraints(tbs: &x509_cert::TbsCertificate) -> Result<(Option<u8>, bool), IssuerError> {
     let constraints = tbs.get_extension::<BasicConstraints>()?;
     let Some((_, BasicConstraints { ca: true, path_len_constraint })) = constraints else {
         return Err(IssuerError::NotCa("its basic constraints do not say CA:TRUE".to_owned()));
     };
     match tbs.get_extension::<KeyUsage>()? {
-        Some((_, usage)) if usage.key_cert_sign() => Ok(path_len_constraint),
+        Some((_, usage)) if usage.key_cert_sign() => Ok((path_len_constraint, usage.crl_sign())),
         _ => Err(IssuerError::NotCa("its key usage does not say keyCertSign".to_owned())),
     }
 }

@@ -13,7 +13,8 @@ use x509_cert::{
     ext::{
         Extension,
         pkix::{
-            AccessDescription, AuthorityKeyIdentifier, BasicConstraints, KeyUsage, KeyUsages,
+            AccessDescription, AuthorityKeyIdentifier, BasicConstraints, CrlNumber, CrlReason,
+            KeyUsage, KeyUsages,
             certpolicy::PolicyInformation,
             crl::dp::DistributionPoint,
             name::{DistributionPointName, GeneralName, OtherName},
@@ -71,6 +72,16 @@ pub(super) fn certificate_policies(policies: &[Oid]) -> der::Result<Extension> {
         })
         .collect::<der::Result<Vec<_>>>()?;
     extension(oid::CERTIFICATE_POLICIES, false, &policies)
+}
+
+/// Of a revocation list (RFC 5280 section 5.2.3).
+pub(super) fn crl_number(number: u64) -> der::Result<Extension> {
+    extension(oid::CRL_NUMBER, false, &CrlNumber::try_from(number)?)
+}
+
+/// Of an entry of a revocation list (RFC 5280 section 5.3.1).
+pub(super) fn crl_reason(reason: CrlReason) -> der::Result<Extension> {
+    extension(oid::CRL_REASON, false, &reason)
 }
 
 /// Where the issuer's CRL, certificate and OCSP responder are.

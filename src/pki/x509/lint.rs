@@ -3,6 +3,7 @@
 //! The kind of the certificate is read from the bytes as well, so that bytes that come back from
 //! storage meet the same rules as bytes that were just built.
 
+mod crl;
 mod extensions;
 mod names;
 mod profiles;
@@ -10,6 +11,8 @@ mod reading;
 mod rules;
 
 use std::fmt;
+
+pub(super) use crl::check as check_crl;
 
 use self::reading::Reading;
 use super::{Issuer, Template};

@@ -8,6 +8,9 @@ pub(super) const AUTHORITY_KEY_IDENTIFIER: ObjectIdentifier = oid("2.5.29.35");
 pub(super) const BASIC_CONSTRAINTS: ObjectIdentifier = oid("2.5.29.19");
 pub(super) const CERTIFICATE_POLICIES: ObjectIdentifier = oid("2.5.29.32");
 pub(super) const CRL_DISTRIBUTION_POINTS: ObjectIdentifier = oid("2.5.29.31");
+/// Of revocation lists and their entries (RFC 5280 sections 5.2.3 and 5.3.1).
+pub(super) const CRL_NUMBER: ObjectIdentifier = oid("2.5.29.20");
+pub(super) const CRL_REASON: ObjectIdentifier = oid("2.5.29.21");
 pub(super) const EXTENDED_KEY_USAGE: ObjectIdentifier = oid("2.5.29.37");
 pub(super) const KEY_USAGE: ObjectIdentifier = oid("2.5.29.15");
 pub(super) const SUBJECT_ALTERNATIVE_NAME: ObjectIdentifier = oid("2.5.29.17");

@@ -1,6 +1,7 @@
 //! What the tests of certificates share: a root, an issuing CA below it, templates.
 
 mod broken;
+mod crl;
 mod flipped;
 mod openssl;
 mod properties;

@@ -105,11 +105,16 @@ fn subject_key(tbs: &TbsCertificate, report: &mut Report) -> Option<PublicKey> {
     key.map_err(|why| report.add("subject-key-readable", why)).ok()
 }
 
-fn serial(tbs: &TbsCertificate, report: &mut Report) -> Option<X509Serial> {
-    let serial = <[u8; 16]>::try_from(tbs.serial_number().as_bytes())
+/// The serial number of these octets, if it is of the form that is issued here.
+pub(super) fn sixteen_octets(octets: &[u8]) -> Option<X509Serial> {
+    <[u8; 16]>::try_from(octets)
         .ok()
         .filter(|octets| X509Serial::from_random(*octets).as_bytes() == octets)
-        .map(X509Serial::from_random);
+        .map(X509Serial::from_random)
+}
+
+fn serial(tbs: &TbsCertificate, report: &mut Report) -> Option<X509Serial> {
+    let serial = sixteen_octets(tbs.serial_number().as_bytes());
     report.require(
         serial.is_some(),
         "serial-sixteen-octets",

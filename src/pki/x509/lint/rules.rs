@@ -86,7 +86,7 @@ fn validity(reading: &Reading, issuer: &Issuer, report: &mut Report) {
 }
 
 /// Whether a value's encoding is exactly these bytes.
-fn same(value: &impl Encode, bytes: &[u8]) -> bool {
+pub(super) fn same(value: &impl Encode, bytes: &[u8]) -> bool {
     value.to_der().is_ok_and(|encoded| encoded == bytes)
 }
 
