@@ -10,6 +10,7 @@ mod locks;
 mod pattern;
 mod request;
 mod rules;
+mod schedule;
 mod sessions;
 mod standing;
 
@@ -19,6 +20,7 @@ pub use locks::{Lock, Locks, Subject};
 pub use pattern::SpiffePattern;
 pub use request::{BadRequest, Certify, Request, SignDigest, SshUser, Wanted, X509Names};
 pub use rules::{Account, CertificateRule, Grants, Role, Rules, RulesError, Validity};
+pub use schedule::Schedule;
 pub use sessions::{
     SessionGrant, SessionRule, certificate_roles, decide_approval, decide_session, end_of_session,
     is_approver,

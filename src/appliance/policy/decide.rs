@@ -1,7 +1,7 @@
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{borrow::Cow, collections::BTreeSet, net::IpAddr};
 
 use api::LockTarget;
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Zoned};
 use pki::{
     keys::SignatureScheme,
     names::{DnsName, Principal, SourceAddress, SpiffeId, Upn},
@@ -58,6 +58,8 @@ pub enum Denial {
     OwnKey,
     #[error("nobody decides on a session of their own")]
     OwnSession,
+    #[error("it is outside the schedule of role {role:?}")]
+    OutsideSchedule { role: String, next_opening: Option<Zoned> },
     #[error("role {role:?} does not allow the principal {principal}")]
     PrincipalNotAllowed { role: String, principal: Principal },
     #[error("role {role:?} does not sign with {scheme}")]
@@ -115,6 +117,7 @@ impl Denial {
             Self::NotAnOperator { .. } => "not-an-operator",
             Self::OwnKey => "own-key",
             Self::OwnSession => "own-session",
+            Self::OutsideSchedule { .. } => "outside-schedule",
             Self::PrincipalNotAllowed { .. } => "principal-not-allowed",
             Self::RoleNotInSession { .. } => "role-not-in-session",
             Self::SchemeNotAllowed { .. } => "scheme-not-allowed",
@@ -134,7 +137,16 @@ impl Denial {
 
 impl Denial {
     /// What the one who asked can do about it.
-    pub fn hint(&self) -> &'static str {
+    pub fn hint(&self) -> Cow<'static, str> {
+        match self {
+            Self::OutsideSchedule { next_opening: Some(next), .. } => {
+                format!("it opens {} ({next})", next.strftime("on %A %-d %B %Y at %H:%M")).into()
+            }
+            other => other.fixed_hint().into(),
+        }
+    }
+
+    fn fixed_hint(&self) -> &'static str {
         match self {
             Self::AccountUnknown { .. } => {
                 "an operator adds accounts, with their SIDs, to the appliance's rules"
@@ -158,6 +170,9 @@ impl Denial {
                 "ask for a session first: chancery session request, then --session ID"
             }
             Self::NoNames => "say for which names the certificate is to be",
+            Self::OutsideSchedule { .. } => {
+                "it does not open within 400 days: ask an operator about the role's schedule"
+            }
             Self::OwnKey => "make a key pair of your own",
             Self::TtlTooLong { .. } | Self::TtlZero => {
                 "ask for another length of validity, or for none to get the role's own"
@@ -207,6 +222,7 @@ pub fn decide(
     let Grants::Certificate { issuer, validity, rule } = &role.grants else {
         return Err(wrong_operation(role, &request.wanted));
     };
+    let closes_at = role.closes_at(standing.now)?;
     if rules.is_own(&request.public_key) {
         return Err(Denial::OwnKey);
     }
@@ -224,7 +240,7 @@ pub fn decide(
     let template = decide_names(caller, request.wanted, role, rule, rules)?;
     Ok(Grant {
         ttl: decide_ttl(role, *validity, request.ttl)?,
-        until: session.and_then(|session| session.ends_at),
+        until: session.and_then(|session| session.ends_at).into_iter().chain(closes_at).min(),
         role: request.role,
         issuer: issuer.clone(),
         public_key: request.public_key,
@@ -280,6 +296,7 @@ pub fn decide_sign(
     let Grants::Sign(rule) = &role.grants else {
         return Err(Denial::WrongOperation { role: role.name.clone(), operation: "sign" });
     };
+    role.closes_at(standing.now)?;
     if !rule.keys.contains(&request.key) {
         return Err(Denial::KeyNotAllowed { role: request.role, key: request.key });
     }

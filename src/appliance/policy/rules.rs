@@ -5,7 +5,7 @@ use std::{
     path::Path,
 };
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp, civil::Date};
 use pki::{
     handoff::Handoff,
     keys::{PublicKey, SignatureScheme},
@@ -19,7 +19,9 @@ use thiserror::Error;
 
 use super::{
     Caller,
+    decide::Denial,
     pattern::{DnsPattern, HostPattern, PrincipalPattern, SpiffePattern, UpnPattern},
+    schedule::{RawSchedule, Schedule, holidays},
     sessions::{SessionRule, certificate_roles},
 };
 
@@ -43,6 +45,8 @@ pub struct Role {
     pub callers: Vec<SpiffePattern>,
     /// What it grants.
     pub grants: Grants,
+    /// When it may be used; at any time without one.
+    pub schedule: Option<Schedule>,
 }
 
 /// What a role grants.
@@ -220,7 +224,7 @@ pub enum RulesError {
 }
 
 impl Rules {
-    /// Reads every `*.toml` of a directory, strictly.
+    /// Reads every `*.toml` of a directory, strictly, and the holiday files that they name.
     ///
     /// # Errors
     ///
@@ -231,13 +235,19 @@ impl Rules {
         paths.sort();
         let mut rules = Self::default();
         let mut hash = Sha256::new();
+        let mut holidays = HolidayFiles { directory, read: BTreeMap::new() };
         for path in &paths {
             let text = fs::read_to_string(path).map_err(|source| read_error(path, source))?;
             let name = path.file_name().unwrap_or_default().as_encoded_bytes();
             hash.update(name);
             hash.update([0]);
             hash.update(Sha256::digest(&text));
-            rules.add(&text).map_err(|what| invalid(path, what))?;
+            rules.add(&text, &mut holidays).map_err(|what| invalid(path, what))?;
+        }
+        for (name, (_, digest)) in &holidays.read {
+            hash.update(name);
+            hash.update([0]);
+            hash.update(digest);
         }
         if paths.is_empty() {
             return Err(invalid(
@@ -309,10 +319,10 @@ impl Rules {
         Ok(())
     }
 
-    fn add(&mut self, text: &str) -> Result<(), String> {
+    fn add(&mut self, text: &str, holidays: &mut HolidayFiles<'_>) -> Result<(), String> {
         let file: RawFile = toml::from_str(text).map_err(|error| error.to_string())?;
         for raw in file.role {
-            let role = raw.parse()?;
+            let role = raw.parse(holidays)?;
             let name = role.name.clone();
             if self.roles.insert(name.clone(), role).is_some() {
                 return Err(format!("a second role is called {name:?}"));
@@ -333,6 +343,22 @@ impl Role {
     /// Whether the caller has this role.
     pub fn has(&self, caller: &Caller) -> bool {
         self.callers.iter().any(|pattern| pattern.matches(&caller.id))
+    }
+
+    /// When its schedule closes it, and all that it granted with it; `None` if it has no schedule.
+    ///
+    /// # Errors
+    ///
+    /// It is closed now: [`Denial::OutsideSchedule`].
+    pub fn closes_at(&self, now: Timestamp) -> Result<Option<Timestamp>, Denial> {
+        let Some(schedule) = &self.schedule else { return Ok(None) };
+        match schedule.open_until(now) {
+            Some(end) => Ok(Some(end)),
+            None => Err(Denial::OutsideSchedule {
+                role: self.name.clone(),
+                next_opening: schedule.next_opening(now).map(|next| schedule.local(next)),
+            }),
+        }
     }
 
     fn check(&self, handoff: &Handoff) -> Result<(), String> {
@@ -365,6 +391,37 @@ fn check_issuer(handoff: &Handoff, issuer: &str, rule: &CertificateRule) -> Resu
         Some(authority) if authority.usage == usage => Ok(()),
         Some(_) => Err(format!("SSH authority {issuer:?} is for the other kind of certificates")),
         None => Err(format!("the hand-off has no SSH authority {issuer:?}")),
+    }
+}
+
+/// The files of holidays that schedules name, by name: each is read once.
+struct HolidayFiles<'a> {
+    directory: &'a Path,
+    /// The dates, and SHA-256 of the text.
+    read: BTreeMap<String, (BTreeSet<Date>, [u8; 32])>,
+}
+
+impl HolidayFiles<'_> {
+    fn schedule(&mut self, raw: RawSchedule) -> Result<Schedule, String> {
+        let holidays = match &raw.holiday_file {
+            Some(name) => self.holidays(name)?,
+            None => BTreeSet::new(),
+        };
+        raw.parse(holidays).map_err(|error| error.to_string())
+    }
+
+    fn holidays(&mut self, name: &str) -> Result<BTreeSet<Date>, String> {
+        if let Some((holidays, _)) = self.read.get(name) {
+            return Ok(holidays.clone());
+        }
+        if name.is_empty() || name.contains('/') || name.starts_with('.') {
+            return Err(format!("`holiday_file` is {name:?}; name a file beside the rules"));
+        }
+        let text = fs::read_to_string(self.directory.join(name))
+            .map_err(|error| format!("{name}: cannot read it: {error}"))?;
+        let dates = holidays(&text).map_err(|(line, error)| format!("{name}:{line}: {error}"))?;
+        self.read.insert(name.to_owned(), (dates.clone(), Sha256::digest(&text).into()));
+        Ok(dates)
     }
 }
 
@@ -440,6 +497,7 @@ struct RawRole {
     issuer: Option<String>,
     max_ttl: Option<SignedDuration>,
     default_ttl: Option<SignedDuration>,
+    schedule: Option<RawSchedule>,
     kdc: Option<KdcRule>,
     session: Option<SessionRule>,
     sign: Option<SignRule>,
@@ -451,7 +509,7 @@ struct RawRole {
 }
 
 impl RawRole {
-    fn parse(mut self) -> Result<Role, String> {
+    fn parse(mut self, holidays: &mut HolidayFiles<'_>) -> Result<Role, String> {
         let name = std::mem::take(&mut self.name);
         let callers = std::mem::take(&mut self.callers);
         let plain = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
@@ -461,8 +519,10 @@ impl RawRole {
         if callers.is_empty() {
             return Err(format!("role {name:?}: `callers` is empty, so that nobody has it"));
         }
+        let schedule = self.schedule.take().map(|raw| holidays.schedule(raw)).transpose();
+        let schedule = schedule.map_err(|what| format!("role {name:?}: schedule: {what}"))?;
         let grants = self.grants().map_err(|what| format!("role {name:?}: {what}"))?;
-        Ok(Role { name, callers, grants })
+        Ok(Role { name, callers, grants, schedule })
     }
 
     fn grants(self) -> Result<Grants, String> {

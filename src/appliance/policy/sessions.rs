@@ -86,6 +86,7 @@ pub fn decide_session(
 ) -> Result<SessionGrant, Denial> {
     let role = find_role(caller, &request.role, rules)?;
     let (validity, rule) = session_rule(role)?;
+    role.closes_at(standing.now)?;
     check_reason(&request.reason)?;
     check_targets(caller, &request.targets, role, rule)?;
     let subject = Subject {
@@ -206,9 +207,19 @@ fn half_an_hour() -> SignedDuration {
     SignedDuration::from_mins(30)
 }
 
-/// The moment at which a session ends that opens now.
-pub fn end_of_session(now: Timestamp, length: SignedDuration) -> Timestamp {
-    now.checked_add(length).unwrap_or(Timestamp::MAX)
+/// The moment at which a session of this role ends that opens now: after its length, and no later
+/// than the role's schedule closes.
+///
+/// # Errors
+///
+/// The role is closed now: [`Denial::OutsideSchedule`].
+pub fn end_of_session(
+    role: &Role,
+    now: Timestamp,
+    length: SignedDuration,
+) -> Result<Timestamp, Denial> {
+    let end = now.checked_add(length).unwrap_or(Timestamp::MAX);
+    Ok(role.closes_at(now)?.map_or(end, |closes| end.min(closes)))
 }
 
 #[cfg(test)]

@@ -123,8 +123,8 @@ fn every_decision_of_the_table() {
     assert_eq!(reasons, ALL_REASONS.into_iter().collect(), "every reason is in the table");
 }
 
-/// Every word of [`Denial::reason`] but `own-key`, which has a test of its own, and those of locks
-/// and sessions (`policy/sessions/tests.rs`).
+/// Every word of [`Denial::reason`] but `own-key` and `outside-schedule`, which have tests of their
+/// own, and those of locks and sessions (`policy/sessions/tests.rs`).
 const ALL_REASONS: [&str; 17] = [
     "account-unknown",
     "address-not-allowed",
@@ -270,6 +270,122 @@ fn sign_cases() -> Vec<SignCase> {
         ("service/web", "firmware", "firmware", P256, Err("caller-not-in-role")),
         ("service/build", "servers", "firmware", P256, Err("wrong-operation")),
     ]
+}
+
+/// Nine to six in Vienna, with certificates of six hours.
+const OFFICE_HOURS: &str = r#"
+    [[role]]
+    name = "office"
+    callers = ["spiffe://example.test/user/*"]
+    issuer = "ssh-user"
+    max_ttl = "6h"
+    [role.schedule]
+    time_zone = "Europe/Vienna"
+    windows = ["Mon-Fri 09:00-18:00"]
+    holidays = ["2026-12-25"]
+    holiday_file = "bridge-days"
+    [role.ssh_user]
+    principals = ["{name}"]
+
+    [[role]]
+    name = "seal"
+    callers = ["spiffe://example.test/user/*"]
+    [role.schedule]
+    time_zone = "Europe/Vienna"
+    windows = ["Mon-Fri 09:00-18:00"]
+    holiday_file = "bridge-days"
+    [role.sign]
+    keys = ["firmware"]
+    schemes = ["ecdsa-p256-sha256"]
+
+    [[role]]
+    name = "production"
+    callers = ["spiffe://example.test/user/*"]
+    max_ttl = "6h"
+    [role.schedule]
+    time_zone = "Europe/Vienna"
+    windows = ["Mon-Fri 09:00-18:00"]
+    [role.session]
+    certificates = ["office"]
+"#;
+
+#[test]
+fn a_schedule_ends_what_it_grants_and_refuses_with_the_next_opening() {
+    let directory = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(directory.path().join(name), text).unwrap();
+    let read = || Rules::read(directory.path());
+    write("roles.toml", &OFFICE_HOURS.replace("\"office\"]", "\"in-session\"]"));
+    write("more.toml", &RULES.replace("\"developers\"", "\"in-session\""));
+    write("bridge-days", "2026-12-24\n2026-12-28 # between the years\n");
+    let rules = read().unwrap();
+
+    // Now, when it is valid to at the latest (SSH and X.509 say it in whole seconds), or the hint.
+    for (now, expected) in [
+        ("2026-10-23T11:59:59.5+02", Ok("2026-10-23T17:59:59+02")),
+        ("2026-10-23T12:30+02", Ok("2026-10-23T18:00+02")),
+        ("2026-10-23T17:59:59.999+02", Ok("2026-10-23T18:00+02")),
+        ("2026-10-23T18:00+02", Err("it opens on Monday 26 October 2026 at 09:00")),
+        ("2027-03-26T19:00+01", Err("(2027-03-29T09:00:00+02:00[Europe/Vienna])")),
+        ("2026-12-25T12:00+01", Err("it opens on Tuesday 29 December 2026 at 09:00")),
+        ("2026-12-23T18:00+01", Err("it opens on Tuesday 29 December 2026 at 09:00")),
+    ] {
+        let now = now.parse().unwrap();
+        let standing = Standing { now, ..free() };
+        let request = Certify {
+            role: "office".to_owned(),
+            public_key: key(),
+            ttl: None,
+            session: None,
+            wanted: user(&[]),
+        };
+        let decided = decide(&caller("user/alice"), request, &rules, standing);
+        let sign = SignDigest {
+            role: "seal".to_owned(),
+            key: "firmware".to_owned(),
+            scheme: SignatureScheme::EcdsaP256Sha256,
+            digest: vec![0; 32],
+        };
+        // Christmas is a holiday of one role only.
+        let signed = decide_sign(&caller("user/alice"), sign, &rules, standing);
+        let christmas = now.to_string().starts_with("2026-12-25");
+        assert_eq!(signed.is_ok(), expected.is_ok() || christmas, "{now}");
+        match (decided, expected) {
+            (Ok(grant), Ok(end)) => {
+                let serial = pki::serial::SshSerial::new(1).unwrap();
+                let template = grant.into_ssh(serial, now).unwrap();
+                assert_eq!(template.valid_before, end.parse().unwrap(), "{now}");
+            }
+            (Err(denial), Err(words)) => {
+                assert_eq!(denial.reason(), "outside-schedule");
+                assert_eq!(denial.to_string(), "it is outside the schedule of role \"office\"");
+                assert!(denial.hint().contains(words), "{now}: {}", denial.hint());
+            }
+            (decided, expected) => panic!("{now}: {decided:?}, not {expected:?}"),
+        }
+    }
+
+    let production = rules.role("production").unwrap();
+    let end = |now: &str| {
+        super::super::end_of_session(
+            production,
+            now.parse().unwrap(),
+            SignedDuration::from_hours(6),
+        )
+        .map_err(|denial| denial.reason())
+    };
+    assert_eq!(end("2026-10-23T17:00+02"), Ok("2026-10-23T18:00+02".parse().unwrap()));
+    assert_eq!(end("2026-10-23T10:00+02"), Ok("2026-10-23T16:00+02".parse().unwrap()));
+    assert_eq!(end("2026-10-24T10:00+02"), Err("outside-schedule"));
+
+    let digest = rules.digest().to_owned();
+    write("bridge-days", "2026-12-24\n28.12.2026\n");
+    let error = read().unwrap_err().to_string();
+    assert!(error.contains("bridge-days:2: \"28.12.2026\" is no holiday"), "{error}");
+    write("bridge-days", "");
+    assert_ne!(read().unwrap().digest(), digest, "the digest covers the holidays");
+    write("roles.toml", &OFFICE_HOURS.replace("bridge-days", "../bridge-days"));
+    let error = read().unwrap_err().to_string();
+    assert!(error.contains("name a file beside the rules"), "{error}");
 }
 
 #[test]
