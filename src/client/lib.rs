@@ -20,6 +20,8 @@ pub mod files;
 pub mod identity;
 pub mod local_key;
 pub mod profile;
+#[cfg(unix)]
+pub mod session_key;
 
 pub use connection::{BatchAnswers, Client};
 pub use error::{Error, TlsFault};
