@@ -2,24 +2,30 @@
 
 mod arguments;
 mod batch;
+mod effect;
 mod environment;
 mod failure;
 mod inspect;
+mod lock;
 mod names;
 mod output;
 mod request;
+mod session;
 mod setup;
 mod sign;
+#[cfg(unix)]
+mod ssh;
+mod terminal;
 
 use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
 use clap::Parser;
 use client::{
     Client,
-    profile::{Overrides, ProfileFile},
+    profile::{Overrides, ProfileFile, Settings},
 };
 
-use arguments::{Arguments, Command, Global, ProfileCommand, Request};
+use arguments::{Arguments, Command, Global, ProfileCommand, Request, session::SessionCommand};
 use failure::Failure;
 use output::Output;
 
@@ -42,6 +48,7 @@ async fn perform(arguments: Arguments, output: &mut Output) -> Result<ExitCode, 
         Command::Batch(batch) => return batch::run(&connect(global)?, &batch, output).await,
         Command::Ca(ca) => inspect::authorities(&connect(global)?, &ca, output).await?,
         Command::Csr(csr) => setup::signing_request(&csr, output)?,
+        Command::Lock(it) => return lock::run(&connect(global)?, it, output).await,
         Command::List(list) => inspect::list(&connect(global)?, &list, output).await?,
         Command::Profile(ProfileCommand::Add { name }) => {
             setup::add_profile(global, &name, output)?
@@ -55,6 +62,12 @@ async fn perform(arguments: Arguments, output: &mut Output) -> Result<ExitCode, 
             request::ssh_host(&connect(global)?, it, output).await?;
         }
         Command::Request(Request::X509(it)) => request::x509(&connect(global)?, it, output).await?,
+        Command::Revoke(it) => return lock::revoke(&connect(global)?, it, output).await,
+        #[cfg(unix)]
+        Command::Session(SessionCommand::Exec(it)) => return Err(ssh::exec(it)),
+        Command::Session(it) => return session::run(&connect(global)?, it, output).await,
+        #[cfg(unix)]
+        Command::SessionSsh(it) => return ssh::run(global, it).await,
         Command::Show(show) => inspect::show(&connect(global)?, &show, output).await?,
         Command::Sign(sign) => sign::run(&connect(global)?, sign, output).await?,
     }
@@ -63,10 +76,13 @@ async fn perform(arguments: Arguments, output: &mut Output) -> Result<ExitCode, 
 
 fn connect(global: Global) -> Result<Client, Failure> {
     let file = profile_file(&global)?;
+    Ok(Client::new(&settings(global, &file)?)?)
+}
+
+fn settings(global: Global, file: &ProfileFile) -> Result<Settings, Failure> {
     let Global { profile, server, ca, cert, cert_key, deadline, .. } = global;
     let overrides = Overrides { server, ca, certificate: cert, key: cert_key, deadline };
-    let settings = file.resolve(profile.as_deref(), overrides)?;
-    Ok(Client::new(&settings)?)
+    Ok(file.resolve(profile.as_deref(), overrides)?)
 }
 
 /// The file of `--config` must be there; the one in its usual place need not.

@@ -1,5 +1,7 @@
 //! The connection to the appliance: one method for each endpoint of [`api`].
 
+mod access;
+
 use std::{collections::VecDeque, time::Duration};
 
 use api::{
@@ -330,7 +332,7 @@ fn encode(value: &impl Serialize) -> Result<Vec<u8>, Error> {
     serde_json::to_vec(value).map_err(Error::Encode)
 }
 
-fn append_query(url: &mut Url, query: &ListQuery) -> Result<(), Error> {
+fn append_query(url: &mut Url, query: &impl Serialize) -> Result<(), Error> {
     let value = serde_json::to_value(query).map_err(Error::Encode)?;
     for (name, value) in value.as_object().into_iter().flatten() {
         let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);

@@ -8,6 +8,7 @@
 //! ca = "office/root.pem"
 //! certificate = "office/alice.pem"
 //! key = "office/alice.key"
+//! session_role = "admin"      # optional: the role of sessions that `chancery ssh` asks for
 //! ```
 //!
 //! Paths are relative to the file. A flag always wins over the file.
@@ -53,6 +54,9 @@ pub struct Profile {
     pub certificate: PathBuf,
     /// PEM of the caller's private key.
     pub key: PathBuf,
+    /// The role of the sessions that `chancery ssh` asks for unless told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session_role: Option<String>,
 }
 
 /// What flags say; each wins over the profile.
@@ -195,6 +199,15 @@ impl ProfileFile {
                 .ok_or_else(|| missing("cert-key"))?,
             deadline: overrides.deadline.unwrap_or(DEADLINE),
         })
+    }
+
+    /// The role of sessions that the profile names, chosen as by [`resolve`](Self::resolve).
+    ///
+    /// # Errors
+    ///
+    /// [`ProfileError::Unknown`].
+    pub fn session_role(&self, name: Option<&str>) -> Result<Option<&str>, ProfileError> {
+        Ok(self.select(name)?.and_then(|profile| profile.session_role.as_deref()))
     }
 
     /// Adds a profile to the end of the file and leaves the rest of it as it is. The first profile

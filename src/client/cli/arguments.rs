@@ -1,5 +1,10 @@
 //! The command line as clap reads it: every value is parsed here, once.
 
+pub(super) mod lock;
+pub(super) mod session;
+#[cfg(unix)]
+pub(super) mod ssh;
+
 use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
@@ -69,6 +74,16 @@ pub(super) enum Command {
     Ca(Ca),
     List(List),
     Show(Show),
+    /// Ask for access for a purpose and a time, approve it, end it
+    #[command(subcommand)]
+    Session(session::SessionCommand),
+    #[cfg(unix)]
+    #[command(name = "ssh")]
+    SessionSsh(ssh::Ssh),
+    /// Keep somebody or something from getting certificates, and take back what they have
+    #[command(subcommand)]
+    Lock(lock::LockCommand),
+    Revoke(lock::Revoke),
     Csr(Csr),
     /// Write and show profiles
     #[command(subcommand)]
@@ -213,6 +228,9 @@ pub(super) struct Validity {
     /// How long it is valid, as 90s, 15m, 8h, 1h30m or 7d [default: as the role says]
     #[arg(long, value_name = "DURATION", value_parser = seconds)]
     pub(super) ttl: Option<u32>,
+    /// The open session that it is for, where the role is given in sessions only
+    #[arg(long, value_name = "ID")]
+    pub(super) session: Option<String>,
 }
 
 /// Sign a file or a digest with a key that is no CA's

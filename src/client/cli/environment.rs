@@ -1,4 +1,5 @@
-//! What the command line learns from its environment: where configuration files are.
+//! What the command line learns from its environment: where configuration files
+//! are, and where sockets go.
 
 use std::path::PathBuf;
 
@@ -13,10 +14,16 @@ pub(super) fn config_file() -> Option<PathBuf> {
     Some(directory?.join("chancery").join("config.toml"))
 }
 
+/// Where a socket may lie that is this user's alone and goes with the machine's next start.
+#[cfg(unix)]
+pub(super) fn runtime_directory() -> PathBuf {
+    variable("XDG_RUNTIME_DIR").filter(|path| path.is_dir()).unwrap_or_else(std::env::temp_dir)
+}
+
 /// The specification has relative paths ignored.
 #[expect(
     clippy::disallowed_methods,
-    reason = "the one home of the environment: it says where the configuration file is"
+    reason = "the one home of the environment: it says where files are"
 )]
 fn variable(name: &str) -> Option<PathBuf> {
     std::env::var(name).ok().map(PathBuf::from).filter(|path| path.is_absolute())

@@ -10,6 +10,9 @@ use super::output::Output;
 /// A command did not succeed.
 #[derive(Debug, Error)]
 pub(crate) enum Failure {
+    #[cfg(unix)]
+    #[error(transparent)]
+    Certificate(#[from] client::session_key::CertificateError),
     #[error(transparent)]
     Client(#[from] client::Error),
     #[error(transparent)]
@@ -22,6 +25,9 @@ pub(crate) enum Failure {
     Profile(#[from] ProfileError),
     #[error("cannot read {}", path.display())]
     Read { path: PathBuf, source: io::Error },
+    #[cfg(unix)]
+    #[error("cannot {what}")]
+    System { what: String, source: io::Error },
     #[error("{what}")]
     Usage { what: String, hint: Option<String> },
 }
@@ -65,6 +71,8 @@ impl Failure {
             Self::File(FileError::Write { .. }) | Self::Key(_) | Self::Output(_) => None,
             Self::Profile(error) => error.hint(),
             Self::Read { .. } => None,
+            #[cfg(unix)]
+            Self::Certificate(_) | Self::System { .. } => None,
             Self::Usage { hint, .. } => hint.clone(),
         }
     }
@@ -88,6 +96,10 @@ impl Failure {
             | Self::Profile(_)
             | Self::Read { .. }
             | Self::Usage { .. } => USAGE,
+            #[cfg(unix)]
+            Self::Certificate(_) => UNREACHABLE,
+            #[cfg(unix)]
+            Self::System { .. } => USAGE,
         }
     }
 }

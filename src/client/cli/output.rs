@@ -49,7 +49,7 @@ impl Output {
         let rows = rows.iter().filter(|(_, value)| !value.is_empty());
         let width = rows.clone().map(|(name, _)| name.len()).max().unwrap_or_default();
         for (name, value) in rows {
-            writeln!(self.out, "{name:width$}  {value}")?;
+            writeln!(self.out, "{name:width$}  {}", printable(value))?;
         }
         self.out.flush()
     }
@@ -61,7 +61,9 @@ impl Output {
         rows: &[[String; N]],
     ) -> io::Result<()> {
         let heads = heads.map(|heads| heads.map(str::to_owned));
-        let lines = || heads.iter().chain(rows);
+        let rows: Vec<_> =
+            rows.iter().map(|row| row.each_ref().map(|cell| printable(cell))).collect();
+        let lines = || heads.iter().chain(&rows);
         let mut widths = [0; N];
         for line in lines() {
             for (width, cell) in widths.iter_mut().zip(line) {
@@ -78,6 +80,18 @@ impl Output {
     pub(super) fn is_json(&self) -> bool {
         self.json
     }
+}
+
+/// What other people wrote (a reason, a command) steers no terminal, and stays in its line and in
+/// its direction.
+pub(super) fn printable(text: &str) -> String {
+    let steers = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    let escaped =
+        text.chars().map(|c| if steers(c) { c.escape_default().to_string() } else { c.into() });
+    escaped.collect()
 }
 
 /// A time as people read it: `2026-11-21 22:30:00 CET (in 7h 59m)`.
@@ -108,6 +122,12 @@ fn distance(now: Timestamp, then: Timestamp) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nothing_that_others_wrote_steers_the_terminal() {
+        let text = printable("tïcket\u{1b}[2J 4711\nopen \u{202e}desrever");
+        assert_eq!(text, "tïcket\\u{1b}[2J 4711\\nopen \\u{202e}desrever");
+    }
 
     #[test]
     fn distances_have_at_most_two_neighbouring_units() {

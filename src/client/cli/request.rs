@@ -31,7 +31,7 @@ pub(super) async fn ssh(client: &Client, it: Ssh, output: &mut Output) -> Result
         public_key,
         principals: it.principals.into_iter().collect(),
         ttl: it.validity.ttl,
-        session: None,
+        session: it.validity.session,
         source_addresses: it.source_addresses.into_iter().collect(),
         force_command: it.force_command,
     };
@@ -55,7 +55,7 @@ pub(super) async fn ssh_host(
         public_key: read(&public)?.trim_end().to_owned(),
         principals: it.principals.into_iter().collect(),
         ttl: it.validity.ttl,
-        session: None,
+        session: it.validity.session,
     };
     let issued = client.issue_ssh_host(&request).await?;
     deliver(&issued, &line(&issued), it.out, || certificate_path(&public), output)
@@ -78,7 +78,7 @@ pub(super) async fn x509(client: &Client, it: X509, output: &mut Output) -> Resu
         addresses: it.addresses.into_iter().collect(),
         spiffe_id: it.spiffe,
         ttl: it.validity.ttl,
-        session: None,
+        session: it.validity.session,
     };
     let issued = client.issue_x509(&request).await?;
     if let Some(key) = new {
@@ -98,7 +98,7 @@ pub(super) async fn smartcard(
         csr: read(&it.csr)?,
         upn: it.upn,
         ttl: it.validity.ttl,
-        session: None,
+        session: it.validity.session,
     };
     let issued = client.issue_smartcard(&request).await?;
     // A card holds its own certificate; the chain is in Active Directory.

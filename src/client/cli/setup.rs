@@ -44,6 +44,7 @@ pub(super) fn add_profile(global: Global, name: &str, output: &mut Output) -> Re
         ca: absolute(&ca)?,
         certificate: absolute(&certificate)?,
         key: absolute(&key)?,
+        session_role: None,
     };
     ProfileFile::add(&path, name, &profile)?;
     output.rows(&[("profile", name.to_owned()), ("file", path.display().to_string())])?;

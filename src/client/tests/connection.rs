@@ -6,6 +6,8 @@
     reason = "a test stops and tells where things are not as it says"
 )]
 
+#[path = "peer/program.rs"]
+mod program;
 #[path = "peer/server.rs"]
 mod server;
 
@@ -17,6 +19,7 @@ use api::{
 };
 use client::{Client, Error, TlsFault};
 
+use program::chancery;
 use server::{Pki, Server, answer, problem};
 
 const ISSUED: &str = r#"{"kind":"ssh_user","issuer":"users","serial":"7",
@@ -259,17 +262,4 @@ async fn lines_beyond_one_batch_go_into_the_next_and_keep_their_numbers() {
     let (code, out, err) = chancery(&pki, server.port, &["batch", "lines"]).await;
     assert_eq!((code, out.as_str()), (2, ""));
     assert!(err.starts_with("error: lines, line 2: "), "{err}");
-}
-
-async fn chancery(pki: &Pki, port: u16, arguments: &[&str]) -> (i32, String, String) {
-    let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_chancery"))
-        .args(["--server", &format!("https://127.0.0.1:{port}"), "--ca", "ca.pem"])
-        .args(["--cert", "client.pem", "--cert-key", "client.key"])
-        .args(arguments)
-        .current_dir(pki.path(""))
-        .output()
-        .await
-        .unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
 }

@@ -7,6 +7,7 @@ use std::{
     process::Command,
     sync::{Arc, Mutex},
     time::Duration,
+    vec,
 };
 
 use client::profile::Settings;
@@ -91,7 +92,7 @@ impl Pki {
     }
 }
 
-/// Takes one connection after the other; ends with the test's runtime.
+/// Takes all connections; ends with the test's runtime.
 pub(crate) struct Server {
     pub(crate) port: u16,
     requests: Arc<Mutex<Vec<Request>>>,
@@ -113,13 +114,16 @@ impl Server {
         let acceptor = acceptor(pki);
         let seen = requests.clone();
         tokio::spawn(async move {
-            let mut script = script.into_iter();
+            let script = Arc::new(Mutex::new(script.into_iter()));
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
-                // A client that is refused in the handshake is the point of some tests.
-                if let Ok(stream) = acceptor.accept(stream).await {
-                    serve(stream, &mut script, &seen).await;
-                }
+                let (acceptor, script, seen) = (acceptor.clone(), script.clone(), seen.clone());
+                tokio::spawn(async move {
+                    // A client that is refused in the handshake is the point of some tests.
+                    if let Ok(stream) = acceptor.accept(stream).await {
+                        serve(stream, &script, &seen).await;
+                    }
+                });
             }
         });
         Self { port, requests }
@@ -152,13 +156,13 @@ pub(crate) fn problem(index: usize, problem: &str) -> String {
 
 async fn serve(
     stream: TlsStream<TcpStream>,
-    script: &mut impl Iterator<Item = String>,
+    script: &Mutex<vec::IntoIter<String>>,
     seen: &Mutex<Vec<Request>>,
 ) {
     let mut stream = BufReader::new(stream);
     while let Some(request) = read(&mut stream).await {
         seen.lock().unwrap().push(request);
-        let answer = script.next().expect("an unexpected request");
+        let answer = script.lock().unwrap().next().expect("an unexpected request");
         if answer.is_empty() {
             return;
         }
