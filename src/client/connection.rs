@@ -1,6 +1,7 @@
 //! The connection to the appliance: one method for each endpoint of [`api`].
 
 mod access;
+mod host;
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -9,6 +10,7 @@ use api::{
     IDEMPOTENCY_KEY, Issued, ListQuery, NDJSON, Problem, ProblemKind, SignRequest, Signed,
     SmartcardRequest, SshHostRequest, SshUserRequest, X509Request,
 };
+use jiff::Timestamp;
 use pki::clock::{Clock, SystemClock};
 use reqwest::{
     Method, Request, Response, Url,
@@ -21,7 +23,7 @@ use tokio::time::Instant;
 use crate::{
     Error,
     error::{Peer, classify},
-    identity::{self, IdentityError},
+    identity::{self, Identity, IdentityError},
     profile::Settings,
 };
 
@@ -45,7 +47,23 @@ impl Client {
     ///
     /// [`Error::Identity`]: a file is missing or unusable.
     pub fn new(settings: &Settings) -> Result<Self, Error> {
+        let peer = |not_after| Peer {
+            server: settings.server.to_string(),
+            ca: settings.ca.clone(),
+            certificate: settings.certificate.clone(),
+            not_after,
+        };
         let identity = identity::load(settings)?;
+        Self::with(identity, peer, settings.server.url(), settings.deadline)
+    }
+
+    fn with(
+        identity: Identity,
+        peer: impl FnOnce(Timestamp) -> Peer,
+        base: Url,
+        deadline: Duration,
+    ) -> Result<Self, Error> {
+        let peer = peer(identity.not_after);
         let http = reqwest::Client::builder()
             .tls_backend_preconfigured(identity.tls)
             .http1_only()
@@ -60,13 +78,7 @@ impl Client {
             .user_agent(concat!("chancery/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|error| Error::Identity(IdentityError::Tls(error.to_string())))?;
-        let peer = Peer {
-            server: settings.server.to_string(),
-            ca: settings.ca.clone(),
-            certificate: settings.certificate.clone(),
-            not_after: identity.not_after,
-        };
-        Ok(Self { http, peer, base: settings.server.url(), deadline: settings.deadline })
+        Ok(Self { http, peer, base, deadline })
     }
 
     /// `POST /v1/issue/ssh-user`.

@@ -100,6 +100,16 @@ pub(crate) fn load(settings: &Settings) -> Result<Identity, IdentityError> {
     Ok(Identity { tls, not_after })
 }
 
+/// As [`load`], for a caller that has no certificate yet: only the CA is known.
+pub(crate) fn load_stranger(ca: &Path) -> Result<Identity, IdentityError> {
+    let tls = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| IdentityError::Tls(error.to_string()))?
+        .with_root_certificates(roots(ca)?)
+        .with_no_client_auth();
+    Ok(Identity { tls, not_after: Timestamp::MAX })
+}
+
 fn roots(path: &Path) -> Result<RootCertStore, IdentityError> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates(path)? {
