@@ -5,6 +5,7 @@ mod batch;
 mod effect;
 mod environment;
 mod failure;
+mod host;
 mod inspect;
 mod lock;
 mod names;
@@ -48,6 +49,7 @@ async fn perform(arguments: Arguments, output: &mut Output) -> Result<ExitCode, 
         Command::Batch(batch) => return batch::run(&connect(global)?, &batch, output).await,
         Command::Ca(ca) => inspect::authorities(&connect(global)?, &ca, output).await?,
         Command::Csr(csr) => setup::signing_request(&csr, output)?,
+        Command::Host(host) => return host::run(global, host, output).await,
         Command::Lock(it) => return lock::run(&connect(global)?, it, output).await,
         Command::List(list) => inspect::list(&connect(global)?, &list, output).await?,
         Command::Profile(ProfileCommand::Add { name }) => {

@@ -17,6 +17,8 @@
 mod connection;
 mod error;
 pub mod files;
+#[cfg(target_os = "linux")]
+pub mod host;
 pub mod identity;
 pub mod local_key;
 pub mod profile;

@@ -1,5 +1,6 @@
 //! The command line as clap reads it: every value is parsed here, once.
 
+pub(super) mod host;
 pub(super) mod lock;
 pub(super) mod session;
 #[cfg(unix)]
@@ -85,6 +86,9 @@ pub(super) enum Command {
     Lock(lock::LockCommand),
     Revoke(lock::Revoke),
     Csr(Csr),
+    /// Hosts: let them join; on them, the agent for sshd
+    #[command(subcommand)]
+    Host(host::HostCommand),
     /// Write and show profiles
     #[command(subcommand)]
     Profile(ProfileCommand),
