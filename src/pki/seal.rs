@@ -77,6 +77,9 @@ impl<S> Prepared<S> {
         let bytes = match self.envelope {
             Envelope::Asn1 => x509::assemble(&self.bytes, self.scheme, &signature),
             Envelope::Detached => x509::encode_signature(self.scheme, &signature),
+            Envelope::Ocsp { certificate_der } => {
+                x509::ocsp::assemble(&self.bytes, self.scheme, &signature, &certificate_der)
+            }
             Envelope::Ssh => ssh::assemble(&self.bytes, self.scheme, &signature),
         };
         Ok(Sealed { bytes, summary: self.summary })
@@ -138,6 +141,8 @@ pub enum Kind {
     Issuing,
     /// A domain controller's Kerberos key distribution centre.
     Kdc,
+    /// The signer of an issuer's OCSP responses.
+    OcspSigner,
     /// A self-signed CA.
     Root,
     /// A Windows smart-card logon.
@@ -153,12 +158,15 @@ pub enum Kind {
 }
 
 /// How the signature joins the to-be-signed bytes.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum Envelope {
     /// `SIGNED{…}`: SEQUENCE of the bytes, AlgorithmIdentifier, BIT STRING (RFC 5280 section 4.1).
     Asn1,
     /// The signature alone, as X.509 writes it: the text is carried beside it.
     Detached,
+    /// An OCSPResponse of the bytes, the signature and the signer's certificate (RFC 6960 section
+    /// 4.2.1).
+    Ocsp { certificate_der: Vec<u8> },
     /// The bytes, then the signature as an SSH string (PROTOCOL.certkeys).
     Ssh,
 }

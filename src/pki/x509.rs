@@ -7,6 +7,7 @@ pub mod crl;
 pub mod csr;
 mod extension;
 pub mod lint;
+pub mod ocsp;
 mod oid;
 pub mod profile;
 mod time;

@@ -78,6 +78,7 @@ fn as_text(kind: Kind, certificate: &[u8], comment: &str) -> String {
         Kind::SshHost | Kind::SshUser => ssh::to_openssh(certificate, comment),
         Kind::Issuing
         | Kind::Kdc
+        | Kind::OcspSigner
         | Kind::Root
         | Kind::SmartcardLogon
         | Kind::TlsClient

@@ -231,6 +231,7 @@ fn certificate_text(summary: &Summary, bytes: &[u8]) -> String {
         Kind::SshHost | Kind::SshUser => ssh::to_openssh(bytes, &summary.subject),
         Kind::Issuing
         | Kind::Kdc
+        | Kind::OcspSigner
         | Kind::Root
         | Kind::SmartcardLogon
         | Kind::TlsClient

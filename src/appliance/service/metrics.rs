@@ -86,6 +86,7 @@ pub(super) fn issued(kind: Kind) {
     let kind = match kind {
         Kind::Issuing => "issuing",
         Kind::Kdc => "kdc",
+        Kind::OcspSigner => "ocsp_signer",
         Kind::Root => "root",
         Kind::SmartcardLogon => "smartcard_logon",
         Kind::SshHost => "ssh_host",

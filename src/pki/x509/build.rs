@@ -98,7 +98,12 @@ fn end_entity(
     extensions.push(extension::key_usage(KeyUsages::DigitalSignature)?);
     extensions.push(extension::extended_key_usage(profile::extended_key_usage(profile.kind()))?);
     let names = alternative_names(profile)?;
-    extensions.push(extension::subject_alternative_name(subject_is_empty, &names)?);
+    if !names.is_empty() {
+        extensions.push(extension::subject_alternative_name(subject_is_empty, &names)?);
+    }
+    if matches!(profile, Profile::OcspSigner) {
+        extensions.push(extension::ocsp_no_check()?);
+    }
     if let Profile::SmartcardLogon { sid, template, .. } = profile {
         extensions.push(extension::security_identifier(sid)?);
         if let Some(template) = template {
@@ -110,7 +115,7 @@ fn end_entity(
 
 fn alternative_names(profile: &Profile) -> der::Result<Vec<GeneralName>> {
     match profile {
-        Profile::Issuing { .. } | Profile::Root { .. } => Ok(Vec::new()),
+        Profile::Issuing { .. } | Profile::OcspSigner | Profile::Root { .. } => Ok(Vec::new()),
         Profile::Kdc { dns_names, realm } => dns_names
             .iter()
             .map(extension::dns_name)

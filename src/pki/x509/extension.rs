@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use const_oid::ObjectIdentifier;
 use der::{
     Encode, Sequence, Tag,
-    asn1::{Any, AnyRef, Ia5String, OctetString},
+    asn1::{Any, AnyRef, Ia5String, Null, OctetString},
     flagset::FlagSet,
 };
 use x509_cert::{
@@ -60,6 +60,16 @@ pub(super) fn authority_key_identifier(identifier: &[u8]) -> der::Result<Extensi
         ..AuthorityKeyIdentifier::default()
     };
     extension(oid::AUTHORITY_KEY_IDENTIFIER, false, &identifier)
+}
+
+/// id-pkix-ocsp-nocheck (RFC 6960 section 4.2.2.2.1).
+pub(super) fn ocsp_no_check() -> der::Result<Extension> {
+    extension(oid::OCSP_NO_CHECK, false, &Null)
+}
+
+/// Of an OCSP response (RFC 9654 section 2.1).
+pub(super) fn ocsp_nonce(nonce: &[u8]) -> der::Result<Extension> {
+    extension(oid::OCSP_NONCE, false, &OctetString::new(nonce)?)
 }
 
 /// Policies without qualifiers (RFC 5280 section 4.2.1.4 recommends none).

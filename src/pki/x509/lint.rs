@@ -13,6 +13,7 @@ mod rules;
 use std::fmt;
 
 pub(super) use crl::check as check_crl;
+pub(super) use reading::sixteen_octets;
 
 use self::reading::Reading;
 use super::{Issuer, Template};

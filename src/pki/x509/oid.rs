@@ -35,6 +35,13 @@ pub(super) const CLIENT_AUTH: ObjectIdentifier = oid("1.3.6.1.5.5.7.3.2");
 pub(super) const SERVER_AUTH: ObjectIdentifier = oid("1.3.6.1.5.5.7.3.1");
 /// szOID_KP_SMARTCARD_LOGON.
 pub(super) const SMARTCARD_LOGON: ObjectIdentifier = oid("1.3.6.1.4.1.311.20.2.2");
+/// id-kp-OCSPSigning, and what goes with it (RFC 6960 sections 4.2.2.2, 4.4.1).
+pub(super) const OCSP_SIGNING: ObjectIdentifier = oid("1.3.6.1.5.5.7.3.9");
+pub(super) const OCSP_NO_CHECK: ObjectIdentifier = oid("1.3.6.1.5.5.7.48.1.5");
+pub(super) const OCSP_NONCE: ObjectIdentifier = oid("1.3.6.1.5.5.7.48.1.2");
+/// The hashes by which OCSP requests name an issuer.
+pub(super) const SHA1: ObjectIdentifier = oid("1.3.14.3.2.26");
+pub(super) const SHA256: ObjectIdentifier = oid("2.16.840.1.101.3.4.2.1");
 /// id-pkinit-KPKdc (RFC 4556 section 3.2.4).
 pub(super) const PKINIT_KDC: ObjectIdentifier = oid("1.3.6.1.5.2.3.5");
 

@@ -25,6 +25,9 @@ pub enum Profile {
         /// Adds the KRB5PrincipalName `krbtgt/REALM@REALM` for clients that are not Windows.
         realm: Option<Realm>,
     },
+    /// The signer of an issuer's OCSP responses (RFC 6960 section 4.2.2.2): OCSPSigning and
+    /// id-pkix-ocsp-nocheck, so that it cannot be revoked, and lives at most 31 days.
+    OcspSigner,
     /// A self-signed CA.
     Root {
         /// How many CAs may stand below it.
@@ -75,6 +78,7 @@ impl Profile {
         match self {
             Self::Issuing { .. } => Kind::Issuing,
             Self::Kdc { .. } => Kind::Kdc,
+            Self::OcspSigner => Kind::OcspSigner,
             Self::Root { .. } => Kind::Root,
             Self::SmartcardLogon { .. } => Kind::SmartcardLogon,
             Self::TlsClient { .. } => Kind::TlsClient,
@@ -88,6 +92,7 @@ pub(super) fn extended_key_usage(kind: Kind) -> &'static [ObjectIdentifier] {
     match kind {
         Kind::Issuing | Kind::Root | Kind::SshHost | Kind::SshUser => &[],
         Kind::Kdc => &[oid::PKINIT_KDC, oid::SERVER_AUTH, oid::CLIENT_AUTH, oid::SMARTCARD_LOGON],
+        Kind::OcspSigner => &[oid::OCSP_SIGNING],
         Kind::SmartcardLogon => &[oid::SMARTCARD_LOGON, oid::CLIENT_AUTH],
         Kind::TlsClient => &[oid::CLIENT_AUTH],
         Kind::TlsServer => &[oid::SERVER_AUTH],

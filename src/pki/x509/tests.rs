@@ -3,6 +3,7 @@
 mod broken;
 mod crl;
 mod flipped;
+mod ocsp;
 mod openssl;
 mod properties;
 mod requests;
@@ -97,6 +98,11 @@ fn issuing_template(key: PublicKey) -> Template {
         not_after: at("2036-01-01T00:00:00Z"),
         ..template(Profile::Issuing { path_len: 0 }, key)
     }
+}
+
+fn ocsp_signer_template(key: PublicKey) -> Template {
+    let subject = Some(parse("CN=OCSP responder of Test Issuing CA,O=Example"));
+    Template { subject, ..template(Profile::OcspSigner, key) }
 }
 
 /// A template that is valid for a day.

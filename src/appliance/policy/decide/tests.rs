@@ -562,6 +562,7 @@ fn describe(grant: &Grant) -> String {
             Profile::TlsClient { .. } => "tls_client".to_owned(),
             Profile::TlsServer { .. } => "tls_server".to_owned(),
             Profile::Issuing { .. } | Profile::Root { .. } => "a CA".to_owned(),
+            Profile::OcspSigner => "an OCSP signer".to_owned(),
         },
     };
     format!("{} {}s {what}", grant.issuer, grant.ttl.as_secs())

@@ -1,6 +1,6 @@
 //! The extensions of a certificate, each read strictly and at most once.
 
-use der::{Decode, Encode};
+use der::{Decode, Encode, asn1::Null};
 use x509_cert::{
     TbsCertificate,
     ext::{
@@ -30,6 +30,7 @@ pub(super) struct Extensions {
     pub(super) crl_distribution_points: Option<Found<CrlDistributionPoints>>,
     pub(super) extended_key_usage: Option<Found<ExtendedKeyUsage>>,
     pub(super) key_usage: Option<Found<KeyUsage>>,
+    pub(super) ocsp_no_check: Option<Found<Null>>,
     pub(super) security_identifier: Option<Found<Sid>>,
     pub(super) subject_alternative_name: Option<Found<SubjectAltName>>,
     pub(super) subject_key_identifier: Option<Found<SubjectKeyIdentifier>>,
@@ -66,6 +67,7 @@ impl Extensions {
             oid::EXTENDED_KEY_USAGE => fill(&mut self.extended_key_usage, extension, report),
             oid::KEY_USAGE => fill(&mut self.key_usage, extension, report),
             oid::NTDS_CA_SECURITY => self.fill_security_identifier(extension, report),
+            oid::OCSP_NO_CHECK => fill(&mut self.ocsp_no_check, extension, report),
             oid::SUBJECT_ALTERNATIVE_NAME => {
                 fill(&mut self.subject_alternative_name, extension, report);
             }

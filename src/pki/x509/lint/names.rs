@@ -79,7 +79,7 @@ pub(super) fn are_those_of(profile: &Profile, reading: &Reading) -> bool {
         names.iter().cloned().map(AlternativeName::Dns).collect()
     };
     let (asked, sid) = match profile {
-        Profile::Issuing { .. } | Profile::Root { .. } => (Vec::new(), None),
+        Profile::Issuing { .. } | Profile::OcspSigner | Profile::Root { .. } => (Vec::new(), None),
         Profile::Kdc { dns_names, realm } => {
             let realm = realm.iter().cloned().map(AlternativeName::Krbtgt);
             (dns(dns_names).into_iter().chain(realm).collect(), None)

@@ -1,5 +1,7 @@
 //! The rules of each profile.
 
+use jiff::SignedDuration;
+
 use super::{Report, names::AlternativeName, reading::Reading};
 use crate::{
     keys::KeyAlgorithm,
@@ -12,6 +14,7 @@ pub(super) fn check(reading: &Reading, issuer: &Issuer, report: &mut Report) {
     match reading.kind {
         Kind::Issuing | Kind::Root => authority(reading, issuer, report),
         Kind::Kdc => kdc(reading, report),
+        Kind::OcspSigner => ocsp_signer(reading, report),
         Kind::SmartcardLogon => smartcard_logon(reading, report),
         Kind::TlsClient => tls_client(reading, report),
         Kind::TlsServer => tls_server(reading, report),
@@ -63,6 +66,21 @@ fn kdc(reading: &Reading, report: &mut Report) {
         dns + realms == names.len() && realms <= 1,
         "kdc-names-only",
         "a KDC has DNS names and at most one KRB5PrincipalName",
+    );
+}
+
+/// Nobody asks whether it is revoked, so that its life is what bounds the loss of its key.
+fn ocsp_signer(reading: &Reading, report: &mut Report) {
+    subject_present(reading, report);
+    report.require(
+        reading.extensions.ocsp_no_check.is_some(),
+        "ocsp-signer-no-check",
+        "an OCSP signer has id-pkix-ocsp-nocheck (RFC 6960 section 4.2.2.2.1)",
+    );
+    report.require(
+        reading.not_after.duration_since(reading.not_before) <= OCSP_SIGNER_LIFE,
+        "ocsp-signer-short-life",
+        "an OCSP signer lives at most 31 days",
     );
 }
 
@@ -138,3 +156,5 @@ fn windows_logon(reading: &Reading, issuer: &Issuer, report: &mut Report) {
         "every KDC takes RSA with PKCS#1 v1.5, and some nothing else; issue from an RSA CA",
     );
 }
+
+const OCSP_SIGNER_LIFE: SignedDuration = SignedDuration::from_hours(31 * 24);

@@ -82,6 +82,7 @@ fn kind(tbs: &TbsCertificate, extensions: &Extensions, report: &mut Report) -> O
     let kind = [
         (oid::PKINIT_KDC, Kind::Kdc),
         (oid::SMARTCARD_LOGON, Kind::SmartcardLogon),
+        (oid::OCSP_SIGNING, Kind::OcspSigner),
         (oid::SERVER_AUTH, Kind::TlsServer),
         (oid::CLIENT_AUTH, Kind::TlsClient),
     ]
@@ -106,7 +107,7 @@ fn subject_key(tbs: &TbsCertificate, report: &mut Report) -> Option<PublicKey> {
 }
 
 /// The serial number of these octets, if it is of the form that is issued here.
-pub(super) fn sixteen_octets(octets: &[u8]) -> Option<X509Serial> {
+pub(in crate::x509) fn sixteen_octets(octets: &[u8]) -> Option<X509Serial> {
     <[u8; 16]>::try_from(octets)
         .ok()
         .filter(|octets| X509Serial::from_random(*octets).as_bytes() == octets)

@@ -98,10 +98,13 @@ fn extensions_allowed(reading: &Reading, report: &mut Report) {
     let Reading { kind, extensions, .. } = reading;
     let authority = is_authority(*kind);
     let smartcard = *kind == Kind::SmartcardLogon;
+    let ocsp_signer = *kind == Kind::OcspSigner;
+    let named = !authority && !ocsp_signer;
     for (present, allowed, name) in [
         (extensions.basic_constraints.is_some(), authority, "basic constraints"),
         (extensions.extended_key_usage.is_some(), !authority, "extended key usage"),
-        (extensions.subject_alternative_name.is_some(), !authority, "subject alternative name"),
+        (extensions.ocsp_no_check.is_some(), ocsp_signer, "OCSP no check"),
+        (extensions.subject_alternative_name.is_some(), named, "subject alternative name"),
         (extensions.security_identifier.is_some(), smartcard, "SID"),
         (extensions.certificate_template.is_some(), smartcard, "certificate template"),
     ] {
@@ -124,6 +127,7 @@ fn criticality(reading: &Reading, report: &mut Report) {
         crl_distribution_points,
         extended_key_usage,
         key_usage,
+        ocsp_no_check,
         security_identifier,
         subject_alternative_name,
         subject_key_identifier,
@@ -138,6 +142,7 @@ fn criticality(reading: &Reading, report: &mut Report) {
         (crl_distribution_points.as_ref().map(|e| e.critical), false, "CRL distribution points"),
         (extended_key_usage.as_ref().map(|e| e.critical), false, "extended key usage"),
         (key_usage.as_ref().map(|e| e.critical), true, "key usage"),
+        (ocsp_no_check.as_ref().map(|e| e.critical), false, "OCSP no check"),
         (security_identifier.as_ref().map(|e| e.critical), false, "SID"),
         (
             subject_alternative_name.as_ref().map(|e| e.critical),

@@ -25,9 +25,11 @@ fn every_broken_rule_is_named() {
 
 #[test]
 fn unbroken_bytes_are_taken_up_again_with_the_same_summary() {
+    use Kind::{Issuing, Kdc, OcspSigner, SmartcardLogon, TlsClient, TlsServer};
+
     let mut hierarchy = Hierarchy::new(KeyAlgorithm::Rsa2048, KeyAlgorithm::EcP256);
     let drafts = Drafts::new(&mut hierarchy);
-    for kind in [Kind::Issuing, Kind::Kdc, Kind::SmartcardLogon, Kind::TlsClient, Kind::TlsServer] {
+    for kind in [Issuing, Kdc, OcspSigner, SmartcardLogon, TlsClient, TlsServer] {
         let prepared = drafts.issuer(kind).resume(drafts.of(kind).to_der()).unwrap();
         assert_eq!(prepared.summary().kind, kind);
         assert_eq!(prepared.bytes(), drafts.of(kind).to_der());
@@ -362,7 +364,7 @@ fn smartcard_cases() -> Vec<Case> {
 }
 
 fn other_cases() -> Vec<Case> {
-    use Kind::{Issuing, Kdc, TlsClient, TlsServer};
+    use Kind::{Issuing, Kdc, OcspSigner, TlsClient, TlsServer};
 
     vec![
         (Issuing, "extension-criticality", |d| {
@@ -374,6 +376,11 @@ fn other_cases() -> Vec<Case> {
         (Issuing, "key-usage-exact", |d| d.set(oid::KEY_USAGE, "03020186")),
         (Issuing, "subject-present", |d| d.fields[SUBJECT] = vec![0x30, 0x00]),
         (Issuing, "root-signs-itself-once", |d| d.fields[SUBJECT] = d.fields[ISSUER].clone()),
+        (OcspSigner, "ocsp-signer-no-check", |d| d.remove(oid::OCSP_NO_CHECK)),
+        (OcspSigner, "extension-criticality", |d| d.extension(oid::OCSP_NO_CHECK).critical = true),
+        (OcspSigner, "extension-der-strict", |d| d.set(oid::OCSP_NO_CHECK, "0400")),
+        (OcspSigner, "extension-allowed", |d| d.add(oid::SUBJECT_ALTERNATIVE_NAME, "3003820161")),
+        (TlsServer, "extension-allowed", |d| d.add(oid::OCSP_NO_CHECK, "0500")),
         (Kdc, "kdc-names-only", |d| {
             d.set_names(&[tlv(0x82, b"dc1.example.test"), upn("alice@example.test")].concat());
         }),
@@ -429,6 +436,9 @@ impl Drafts {
         let template = issuing_template(hierarchy.subject_key.clone());
         let issuing = hierarchy.root.prepare(template).unwrap();
         drafts.push((Kind::Issuing, Draft::new(issuing.bytes())));
+        let template = ocsp_signer_template(hierarchy.subject_key.clone());
+        let signer = hierarchy.issuing.prepare(template).unwrap();
+        drafts.push((Kind::OcspSigner, Draft::new(signer.bytes())));
         Self { issuing: hierarchy.issuing.clone(), root: hierarchy.root.clone(), drafts }
     }
 
