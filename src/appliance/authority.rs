@@ -1,5 +1,9 @@
 //! The authority: the straight line from a request to a released certificate.
 
+mod flights;
+mod locks;
+mod sessions;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
@@ -23,6 +27,8 @@ use pki::{
 };
 use thiserror::Error;
 
+use flights::Flights;
+
 use crate::{
     config::Config,
     ledger::{
@@ -30,7 +36,8 @@ use crate::{
         ReleasedSignature,
     },
     policy::{
-        Caller, Certify, Denial, Grant, Locks, Rules, SignDigest, Standing, decide, decide_sign,
+        Caller, Certify, Denial, Grant, OpenSession, Rules, SignDigest, Standing, decide,
+        decide_sign,
     },
     signing::{Admission, Made, Priority, Signing, SigningError},
 };
@@ -50,6 +57,7 @@ const OPERATOR_TTL: SignedDuration = SignedDuration::from_hours(7 * 24);
 /// Issues what the rules grant.
 pub struct Authority {
     clock: Arc<dyn Clock>,
+    flights: Flights,
     /// The SPIFFE id of the appliance itself: the caller of its own requests.
     own: Caller,
     own_issuer: String,
@@ -80,7 +88,7 @@ pub enum IssueError {
     Denied(#[from] Denial),
     /// The ledger cannot be written, or the idempotency key belongs to another request.
     #[error(transparent)]
-    Ledger(#[from] LedgerError),
+    Ledger(LedgerError),
     /// The certificate would break a rule.
     #[error("the certificate would break a rule: {0}")]
     Lint(Refused),
@@ -98,7 +106,25 @@ pub enum IssueError {
     Seal(#[from] BadSignature),
     /// The token does not sign now.
     #[error(transparent)]
-    Signing(#[from] SigningError),
+    Signing(SigningError),
+}
+
+impl From<LedgerError> for IssueError {
+    fn from(error: LedgerError) -> Self {
+        match error {
+            LedgerError::Denied(denial) => Self::Denied(denial),
+            error => Self::Ledger(error),
+        }
+    }
+}
+
+impl From<SigningError> for IssueError {
+    fn from(error: SigningError) -> Self {
+        match error {
+            SigningError::Recalled => Self::Denied(Denial::TakenBack),
+            error => Self::Signing(error),
+        }
+    }
 }
 
 /// The rules that a to-be-signed text breaks.
@@ -168,6 +194,7 @@ impl Authority {
             .map_err(|what| invalid(&config.tls.issuer, what))?;
         Ok(Self {
             clock,
+            flights: Flights::default(),
             own: Caller { id: own },
             own_issuer: config.tls.issuer.clone(),
             handoff,
@@ -193,11 +220,29 @@ impl Authority {
         priority: Priority,
     ) -> Result<Released, IssueError> {
         let (operation, role) = (request.wanted.operation(), request.role.clone());
-        let standing = Standing { locks: &Locks::default(), session: None, now: self.clock.now() };
-        match decide(caller, request, &self.rules.load(), standing) {
-            Ok(grant) => self.fulfil(caller, grant, idempotency, priority).await,
-            Err(denial) => Err(self.denied(caller, operation, &role, denial).await),
+        match self.try_issue(caller, request, idempotency, priority).await {
+            Err(IssueError::Denied(denial)) => {
+                Err(self.denied(caller, operation, &role, denial).await)
+            }
+            outcome => outcome,
         }
+    }
+
+    async fn try_issue(
+        &self,
+        caller: &Caller,
+        request: Certify,
+        idempotency: Option<Idempotency>,
+        priority: Priority,
+    ) -> Result<Released, IssueError> {
+        let session = match &request.session {
+            Some(id) => self.ledger.standing_session(id).await?,
+            None => None,
+        };
+        let (locks, now) = (self.locks(), self.clock.now());
+        let standing = Standing { locks: &locks, session: session.as_ref(), now };
+        let grant = decide(caller, request, &self.rules.load(), standing)?;
+        self.fulfil(caller, grant, idempotency, priority).await
     }
 
     /// Signs one digest with a raw key.
@@ -213,17 +258,32 @@ impl Authority {
         priority: Priority,
     ) -> Result<ReleasedSignature, IssueError> {
         let role = request.role.clone();
-        let standing = Standing { locks: &Locks::default(), session: None, now: self.clock.now() };
-        let request = match decide_sign(caller, request, &self.rules.load(), standing) {
-            Ok(grant) => grant.into_request(),
-            Err(denial) => return Err(self.denied(caller, "sign", &role, denial).await),
-        };
+        match self.try_sign(caller, request, idempotency, priority).await {
+            Err(IssueError::Denied(denial)) => {
+                Err(self.denied(caller, "sign", &role, denial).await)
+            }
+            outcome => outcome,
+        }
+    }
+
+    async fn try_sign(
+        &self,
+        caller: &Caller,
+        request: SignDigest,
+        idempotency: Option<Idempotency>,
+        priority: Priority,
+    ) -> Result<ReleasedSignature, IssueError> {
+        let (locks, now) = (self.locks(), self.clock.now());
+        let standing = Standing { locks: &locks, session: None, now };
+        let request = decide_sign(caller, request, &self.rules.load(), standing)?.into_request();
         let no_key = || IssueError::NoIssuer { issuer: request.key.clone() };
         let key = self.raw_keys.get(&request.key).ok_or_else(no_key)?;
         let admission = self.admit(caller, priority).await?;
-        let intent = self.new_intent(caller, &request.key, &request.role, idempotency);
+        let intent = self.new_intent(caller, &request.key, &request.role, None, idempotency);
+        let subject = Arc::new(intent.subject(None));
+        let _flight = self.flights.board(Arc::clone(&subject), admission.recall());
         let digest = RawDigest { scheme: request.scheme, digest: request.digest.clone() };
-        let intent = match self.ledger.begin_raw(intent, digest).await? {
+        let intent = match self.ledger.begin_raw(intent, subject, digest).await? {
             BegunRaw::New(intent) => intent,
             BegunRaw::Done(released) => return Ok(released),
         };
@@ -346,9 +406,12 @@ impl Authority {
         let no_issuer = || IssueError::NoIssuer { issuer: grant.issuer().to_owned() };
         let issuer = self.issuers.get(grant.issuer()).ok_or_else(no_issuer)?;
         let admission = self.admit(caller, priority).await?;
-        let intent = self.new_intent(caller, grant.issuer(), grant.role(), idempotency);
+        let session = grant.session().cloned();
+        let intent = self.new_intent(caller, grant.issuer(), grant.role(), session, idempotency);
         let prepared = self.prepare(issuer, grant, &intent).await?;
-        let (intent, prepared) = match self.ledger.begin(intent, &prepared).await? {
+        let subject = Arc::new(intent.subject(Some(prepared.summary())));
+        let _flight = self.flights.board(Arc::clone(&subject), admission.recall());
+        let (intent, prepared) = match self.ledger.begin(intent, subject, &prepared).await? {
             Begun::New(intent) => (intent, prepared),
             Begun::Unfinished(intent, bytes) => {
                 (intent, issuer.resume(bytes).map_err(IssueError::Lint)?)
@@ -405,12 +468,14 @@ impl Authority {
         caller: &Caller,
         issuer: &str,
         role: &str,
+        session: Option<OpenSession>,
         idempotency: Option<Idempotency>,
     ) -> NewIntent {
         NewIntent {
             issuer: issuer.to_owned(),
             caller: caller.id.to_string(),
             role: role.to_owned(),
+            session,
             idempotency,
             now: self.clock.now(),
         }

@@ -6,10 +6,13 @@
 
 mod acts;
 pub mod audit;
+mod changes;
 mod checkpoint;
 mod database;
 mod directory;
+mod locks;
 mod read;
+mod sessions;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -31,8 +34,15 @@ use pki::{
 };
 use rusqlite::Connection;
 use thiserror::Error;
+use tokio::sync::watch;
 
-use acts::{Found, Stored, Text};
+pub use self::{
+    changes::{Publication, Revocation},
+    sessions::{NewDecision, NewSession},
+};
+use crate::policy::{Denial, Lock, Locks, OpenSession, Subject};
+
+use acts::{Committed, Found, Stored, Text};
 use audit::Body;
 use checkpoint::{Checkpointer, Due};
 use directory::AuditDirectory;
@@ -59,10 +69,31 @@ pub struct NewIntent {
     pub caller: String,
     /// The role that granted it.
     pub role: String,
+    /// The session that it is for.
+    pub session: Option<OpenSession>,
     /// The client's name for the operation, with the hash of the whole request.
     pub idempotency: Option<Idempotency>,
     /// When.
     pub now: Timestamp,
+}
+
+impl NewIntent {
+    /// What a lock may hit: the certificate that the summary is of, or a signature over a digest.
+    pub fn subject(&self, summary: Option<&Summary>) -> Subject {
+        let session = self.session.as_ref();
+        Subject {
+            caller: self.caller.clone(),
+            role: self.role.clone(),
+            issuer: self.issuer.clone(),
+            kind: summary.map(|summary| summary.kind),
+            serial: summary.map(|summary| summary.serial.to_string()).unwrap_or_default(),
+            key: summary.map(|summary| summary.key_fingerprint.clone()).unwrap_or_default(),
+            names: summary.map(|summary| summary.names.clone()).unwrap_or_default(),
+            session: session.map(|session| session.id.clone()),
+            targets: session.iter().flat_map(|it| it.targets.iter().cloned()).collect(),
+            issued_at: self.now,
+        }
+    }
 }
 
 /// An idempotency key and the request that it belongs to. Unique per caller.
@@ -206,6 +237,9 @@ pub enum Event {
 /// How the ledger failed.
 #[derive(Clone, Debug, Error)]
 pub enum LedgerError {
+    /// How things stand when it is written refuses it: a lock, or the end of a session.
+    #[error(transparent)]
+    Denied(Denial),
     /// The idempotency key belongs to another request of this caller.
     #[error("idempotency key {key:?} was used before with another request")]
     IdempotencyConflict {
@@ -273,24 +307,31 @@ impl Ledger {
         }
     }
 
-    /// Writes down what is to be signed. Durable when this returns.
+    /// Writes down what is to be signed, unless a lock hits the subject or its session is over.
+    /// Durable when this returns.
     ///
     /// # Errors
     ///
-    /// It cannot be written, or the idempotency key belongs to another request.
+    /// How things stand refuses it, it cannot be written, or the idempotency key belongs to another request.
     pub async fn begin(
         &self,
         intent: NewIntent,
+        subject: Arc<Subject>,
         prepared: &Prepared,
     ) -> Result<Begun, LedgerError> {
         let text = Text { bytes: prepared.bytes().to_vec(), summary: prepared.summary().clone() };
-        self.begin_text(intent, text).await
+        self.begin_text(intent, subject, text).await
     }
 
-    async fn begin_text(&self, intent: NewIntent, text: Text) -> Result<Begun, LedgerError> {
+    async fn begin_text(
+        &self,
+        intent: NewIntent,
+        subject: Arc<Subject>,
+        text: Text,
+    ) -> Result<Begun, LedgerError> {
         let issuer = intent.issuer.clone();
         let summary = text.summary.clone();
-        let found = self.0.writer.submit(acts::begin(intent, text)?).await?;
+        let found = self.0.writer.submit(acts::begin(intent, subject, text)?).await?;
         Ok(match found {
             Found::New(id) => Begun::New(self.intent(Stored { id, issuer, summary })),
             Found::Unfinished((stored, text)) => Begun::Unfinished(self.intent(stored), text),
@@ -310,10 +351,11 @@ impl Ledger {
     pub async fn begin_raw(
         &self,
         intent: NewIntent,
+        subject: Arc<Subject>,
         digest: RawDigest,
     ) -> Result<BegunRaw, LedgerError> {
         let (key, bytes) = (intent.issuer.clone(), digest.digest.clone());
-        let found = self.0.writer.submit(acts::begin_raw(intent, digest)?).await?;
+        let found = self.0.writer.submit(acts::begin_raw(intent, subject, digest)?).await?;
         Ok(match found {
             Found::New(id) | Found::Unfinished(id) => {
                 BegunRaw::New(RawIntent { ledger: self.clone(), id, key, digest: bytes })
@@ -330,6 +372,235 @@ impl Ledger {
     pub async fn record(&self, event: Event) -> Result<(), LedgerError> {
         let body = Body::event(&event).map_err(acts::not_json)?;
         self.0.writer.submit(move |batch| Ok(batch.audit(&body)?)).await
+    }
+
+    /// Writes down a session that was granted; it is open if it needs no approval.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be written, or a lock refuses it.
+    pub async fn request_session(&self, new: NewSession) -> Result<api::Session, LedgerError> {
+        self.0.writer.submit(sessions::request(new)?).await
+    }
+
+    /// Writes down what an approver says; the last approval that is needed opens the session.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be written, the session does not wait, or the approver has decided before.
+    pub async fn decide_session(&self, new: NewDecision) -> Result<api::Session, LedgerError> {
+        self.0.writer.submit(sessions::decide(new)?).await
+    }
+
+    /// Notes that a session is still needed.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be written, or the session is not open.
+    pub async fn beat(&self, session: &str, now: Timestamp) -> Result<api::Session, LedgerError> {
+        self.0.writer.submit(sessions::beat(session.to_owned(), now)).await
+    }
+
+    /// Ends a session that waits or is open, and revokes its certificates.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be written, or the session is over.
+    pub async fn end_session(
+        &self,
+        session: &str,
+        by: &str,
+        reason: &str,
+        now: Timestamp,
+    ) -> Result<api::SessionEnded, LedgerError> {
+        self.0.writer.submit(sessions::end(session.to_owned(), by, reason, now)).await
+    }
+
+    /// Ends sessions whose time is over or whose heartbeat is missing, and lets expire what waited
+    /// too long. Returns what was open.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be written or read.
+    pub async fn end_due_sessions(&self, now: Timestamp) -> Result<Vec<String>, LedgerError> {
+        match self.read(move |sql| sessions::is_anything_due(sql, now)).await? {
+            true => self.0.writer.submit(sessions::end_due(now)).await,
+            false => Ok(Vec::new()),
+        }
+    }
+
+    /// A session.
+    ///
+    /// # Errors
+    ///
+    /// The ledger cannot be read.
+    pub async fn session(&self, id: &str) -> Result<Option<api::Session>, LedgerError> {
+        let id = id.to_owned();
+        self.read(move |sql| sessions::find(sql, &id)).await
+    }
+
+    /// A session as far as certificates for it are concerned.
+    ///
+    /// # Errors
+    ///
+    /// The ledger cannot be read.
+    pub async fn standing_session(&self, id: &str) -> Result<Option<OpenSession>, LedgerError> {
+        let id = id.to_owned();
+        self.read(move |sql| sessions::standing(sql, &id)).await
+    }
+
+    /// Sessions, the latest first.
+    ///
+    /// # Errors
+    ///
+    /// The ledger cannot be read.
+    pub async fn sessions(&self, query: api::SessionQuery) -> Result<api::Sessions, LedgerError> {
+        let sessions = self.read(move |sql| sessions::list(sql, &query)).await?;
+        Ok(api::Sessions { sessions })
+    }
+
+    /// Sets a lock, revokes what was issued to its target and ends its sessions. When this returns,
+    /// nothing more is begun for the target; what was begun before is withheld.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be written.
+    pub async fn lock(
+        &self,
+        request: api::LockRequest,
+        by: &str,
+        now: Timestamp,
+    ) -> Result<api::Locked, LedgerError> {
+        self.0.writer.submit(locks::add(request, by, now)?).await
+    }
+
+    /// Removes all locks on a target; returns them.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be written.
+    pub async fn unlock(
+        &self,
+        request: api::UnlockRequest,
+        by: &str,
+        now: Timestamp,
+    ) -> Result<api::Locks, LedgerError> {
+        let locks = self.0.writer.submit(locks::remove(request, by, now)).await?;
+        Ok(api::Locks { locks })
+    }
+
+    /// What a lock would hit.
+    ///
+    /// # Errors
+    ///
+    /// The ledger cannot be read.
+    pub async fn preview(
+        &self,
+        request: api::LockPreview,
+        now: Timestamp,
+    ) -> Result<api::LockEffect, LedgerError> {
+        let api::LockPreview { target, issued_before } = request;
+        let lock = Lock { id: 0, target, issued_before, expires_at: None };
+        self.read(move |sql| locks::preview(sql, &lock, now)).await
+    }
+
+    /// The locks in force, the latest first.
+    ///
+    /// # Errors
+    ///
+    /// The ledger cannot be read.
+    pub async fn locks(&self, now: Timestamp) -> Result<api::Locks, LedgerError> {
+        let locks = self.read(move |sql| locks::in_force(sql, now)).await?;
+        Ok(api::Locks { locks })
+    }
+
+    /// The locks, for decisions.
+    pub fn standing_locks(&self) -> Arc<Locks> {
+        self.0.writer.locks()
+    }
+
+    /// Revokes one certificate, given out or not; `None` if nothing of this serial was begun.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be written.
+    pub async fn revoke(
+        &self,
+        request: api::RevokeRequest,
+        by: &str,
+        now: Timestamp,
+    ) -> Result<Option<api::Revoked>, LedgerError> {
+        self.0.writer.submit(changes::revoke_one(request, by, now)?).await
+    }
+
+    /// The last change that took something back, and each later one as soon as it is durable.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.0.writer.changes()
+    }
+
+    /// What was revoked by changes after this one, in their order; expired certificates too.
+    ///
+    /// # Errors
+    ///
+    /// The ledger cannot be read.
+    pub async fn revocations_after(&self, change: u64) -> Result<Vec<Revocation>, LedgerError> {
+        self.read(move |sql| changes::revocations_after(sql, change)).await
+    }
+
+    /// When a change was made.
+    ///
+    /// # Errors
+    ///
+    /// The ledger cannot be read.
+    pub async fn time_of_change(&self, change: u64) -> Result<Option<Timestamp>, LedgerError> {
+        self.read(move |sql| changes::time_of_change(sql, change)).await
+    }
+
+    /// The last version that was begun; 0 for none.
+    ///
+    /// # Errors
+    ///
+    /// The ledger cannot be read.
+    pub async fn last_version(&self) -> Result<u64, LedgerError> {
+        self.read(changes::last_version).await
+    }
+
+    /// The first version that was published and tells a change.
+    ///
+    /// # Errors
+    ///
+    /// The ledger cannot be read.
+    pub async fn publication_of(&self, change: u64) -> Result<Option<Publication>, LedgerError> {
+        self.read(move |sql| changes::publication_of(sql, change)).await
+    }
+
+    /// Writes down what is to be signed and published: each text by its name and SHA-256.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be written, or the version was begun before.
+    pub async fn begin_publication(
+        &self,
+        publication: Publication,
+        texts: &[(String, String)],
+        now: Timestamp,
+    ) -> Result<(), LedgerError> {
+        self.0.writer.submit(changes::begin_publication(publication, texts, now)?).await
+    }
+
+    /// Writes down that it was signed, each file by its name and SHA-256. Only then it may be
+    /// published.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be written.
+    pub async fn commit_publication(
+        &self,
+        version: u64,
+        artefacts: &[(String, String)],
+        now: Timestamp,
+    ) -> Result<(), LedgerError> {
+        self.0.writer.submit(changes::commit_publication(version, artefacts, now)?).await
     }
 
     /// A page of issued certificates, in the order of their release.
@@ -411,8 +682,10 @@ impl Intent {
 
     async fn commit_bytes(self, bytes: Vec<u8>, now: Timestamp) -> Result<Released, LedgerError> {
         let work = acts::commit(&self.stored, bytes, now)?;
-        let bytes = self.ledger.0.writer.submit(work).await?;
-        Ok(Released::new(self.stored, bytes))
+        match self.ledger.0.writer.submit(work).await? {
+            Committed::Certificate(bytes) => Ok(Released::new(self.stored, bytes)),
+            Committed::Withheld => Err(LedgerError::Denied(Denial::TakenBack)),
+        }
     }
 }
 

@@ -14,7 +14,7 @@ mod schedule;
 mod sessions;
 mod standing;
 
-pub use decide::{Denial, SignGrant, decide, decide_sign};
+pub use decide::{Denial, SignGrant, decide, decide_sign, find_role};
 pub use grant::{Grant, Template};
 pub use locks::{Lock, Locks, Subject};
 pub use pattern::SpiffePattern;
@@ -22,7 +22,7 @@ pub use request::{BadRequest, Certify, Request, SignDigest, SshUser, Wanted, X50
 pub use rules::{Account, CertificateRule, Grants, Role, Rules, RulesError, Validity};
 pub use schedule::Schedule;
 pub use sessions::{
-    SessionGrant, SessionRule, certificate_roles, decide_approval, decide_session, end_of_session,
+    SessionGrant, SessionRule, certificate_roles, check_reason, decide_approval, decide_session,
     is_approver,
 };
 pub use standing::{OpenSession, Standing};
@@ -40,5 +40,10 @@ impl Caller {
     /// The last segment of the id's path: what `{name}` in a role stands for.
     pub fn name(&self) -> &str {
         self.id.path().rsplit('/').next().unwrap_or_default()
+    }
+
+    /// Whether it sees and does what belongs to others.
+    pub fn is_operator(&self) -> bool {
+        self.id.path().starts_with("/operator/")
     }
 }

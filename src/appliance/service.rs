@@ -5,6 +5,7 @@
 //! is routed, read, performed and answered (`api`, `batch`; `public` for what anybody may know).
 //! What goes wrong becomes an answer in one place (`problem`).
 
+mod access;
 mod answer;
 mod api;
 mod batch;
@@ -27,6 +28,7 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use ::api::Problem;
@@ -64,6 +66,10 @@ const PUBLIC_CONNECTIONS: u64 = 512;
 /// File descriptors that are no connections: ledger, audit log, token worker, sockets that are
 /// being closed.
 const RESERVED_FILES: u64 = 128;
+
+/// How often it is looked for sessions that are over. Until one is ended its certificates are not
+/// revoked, but they have expired, and none is given.
+const LOOK_FOR_DUE: Duration = Duration::from_millis(250);
 
 /// Says where the appliance listens, in its state directory.
 const LISTENING: &str = "listening.json";
@@ -151,6 +157,7 @@ pub async fn serve(
 
     // 3 Serve.
     let fresh = tokio::spawn(keep_fresh(service.clone(), config.tls.clone()));
+    let due = tokio::spawn(end_due_sessions(service.clone()));
     let upkeep = tokio::spawn(keep_tidy(service.clone(), metrics.clone()));
     let acceptor = TlsAcceptor::from(tls);
     let public_router = public::router(service.clone(), metrics, slots);
@@ -172,6 +179,7 @@ pub async fn serve(
     tracing::info!("stopping");
     let _ = stop.send(true);
     let _ = tokio::join!(api, public);
+    due.abort();
     fresh.abort();
     upkeep.abort();
     if let Err(error) = service.ledger.record(Event::Stopped {}).await {
@@ -332,6 +340,19 @@ async fn listen(
 
 async fn keep_fresh(service: Arc<Service>, tls: crate::config::Tls) {
     service.own_certificate.keep_fresh(&service.authority, &tls, &*service.clock).await;
+}
+
+/// Ends sessions when their time is over or nobody needs them any more.
+async fn end_due_sessions(service: Arc<Service>) {
+    loop {
+        tokio::time::sleep(LOOK_FOR_DUE).await;
+        if let Err(error) = service.authority.end_due_sessions().await {
+            tracing::error!(
+                error = crate::describe(&error),
+                "sessions that are over cannot be ended"
+            );
+        }
+    }
 }
 
 async fn keep_tidy(service: Arc<Service>, recorder: metrics_exporter_prometheus::PrometheusHandle) {

@@ -3,6 +3,7 @@
 mod pace;
 pub(crate) mod process;
 mod queue;
+mod recall;
 mod state;
 mod supervisor;
 #[cfg(test)]
@@ -30,6 +31,7 @@ use crate::{
     worker::wire::{Input, Settings, Work},
 };
 pub use queue::{Made, Priority};
+pub use recall::Recall;
 pub use state::{Change, State};
 
 use process::{Launch, StartError};
@@ -72,6 +74,9 @@ pub enum SigningError {
         /// By then, as the token's measured rate has it, half of what waits is signed.
         retry_after: Duration,
     },
+    /// It was taken back before it was made.
+    #[error("it was taken back before it was signed")]
+    Recalled,
     /// The token worker is not there; it is being started again.
     #[error("the token is not reachable: {0}")]
     Down(String),
@@ -200,7 +205,8 @@ impl Signing {
                 Err(refused) => return Err(refused),
                 Ok(place) => {
                     let deadline = Instant::now() + patience;
-                    return Ok(Admission { deadline, place, signing: self.clone() });
+                    let (recall, signing) = (Arc::default(), self.clone());
+                    return Ok(Admission { deadline, place, recall, signing });
                 }
             }
         }
@@ -234,10 +240,16 @@ impl Signing {
 pub struct Admission {
     deadline: Instant,
     place: Place,
+    recall: Arc<Recall>,
     signing: Signing,
 }
 
 impl Admission {
+    /// What takes the signature back while it is not made.
+    pub fn recall(&self) -> Arc<Recall> {
+        Arc::clone(&self.recall)
+    }
+
     /// Signs a prepared text with a CA's key or the publication key.
     ///
     /// # Errors
@@ -282,10 +294,17 @@ impl Admission {
     ) -> Result<Made, SigningError> {
         let work = Work { key: self.signing.number_of(key)?, scheme, input };
         let (answer, receiver) = oneshot::channel();
-        self.place.wait(Job { work, deadline: self.deadline, attempts: 0, answer });
-        match timeout_at(self.deadline, receiver).await {
-            Ok(Ok(outcome)) => outcome,
-            Ok(Err(_)) | Err(_) => Err(self.late()),
+        let (deadline, recall) = (self.deadline, self.recall());
+        recall.give_back();
+        self.place.wait(Job { work, deadline, attempts: 0, recall, answer });
+        tokio::select! {
+            biased;
+            outcome = timeout_at(self.deadline, receiver) => match outcome {
+                Ok(Ok(outcome)) => outcome,
+                Ok(Err(_)) if self.recall.is_recalled() => Err(SigningError::Recalled),
+                Ok(Err(_)) | Err(_) => Err(self.late()),
+            },
+            () = self.recall().withdrawn() => Err(SigningError::Recalled),
         }
     }
 

@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use thiserror::Error;
 
 pub use certificate::Certificate;
+pub use lint::MOST_TARGETS;
 pub(crate) use lint::{printable, public_key as read_key};
 
 use crate::{

@@ -77,13 +77,13 @@ async fn measure_ledger() {
                     issuer: "users".to_owned(),
                     caller: "spiffe://example.org/bot/deploy".to_owned(),
                     role: "deploy".to_owned(),
+                    session: None,
                     idempotency: None,
                     now,
                 };
-                let Begun::New(intent) = ledger.begin(intent, &prepared).await.expect("an intent")
-                else {
-                    unreachable!("nothing was begun before")
-                };
+                let subject = Arc::new(intent.subject(Some(prepared.summary())));
+                let begun = ledger.begin(intent, subject, &prepared).await.expect("an intent");
+                let Begun::New(intent) = begun else { unreachable!("nothing was begun before") };
                 intent.commit(sealed, now).await.expect("a release");
             }
         })

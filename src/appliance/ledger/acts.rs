@@ -1,6 +1,6 @@
 //! What the ledger writes down, as work for the writer: each act with its audit entry.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use jiff::Timestamp;
 use pki::{
@@ -14,8 +14,10 @@ use serde::{Deserialize, Serialize, de::value::StrDeserializer};
 use super::{
     Idempotency, LedgerError, NewIntent, RawDigest,
     audit::{Act, Body, sha256},
+    changes, sessions,
     writer::{Batch, Failure},
 };
+use crate::policy::{Denial, Subject};
 
 /// A text to be signed.
 #[derive(Clone, Debug)]
@@ -43,6 +45,7 @@ pub(super) enum Found<Unfinished, Done> {
 /// Writes an intent down, unless the same operation was begun before.
 pub(super) fn begin(
     new: NewIntent,
+    subject: Arc<Subject>,
     text: Text,
 ) -> Result<impl FnOnce(&mut Batch<'_>) -> Begin, LedgerError> {
     let body = body(&Act::Intent {
@@ -52,15 +55,22 @@ pub(super) fn begin(
         role: &new.role,
         text_sha256: sha256(&text.bytes),
     })?;
-    let names = serde_json::to_string(&text.summary.names).map_err(not_json)?;
+    let names = json(&text.summary.names)?;
     Ok(move |batch: &mut Batch<'_>| {
+        batch.unless_locked(&subject, new.now)?;
         if let Some(idempotency) = &new.idempotency
             && let Some(earlier) = earlier(batch, &new.caller, idempotency)?
         {
             let Earlier::Intent(id) = earlier else {
                 return Err(conflict(idempotency).into());
             };
+            if changes::is_revoked(batch.sql, id)? {
+                return Err(Denial::TakenBack.into());
+            }
             return Ok(begun_before(batch, id)?);
+        }
+        if let Some(session) = &new.session {
+            sessions::check_intent(batch, &session.id, &text.summary.key_fingerprint, new.now)?;
         }
         let id = insert_intent(batch, &new, &text, &names)?;
         if let Some(idempotency) = &new.idempotency {
@@ -76,26 +86,40 @@ type FoundText = Found<(Stored, Vec<u8>), (Stored, Vec<u8>)>;
 
 type Begin = Result<FoundText, Failure>;
 
-/// Records a certificate, unless the intent has one. Returns the one that counts.
+/// What became of a commit.
+pub(super) enum Committed {
+    /// This is the intent's certificate.
+    Certificate(Vec<u8>),
+    /// It was taken back meanwhile: there is none.
+    Withheld,
+}
+
+/// Records a certificate, unless the intent has one or was taken back. Returns the one that counts.
 pub(super) fn commit(
     intent: &Stored,
     certificate: Vec<u8>,
     now: Timestamp,
-) -> Result<impl FnOnce(&mut Batch<'_>) -> Result<Vec<u8>, Failure> + use<>, LedgerError> {
+) -> Result<impl FnOnce(&mut Batch<'_>) -> Result<Committed, Failure> + use<>, LedgerError> {
     let id = intent.id;
+    let withheld =
+        body(&Act::Withheld { issuer: &intent.issuer, serial: intent.summary.serial.to_string() })?;
     let body = body(&Act::Issued {
         issuer: &intent.issuer,
         serial: intent.summary.serial.to_string(),
         certificate_sha256: sha256(&certificate),
     })?;
     Ok(move |batch: &mut Batch<'_>| {
+        if changes::is_revoked(batch.sql, id)? {
+            batch.audit(&withheld)?;
+            return Ok(Committed::Withheld);
+        }
         let first = batch
             .sql
             .prepare_cached("SELECT certificate FROM certificates WHERE intent = ?1")?
             .query_row([id], |row| row.get(0))
             .optional()?;
         if let Some(first) = first {
-            return Ok(first);
+            return Ok(Committed::Certificate(first));
         }
         batch
             .sql
@@ -104,13 +128,14 @@ pub(super) fn commit(
             )?
             .execute((id, now.as_millisecond(), &certificate))?;
         batch.audit(&body)?;
-        Ok(certificate)
+        Ok(Committed::Certificate(certificate))
     })
 }
 
 /// As [`begin`], for a digest.
 pub(super) fn begin_raw(
     new: NewIntent,
+    subject: Arc<Subject>,
     digest: RawDigest,
 ) -> Result<impl FnOnce(&mut Batch<'_>) -> BeginRaw, LedgerError> {
     let body = body(&Act::RawIntent {
@@ -121,6 +146,7 @@ pub(super) fn begin_raw(
         role: &new.role,
     })?;
     Ok(move |batch: &mut Batch<'_>| {
+        batch.unless_locked(&subject, new.now)?;
         if let Some(idempotency) = &new.idempotency
             && let Some(earlier) = earlier(batch, &new.caller, idempotency)?
         {
@@ -225,22 +251,32 @@ pub(super) fn time(row: &Row<'_>, at: usize) -> rusqlite::Result<Timestamp> {
 
 /// The name of a kind, as configuration files have it.
 pub(super) fn kind_name(kind: Kind) -> String {
-    struct Name(Kind);
+    word(kind)
+}
 
-    impl fmt::Display for Name {
+/// The word that a unit variant is on the wire and in files.
+pub(super) fn word(variant: impl Serialize) -> String {
+    struct Word<T>(T);
+
+    impl<T: Serialize> fmt::Display for Word<T> {
         fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             self.0.serialize(f)
         }
     }
 
-    Name(kind).to_string()
+    Word(variant).to_string()
 }
 
-fn parse_kind(name: &str) -> Result<Kind, serde::de::value::Error> {
+/// A list as a column has it.
+pub(super) fn json(list: &impl Serialize) -> Result<String, LedgerError> {
+    serde_json::to_string(list).map_err(not_json)
+}
+
+pub(super) fn parse_kind(name: &str) -> Result<Kind, serde::de::value::Error> {
     Kind::deserialize(StrDeserializer::new(name))
 }
 
-fn parsed<T, E: std::error::Error + Send + Sync + 'static>(
+pub(super) fn parsed<T, E: std::error::Error + Send + Sync + 'static>(
     row: &Row<'_>,
     at: usize,
     parse: impl FnOnce(&str) -> Result<T, E>,
@@ -335,8 +371,9 @@ fn insert_intent(
         .sql
         .prepare_cached(
             "INSERT INTO intents (issuer, kind, serial, subject, names, key_fingerprint,
-                                  not_before, not_after, caller, role, created_at, text)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+                                  not_before, not_after, caller, role, created_at, text,
+                                  session)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
         )?
         .insert((
             &new.issuer,
@@ -351,6 +388,7 @@ fn insert_intent(
             &new.role,
             new.now.as_millisecond(),
             &text.bytes,
+            new.session.as_ref().map(|session| &session.id),
         ))
 }
 

@@ -1,9 +1,13 @@
 //! The audit log: exact bytes in a hash chain, so that no entry can be changed, removed or moved.
 
-use std::fmt::Write as _;
+use std::{collections::BTreeSet, fmt::Write as _};
 
+use api::LockTarget;
 use jiff::Timestamp;
-use pki::seal::{Kind, Summary};
+use pki::{
+    names::DnsName,
+    seal::{Kind, Summary},
+};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
@@ -114,6 +118,56 @@ pub(super) enum Act<'a> {
         role: &'a str,
         text_sha256: String,
     },
+    /// Who asks for it, and for how long, is in the intent's entry; it was taken back before it
+    /// could leave.
+    Withheld { issuer: &'a str, serial: String },
+    /// A certificate was taken back by itself.
+    Revoked { issuer: &'a str, serial: &'a str, code: &'a str, reason: &'a str, by: &'a str },
+    /// A lock was set.
+    Locked {
+        lock: u64,
+        target: &'a LockTarget,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        issued_before: Option<Timestamp>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        expires_at: Option<Timestamp>,
+        reason: &'a str,
+        by: &'a str,
+        revoked: u64,
+        sessions: u64,
+    },
+    /// A lock was removed.
+    Unlocked { lock: u64, target: &'a LockTarget, reason: &'a str, by: &'a str },
+    /// A session was asked for.
+    SessionRequested {
+        session: &'a str,
+        role: &'a str,
+        requester: &'a str,
+        reason: &'a str,
+        targets: &'a BTreeSet<DnsName>,
+        ttl: i64,
+        approvals: u8,
+    },
+    /// It was approved or denied.
+    SessionDecided { session: &'a str, approver: &'a str, approved: bool, reason: &'a str },
+    /// It is open.
+    SessionOpened { session: &'a str, ends_at: Timestamp },
+    /// It is over, and its certificates are revoked.
+    SessionEnded {
+        session: &'a str,
+        cause: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        by: Option<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        reason: Option<&'a str>,
+        revoked: u64,
+    },
+    /// It waited too long for its approvals.
+    SessionExpired { session: &'a str },
+    /// KRL, CRLs and bundle are to be signed: SHA-256 of each text, by its name.
+    PublicationIntent { version: u64, change: u64, texts: &'a [(String, String)] },
+    /// They were signed, and may be published: SHA-256 of each file, by its name.
+    Published { version: u64, artefacts: &'a [(String, String)] },
     /// It was signed, and may leave.
     Issued { issuer: &'a str, serial: String, certificate_sha256: String },
     /// A digest is to be signed.

@@ -35,7 +35,7 @@ pub(super) enum OpenError {
 }
 
 /// The schema version that this program writes.
-pub(super) const VERSION: i64 = 1;
+pub(super) const VERSION: i64 = 2;
 
 /// The turn to open the database, until it is dropped.
 ///
@@ -129,18 +129,22 @@ fn prepare_schema(connection: &mut Connection, name: &str) -> Result<(), OpenErr
     let tables = transaction
         .query_row("SELECT count(*) FROM sqlite_schema", (), |row| row.get::<_, i64>(0))
         .map_err(sql)?;
-    match (found, tables) {
+    let wanting = match (found, tables) {
         (VERSION, _) => return Ok(()),
-        (0, 0) => {}
+        (0, 0) => &SCHEMA[..],
         (0, _) => return Err(OpenError::Foreign { path: name.to_owned() }),
+        (1.., _) if found < VERSION => &SCHEMA[found as usize..],
         _ => return Err(OpenError::Later { path: name.to_owned(), found }),
+    };
+    for step in wanting {
+        transaction.execute_batch(step).map_err(sql)?;
     }
-    transaction.execute_batch(SCHEMA).map_err(sql)?;
     transaction.pragma_update(None, "user_version", VERSION).map_err(sql)?;
     transaction.commit().map_err(sql)
 }
 
-const SCHEMA: &str = include_str!("schema.sql");
+/// From each version to the next.
+const SCHEMA: [&str; VERSION as usize] = [include_str!("schema.sql"), include_str!("schema-2.sql")];
 
 const LOOK_AGAIN: Duration = Duration::from_millis(2);
 

@@ -1,3 +1,5 @@
+mod taking_back;
+
 use std::{
     collections::BTreeSet,
     io::{self, BufRead, BufReader, Write},
@@ -71,10 +73,10 @@ async fn a_repeated_operation_gives_what_it_gave_before_also_after_a_restart() {
 
     let conflict = begin(&ledger, 9, operation("a", 2)).await;
     assert!(matches!(conflict, Err(LedgerError::IdempotencyConflict { key }) if key == "a"));
-    let raw = ledger.begin_raw(new_intent(operation("a", 1)), digest()).await;
+    let raw = begin_raw(&ledger, new_intent(operation("a", 1))).await;
     assert!(matches!(raw, Err(LedgerError::IdempotencyConflict { .. })));
     let stranger = NewIntent { caller: "another".into(), ..new_intent(operation("a", 2)) };
-    assert!(matches!(ledger.begin_text(stranger, text_of(10)).await, Ok(Begun::New(_))));
+    assert!(matches!(begin_text(&ledger, stranger, text_of(10)).await, Ok(Begun::New(_))));
 }
 
 #[tokio::test]
@@ -84,7 +86,7 @@ async fn a_repeated_digest_gives_the_first_signature() {
     let operation = || new_intent(Some(Idempotency { key: "d".into(), request: [1; 32] }));
     for signature in [b"first", b"other"] {
         for _ in 0..2 {
-            match ledger.begin_raw(operation(), digest()).await.unwrap() {
+            match begin_raw(&ledger, operation()).await.unwrap() {
                 BegunRaw::New(intent) => {
                     let made = Signature(signature.to_vec());
                     let released = intent.commit(made, now()).await.unwrap();
@@ -233,8 +235,8 @@ async fn certificates_are_listed_in_pages_and_found_by_serial() {
 fn a_later_schema_and_a_foreign_database_are_refused() {
     let place = Place::new();
     drop(place.open());
-    place.sql("PRAGMA user_version = 2");
-    assert!(place.refusal().contains("schema version 2"), "{}", place.refusal());
+    place.sql("PRAGMA user_version = 3");
+    assert!(place.refusal().contains("schema version 3"), "{}", place.refusal());
     place.sql("PRAGMA user_version = 0");
     assert!(place.refusal().contains("not a ledger"), "{}", place.refusal());
 }
@@ -408,7 +410,17 @@ async fn begin(
     serial: u64,
     idempotency: Option<Idempotency>,
 ) -> Result<Begun, LedgerError> {
-    ledger.begin_text(new_intent(idempotency), text_of(serial)).await
+    begin_text(ledger, new_intent(idempotency), text_of(serial)).await
+}
+
+async fn begin_text(ledger: &Ledger, intent: NewIntent, text: Text) -> Result<Begun, LedgerError> {
+    let subject = Arc::new(intent.subject(Some(&text.summary)));
+    ledger.begin_text(intent, subject, text).await
+}
+
+async fn begin_raw(ledger: &Ledger, intent: NewIntent) -> Result<BegunRaw, LedgerError> {
+    let subject = Arc::new(intent.subject(None));
+    ledger.begin_raw(intent, subject, digest()).await
 }
 
 fn new_intent(idempotency: Option<Idempotency>) -> NewIntent {
@@ -416,6 +428,7 @@ fn new_intent(idempotency: Option<Idempotency>) -> NewIntent {
         issuer: "users".into(),
         caller: "alice".into(),
         role: "staff".into(),
+        session: None,
         idempotency,
         now: now(),
     }

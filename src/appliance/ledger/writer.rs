@@ -1,7 +1,7 @@
 //! The one writer: takes a job and then all that wait, writes them in one transaction, answers all.
 
 use std::{
-    mem,
+    io, mem,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -11,18 +11,22 @@ use std::{
     time::Duration,
 };
 
+use arc_swap::ArcSwap;
 use jiff::Timestamp;
 use pki::clock::Clock;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use super::{
     LedgerError,
     audit::{Body, Head},
+    changes,
     checkpoint::Due,
     database::VERSION,
     directory::{AuditDirectory, Lines},
+    locks,
 };
+use crate::policy::{Denial, Locks, Subject};
 
 /// A handle on the writer's thread; the thread ends with it.
 pub(super) struct Writer {
@@ -36,6 +40,10 @@ pub(super) struct Writer {
 pub(super) struct State {
     healthy: AtomicBool,
     transactions: AtomicU64,
+    /// The locks, as the last transaction left them.
+    locks: ArcSwap<Locks>,
+    /// The last change that took something back.
+    change: watch::Sender<u64>,
 }
 
 /// Why a job was not done.
@@ -45,6 +53,12 @@ pub(super) enum Failure {
     Refused(LedgerError),
     /// Nothing can be written: all jobs of the transaction fail.
     Storage(rusqlite::Error),
+}
+
+impl From<Denial> for Failure {
+    fn from(denial: Denial) -> Self {
+        Self::Refused(LedgerError::Denied(denial))
+    }
 }
 
 impl From<LedgerError> for Failure {
@@ -70,11 +84,18 @@ impl Writer {
         directory: AuditDirectory,
         clock: Arc<dyn Clock>,
         due: Arc<Due>,
-    ) -> std::io::Result<Self> {
+    ) -> io::Result<Self> {
         let (jobs, receiver) = sync_channel(QUEUE);
-        let state =
-            Arc::new(State { healthy: AtomicBool::new(true), transactions: AtomicU64::new(0) });
-        let worker = Worker { connection, directory, clock, due, state: Arc::clone(&state) };
+        let invalid = io::Error::other;
+        let locks = Arc::new(locks::read(&connection, clock.now()).map_err(invalid)?);
+        let change = changes::last_change(&connection).map_err(invalid)?;
+        let state = Arc::new(State {
+            healthy: AtomicBool::new(true),
+            transactions: AtomicU64::new(0),
+            locks: ArcSwap::new(Arc::clone(&locks)),
+            change: watch::Sender::new(change),
+        });
+        let worker = Worker { connection, directory, clock, due, locks, state: Arc::clone(&state) };
         let thread = thread::Builder::new()
             .name("ledger".to_owned())
             .spawn(move || worker.run(&receiver))?;
@@ -106,6 +127,16 @@ impl Writer {
         self.state.transactions.load(Ordering::Relaxed)
     }
 
+    /// The locks.
+    pub(super) fn locks(&self) -> Arc<Locks> {
+        self.state.locks.load_full()
+    }
+
+    /// The last change that took something back, and each later one when it is durable.
+    pub(super) fn changes(&self) -> watch::Receiver<u64> {
+        self.state.change.subscribe()
+    }
+
     fn send(&self, job: Box<dyn Job>) -> Result<(), LedgerError> {
         let jobs = self.jobs.as_ref().ok_or_else(gone)?;
         jobs.try_send(job).map_err(|error| match error {
@@ -130,15 +161,27 @@ impl Drop for Writer {
 pub(super) struct Batch<'a> {
     /// To read and write with.
     pub(super) sql: &'a Transaction<'a>,
+    /// The locks; what is put here counts when the transaction is committed.
+    pub(super) locks: Arc<Locks>,
+    /// The last change of this transaction.
+    pub(super) changed: Option<i64>,
     head: Head,
     lines: Lines,
 }
 
 impl<'a> Batch<'a> {
-    fn new(sql: &'a Transaction<'a>, time: Timestamp) -> rusqlite::Result<Self> {
+    fn new(sql: &'a Transaction<'a>, locks: Arc<Locks>, time: Timestamp) -> rusqlite::Result<Self> {
         let head = read_head(sql)?;
         let lines = Lines { first: head.seq + 1, time, ..Lines::default() };
-        Ok(Self { sql, head, lines })
+        Ok(Self { sql, locks, changed: None, head, lines })
+    }
+
+    /// Refuses what a lock hits. Another transaction cannot set one before this one is over.
+    pub(super) fn unless_locked(&self, subject: &Subject, now: Timestamp) -> Result<(), Failure> {
+        match self.locks.hit(subject, now) {
+            Some(lock) => Err(Denial::Locked { target: lock.target.clone() }.into()),
+            None => Ok(()),
+        }
     }
 
     /// Adds an entry to the audit log.
@@ -176,6 +219,7 @@ struct Worker {
     directory: AuditDirectory,
     clock: Arc<dyn Clock>,
     due: Arc<Due>,
+    locks: Arc<Locks>,
     state: Arc<State>,
 }
 
@@ -236,17 +280,24 @@ impl Worker {
         self.due.finish(&self.connection)?;
         // Immediate: the head that is read must still be the head when this is committed.
         let sql = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let mut batch = Batch::new(&sql, self.clock.now())?;
+        let mut batch = Batch::new(&sql, Arc::clone(&self.locks), self.clock.now())?;
         for job in jobs.iter_mut() {
             job.apply(&mut batch)?;
         }
-        let lines = mem::take(&mut batch.lines);
+        let Batch { lines, locks, changed, .. } = batch;
         if jobs.is_empty() {
             // A write that changes nothing: shows whether the disk takes any.
             sql.pragma_update(None, "user_version", VERSION)?;
         }
         sql.commit()?;
         self.due.wrote();
+        if !Arc::ptr_eq(&self.locks, &locks) {
+            self.state.locks.store(Arc::clone(&locks));
+            self.locks = locks;
+        }
+        if let Some(change) = changed {
+            self.state.change.send_replace(change.cast_unsigned());
+        }
         metrics::histogram!("chancery_ledger_transaction_jobs").record(jobs.len() as f64);
         self.state.transactions.fetch_add(1, Ordering::Relaxed);
         Ok(lines)

@@ -5,7 +5,7 @@ use jiff::{SignedDuration, Zoned};
 use pki::{
     keys::SignatureScheme,
     names::{DnsName, Principal, SourceAddress, SpiffeId, Upn},
-    ssh::CriticalOptions,
+    ssh::{self, CriticalOptions, Restrictions},
     x509::Profile,
 };
 use thiserror::Error;
@@ -30,10 +30,14 @@ pub enum Denial {
     AddressNotAllowed { role: String, address: IpAddr },
     #[error("role {role:?} is not given to {caller}")]
     CallerNotInRole { role: String, caller: SpiffeId },
+    #[error("you have decided on session {session} before")]
+    DecidedBefore { session: String },
     #[error("role {role:?} does not allow the DNS name {name}")]
     DnsNameNotAllowed { role: String, name: DnsName },
     #[error("role {role:?} allows one command only, and not the one asked for")]
     ForceCommandFixed { role: String },
+    #[error("a lock cannot be about what is issued before a time in the future")]
+    IssuedBeforeInFuture,
     #[error("the key asked for, {key:?}, is not one of role {role:?}")]
     KeyNotAllowed { role: String, key: String },
     #[error("{target} is locked")]
@@ -74,10 +78,16 @@ pub enum Denial {
     SessionNeeded { role: String },
     #[error("session {session} is not open")]
     SessionNotOpen { session: String },
+    #[error("session {session} does not wait for a decision")]
+    SessionNotWaiting { session: String },
     #[error("role {role:?} does not allow the SPIFFE id {id}")]
     SpiffeIdNotAllowed { role: String, id: SpiffeId },
+    #[error("it was taken back before it was issued")]
+    TakenBack,
     #[error("role {role:?} does not allow sessions on {host}")]
     TargetNotAllowed { role: String, host: DnsName },
+    #[error("a session is for {} hosts at most", ssh::MOST_TARGETS)]
+    TooManyTargets,
     #[error("role {role:?} grants at most {max:#}; {asked} seconds were asked for")]
     TtlTooLong { role: String, asked: u32, max: SignedDuration },
     #[error("a validity of 0 s was asked for")]
@@ -103,8 +113,10 @@ impl Denial {
             Self::AccountUnknown { .. } => "account-unknown",
             Self::AddressNotAllowed { .. } => "address-not-allowed",
             Self::CallerNotInRole { .. } => "caller-not-in-role",
+            Self::DecidedBefore { .. } => "decided-before",
             Self::DnsNameNotAllowed { .. } => "dns-name-not-allowed",
             Self::ForceCommandFixed { .. } => "force-command-fixed",
+            Self::IssuedBeforeInFuture => "issued-before-in-future",
             Self::KeyNotAllowed { .. } => "key-not-allowed",
             Self::Locked { .. } => "locked",
             Self::NoNames => "no-names",
@@ -124,9 +136,12 @@ impl Denial {
             Self::SessionKeyUsed { .. } => "session-key-used",
             Self::SessionNeeded { .. } => "session-needed",
             Self::SessionNotOpen { .. } => "session-not-open",
+            Self::SessionNotWaiting { .. } => "session-not-waiting",
             Self::SourceAddressNotAllowed { .. } => "source-address-not-allowed",
             Self::SpiffeIdNotAllowed { .. } => "spiffe-id-not-allowed",
+            Self::TakenBack => "taken-back",
             Self::TargetNotAllowed { .. } => "target-not-allowed",
+            Self::TooManyTargets => "too-many-targets",
             Self::TtlTooLong { .. } => "ttl-too-long",
             Self::TtlZero => "ttl-zero",
             Self::UpnNotAllowed { .. } => "upn-not-allowed",
@@ -154,11 +169,17 @@ impl Denial {
             Self::CallerNotInRole { .. } | Self::NoPrincipals { .. } | Self::NoSuchRole { .. } => {
                 "ask an operator which role is yours"
             }
+            Self::DecidedBefore { .. } | Self::SessionNotWaiting { .. } => {
+                "see how it stands: chancery session show"
+            }
+            Self::TakenBack => "a lock or the end of the session came first; ask for a new session",
             Self::Locked { .. } => "ask an operator: nothing is signed until the lock is removed",
+            Self::IssuedBeforeInFuture => "lock the target itself, and remove the lock then",
             Self::NoReason => "say what it is for, in one line",
             Self::NoSuchSession { .. } | Self::SessionNotOpen { .. } => {
                 "ask for a session: chancery session request"
             }
+            Self::TooManyTargets => "ask for a session for each part of them",
             Self::NoTargets { .. } => "name the hosts: --target HOST",
             Self::NotAnApprover { .. } | Self::OwnSession => {
                 "ask one of the role's approvers, or an operator, to do it"
@@ -314,11 +335,12 @@ pub fn decide_sign(
     Ok(SignGrant { request })
 }
 
-pub(super) fn find_role<'a>(
-    caller: &Caller,
-    name: &str,
-    rules: &'a Rules,
-) -> Result<&'a Role, Denial> {
+/// The role of this name, if the caller has it.
+///
+/// # Errors
+///
+/// There is none, or the caller does not have it.
+pub fn find_role<'a>(caller: &Caller, name: &str, rules: &'a Rules) -> Result<&'a Role, Denial> {
     let role = rules.role(name).ok_or_else(|| Denial::NoSuchRole { role: name.to_owned() })?;
     if !role.has(caller) {
         return Err(Denial::CallerNotInRole { role: name.to_owned(), caller: caller.id.clone() });
@@ -394,6 +416,7 @@ fn ssh_user(
             )?,
         },
         extensions: rule.extensions.clone(),
+        restrictions: Restrictions::default(),
     })
 }
 
@@ -452,6 +475,7 @@ fn ssh_host(
         principals,
         critical_options: CriticalOptions::default(),
         extensions: BTreeSet::new(),
+        restrictions: Restrictions::default(),
     })
 }
 

@@ -5,7 +5,7 @@ use pki::{
     keys::PublicKey,
     names::{DistinguishedName, DnsName, Oid, Principal, SourceAddress, SpiffeId},
     serial::{SshSerial, X509Serial},
-    ssh::{self, CriticalOptions, Extension},
+    ssh::{self, CriticalOptions, Extension, Restrictions},
     x509::{self, Profile},
 };
 
@@ -40,6 +40,7 @@ pub enum Template {
         principals: BTreeSet<Principal>,
         critical_options: CriticalOptions,
         extensions: BTreeSet<Extension>,
+        restrictions: Restrictions,
     },
     X509 {
         subject: Option<DistinguishedName>,
@@ -125,7 +126,7 @@ impl Grant {
     pub fn into_ssh(self, serial: SshSerial, now: Timestamp) -> Result<ssh::Template, Box<Self>> {
         let (valid_after, last) = self.validity(now);
         match self.template {
-            Template::Ssh { key_id, principals, critical_options, extensions } => {
+            Template::Ssh { key_id, principals, critical_options, extensions, restrictions } => {
                 Ok(ssh::Template {
                     serial,
                     public_key: self.public_key,
@@ -135,7 +136,7 @@ impl Grant {
                     valid_before: plus(last, SignedDuration::from_secs(1)),
                     critical_options,
                     extensions,
-                    restrictions: ssh::Restrictions::default(),
+                    restrictions,
                 })
             }
             Template::X509 { .. } => Err(Box::new(self)),
@@ -182,7 +183,7 @@ impl Template {
     /// What it is in a session: its SSH key id names the session, and it is as narrow as that.
     pub(super) fn within(self, session: &OpenSession, role: &Role) -> Result<Self, Denial> {
         match self {
-            Self::Ssh { key_id, principals, critical_options, extensions } => {
+            Self::Ssh { key_id, principals, critical_options, extensions, .. } => {
                 let CriticalOptions { force_command: command, source_addresses: from } =
                     critical_options;
                 Ok(Self::Ssh {
@@ -197,6 +198,10 @@ impl Template {
                         source_addresses: narrowed(from, role, &session.source_addresses)?,
                     },
                     extensions,
+                    restrictions: Restrictions {
+                        one_use: session.one_use,
+                        targets: session.targets.clone(),
+                    },
                 })
             }
             Self::X509 { .. } => Ok(self),

@@ -3,8 +3,11 @@
 use std::collections::BTreeSet;
 
 use api::SessionRequest;
-use jiff::{SignedDuration, Timestamp};
-use pki::names::{DnsName, SourceAddress, SpiffeId};
+use jiff::SignedDuration;
+use pki::{
+    names::{DnsName, SourceAddress, SpiffeId},
+    ssh,
+};
 use serde::Deserialize;
 
 use super::{
@@ -112,18 +115,19 @@ pub fn decide_session(
     })
 }
 
-/// Whether this caller may approve or deny a session of this role that the requester asked for.
+/// Whether this caller may approve or deny a session of this role that the requester asked for;
+/// returns the role.
 ///
 /// # Errors
 ///
 /// Nobody decides on a request of their own, and nobody who is no approver of the role.
-pub fn decide_approval(
+pub fn decide_approval<'a>(
     caller: &Caller,
     role: &str,
     requester: &str,
-    rules: &Rules,
+    rules: &'a Rules,
     standing: Standing<'_>,
-) -> Result<(), Denial> {
+) -> Result<&'a Role, Denial> {
     let refused = || Denial::NotAnApprover { role: role.to_owned(), caller: caller.id.clone() };
     let rule = rules.role(role).ok_or_else(refused)?;
     if !is_approver(caller, rule) {
@@ -134,7 +138,8 @@ pub fn decide_approval(
     }
     let subject =
         Subject { caller: caller.id.to_string(), issued_at: standing.now, ..Subject::default() };
-    Denial::unless_free(standing, &subject)
+    Denial::unless_free(standing, &subject)?;
+    Ok(rule)
 }
 
 /// Whether this caller is an approver of a session role.
@@ -179,7 +184,12 @@ fn session_rule(role: &Role) -> Result<(Validity, &SessionRule), Denial> {
     }
 }
 
-fn check_reason(reason: &str) -> Result<(), Denial> {
+/// Why somebody did something: 1 to 500 characters in one line.
+///
+/// # Errors
+///
+/// [`Denial::NoReason`].
+pub fn check_reason(reason: &str) -> Result<(), Denial> {
     let fits = (1..=500).contains(&reason.chars().count());
     if fits && !reason.trim().is_empty() && !reason.chars().any(char::is_control) {
         return Ok(());
@@ -193,6 +203,9 @@ fn check_targets(
     role: &Role,
     rule: &SessionRule,
 ) -> Result<(), Denial> {
+    if targets.len() > ssh::MOST_TARGETS {
+        return Err(Denial::TooManyTargets);
+    }
     if targets.is_empty() && !rule.targets.is_empty() {
         return Err(Denial::NoTargets { role: role.name.clone() });
     }
@@ -205,21 +218,6 @@ fn check_targets(
 
 fn half_an_hour() -> SignedDuration {
     SignedDuration::from_mins(30)
-}
-
-/// The moment at which a session of this role ends that opens now: after its length, and no later
-/// than the role's schedule closes.
-///
-/// # Errors
-///
-/// The role is closed now: [`Denial::OutsideSchedule`].
-pub fn end_of_session(
-    role: &Role,
-    now: Timestamp,
-    length: SignedDuration,
-) -> Result<Timestamp, Denial> {
-    let end = now.checked_add(length).unwrap_or(Timestamp::MAX);
-    Ok(role.closes_at(now)?.map_or(end, |closes| end.min(closes)))
 }
 
 #[cfg(test)]

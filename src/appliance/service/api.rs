@@ -23,11 +23,11 @@ use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
 use super::{
-    Service,
+    Service, access,
     answer::{self, Failure},
     batch,
     body::{Incoming, json},
-    caller::{Peer, is_operator, priority},
+    caller::{Peer, priority},
     connection::BODY_PATIENCE,
     metrics, problem,
 };
@@ -40,7 +40,7 @@ use crate::{
 /// The most certificates that one page may have.
 const PAGE: u32 = 1_000;
 
-const JSON: &str = "application/json";
+pub(super) const JSON: &str = "application/json";
 
 /// What there is below `/v1`. Each request has its [`Peer`] as an extension.
 pub(super) fn router(service: Arc<Service>) -> Router {
@@ -54,6 +54,7 @@ pub(super) fn router(service: Arc<Service>) -> Router {
         .route("/v1/issue/ssh-user", operation(Operation::SshUser))
         .route("/v1/issue/x509", operation(Operation::X509))
         .route("/v1/sign", operation(Operation::Sign))
+        .merge(access::router())
         .fallback(async |uri: Uri, mut body: Incoming| {
             body.drain().await;
             answer::not_found(uri).await
@@ -84,7 +85,7 @@ async fn certificate(
     let Path((issuer, serial)) = path.map_err(answer::bad_path)?;
     let record = service.ledger.certificate(&issuer, &serial).await?;
     // That a certificate of somebody else exists is not told either.
-    let may_see = |owner: &str| is_operator(&caller) || caller.id.as_str() == owner;
+    let may_see = |owner: &str| caller.is_operator() || caller.id.as_str() == owner;
     let record = record.filter(|record| may_see(&record.caller)).ok_or_else(|| {
         let what = format!("no certificate of {issuer:?} has the serial number {serial:?}");
         Problem::new(ProblemKind::NotFound, what)
@@ -109,7 +110,7 @@ fn list_query(caller: &Caller, query: &str) -> Result<ListQuery, Problem> {
     if query.limit.is_some_and(|limit| !(1..=PAGE).contains(&limit)) {
         return Err(Problem::new(ProblemKind::BadRequest, format!("limit is 1 to {PAGE}")));
     }
-    if !is_operator(caller) {
+    if !caller.is_operator() {
         let own = caller.id.as_str();
         if let Some(other) = query.caller.filter(|wanted| wanted != own) {
             let detail = format!("only operators see what was issued to {other}");
@@ -142,7 +143,7 @@ where
 
 /// Lets a request's body be read: who asks is known, and the headers fit. The body of any other is
 /// thrown away.
-async fn admit<T>(
+pub(super) async fn admit<T>(
     service: &Arc<Service>,
     request: Request,
     check: impl Fn(&HeaderMap) -> Result<T, Problem>,
@@ -269,7 +270,7 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
 }
 
 /// Only this media type is taken; a charset may follow, but JSON is UTF-8 (RFC 8259 section 8.1).
-fn media_type(headers: &HeaderMap, wanted: &str) -> Result<(), Problem> {
+pub(super) fn media_type(headers: &HeaderMap, wanted: &str) -> Result<(), Problem> {
     let given = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
     let essence = given.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
     if essence.eq_ignore_ascii_case(wanted.as_bytes()) {

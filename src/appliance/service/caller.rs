@@ -67,11 +67,6 @@ impl Peer {
     }
 }
 
-/// Whether this caller sees what belongs to others.
-pub(super) fn is_operator(caller: &Caller) -> bool {
-    caller.id.path().starts_with("/operator/")
-}
-
 /// How urgent what this caller asks for singly is: people wait less patiently than programs.
 pub(super) fn priority(caller: &Caller) -> Priority {
     match caller.id.path().trim_start_matches('/').split_once('/') {
@@ -110,7 +105,7 @@ mod tests {
         for path in callers {
             let id = format!("spiffe://example.org/{path}").parse().unwrap();
             let caller = caller(Some(id), &trust_domain).unwrap();
-            assert_eq!(is_operator(&caller), path == "operator/olivia", "{path}");
+            assert_eq!(caller.is_operator(), path == "operator/olivia", "{path}");
             let person = path.starts_with("operator/") || path.starts_with("user/");
             assert_eq!(priority(&caller) == Priority::Person, person, "{path}");
         }

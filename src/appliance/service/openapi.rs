@@ -2,10 +2,12 @@
 //! where they go.
 
 use api::{
-    Authorities, Authority, BatchItem, BatchOutcome, BatchResult, CertificatePage,
-    CertificateRecord, IDEMPOTENCY_KEY, Issued, ListQuery, NDJSON, Operation, PROBLEM_JSON,
-    Problem, ProblemKind, SignRequest, Signed, SmartcardRequest, SshHostRequest, SshUserRequest,
-    X509Request,
+    Authorities, Authority, BatchItem, BatchOutcome, BatchResult, Because, CertificatePage,
+    CertificateRecord, Decision, EndCause, IDEMPOTENCY_KEY, Issued, ListQuery, Lock, LockEffect,
+    LockPreview, LockRequest, Locked, Locks, NDJSON, Operation, PROBLEM_JSON, Problem, ProblemKind,
+    RevocationReason, RevokeRequest, Revoked, Session, SessionEnded, SessionQuery, SessionRequest,
+    SessionState, Sessions, SignRequest, Signed, SmartcardRequest, SshHostRequest, SshUserRequest,
+    UnlockRequest, X509Request,
 };
 use utoipa::{
     OpenApi,
@@ -22,7 +24,7 @@ use utoipa::{
 pub(super) fn document() -> openapi::OpenApi {
     let mut document = Document::openapi();
     for path in PATHS {
-        let method = if path.request.is_some() { HttpMethod::Post } else { HttpMethod::Get };
+        let method = if path.posted { HttpMethod::Post } else { HttpMethod::Get };
         document.paths.add_path_operation(path.path, vec![method], path.operation());
     }
     document
@@ -38,20 +40,39 @@ pub(super) fn document() -> openapi::OpenApi {
     components(schemas(
         Authorities,
         Authority,
+        Because,
         BatchItem,
         BatchOutcome,
         BatchResult,
         CertificatePage,
         CertificateRecord,
+        Decision,
+        EndCause,
         Issued,
         ListQuery,
+        Lock,
+        LockEffect,
+        LockPreview,
+        LockRequest,
+        Locked,
+        Locks,
         Operation,
         Problem,
+        RevocationReason,
+        RevokeRequest,
+        Revoked,
+        Session,
+        SessionEnded,
+        SessionQuery,
+        SessionRequest,
+        SessionState,
+        Sessions,
         SignRequest,
         Signed,
         SmartcardRequest,
         SshHostRequest,
         SshUserRequest,
+        UnlockRequest,
         X509Request
     ))
 )]
@@ -60,6 +81,10 @@ struct Document;
 /// One method of one path.
 struct Path {
     path: &'static str,
+    /// By POST, not by GET.
+    posted: bool,
+    /// Whether asking again with the same idempotency key gives the same.
+    repeatable: bool,
     summary: &'static str,
     /// Media type and schema of the body.
     request: Option<(&'static str, &'static str)>,
@@ -96,10 +121,30 @@ const PATHS: &[Path] = &[
     },
     Path {
         request: Some((NDJSON, "BatchItem")),
+        repeatable: false,
         status: "200",
         answer: (NDJSON, Some("BatchResult")),
         ..operation("/v1/batch", "Performs each line; answers in their order", "BatchItem")
     },
+    command("/v1/sessions", "Asks for a session", "SessionRequest", "Session"),
+    command("/v1/sessions/{id}/approve", "Approves a session", "Because", "Session"),
+    command("/v1/sessions/{id}/deny", "Denies a session", "Because", "Session"),
+    command("/v1/sessions/{id}/end", "Ends a session", "Because", "SessionEnded"),
+    command("/v1/locks", "Sets a lock", "LockRequest", "Locked"),
+    command("/v1/locks/preview", "What a lock would hit", "LockPreview", "LockEffect"),
+    command("/v1/locks/remove", "Removes the locks on a target", "UnlockRequest", "Locks"),
+    command("/v1/revoke", "Revokes a certificate", "RevokeRequest", "Revoked"),
+    Path {
+        posted: true,
+        ..reading(
+            "/v1/sessions/{id}/heartbeat",
+            "Says that a session is still needed",
+            (JSON, Some("Session")),
+        )
+    },
+    reading("/v1/locks", "The locks in force", (JSON, Some("Locks"))),
+    reading("/v1/sessions", "Lists sessions", (JSON, Some("Sessions"))),
+    reading("/v1/sessions/{id}", "One session", (JSON, Some("Session"))),
     reading("/v1/authorities", "The authorities", (JSON, Some("Authorities"))),
     reading("/v1/certificates", "Lists certificates", (JSON, Some("CertificatePage"))),
     reading(
@@ -121,6 +166,8 @@ const PATHS: &[Path] = &[
 const fn operation(path: &'static str, summary: &'static str, request: &'static str) -> Path {
     Path {
         path,
+        posted: true,
+        repeatable: true,
         summary,
         request: Some((JSON, request)),
         status: "201",
@@ -129,12 +176,35 @@ const fn operation(path: &'static str, summary: &'static str, request: &'static 
     }
 }
 
+const fn command(
+    path: &'static str,
+    summary: &'static str,
+    request: &'static str,
+    answer: &'static str,
+) -> Path {
+    Path {
+        repeatable: false,
+        status: "200",
+        answer: (JSON, Some(answer)),
+        ..operation(path, summary, request)
+    }
+}
+
 const fn reading(
     path: &'static str,
     summary: &'static str,
     answer: (&'static str, Option<&'static str>),
 ) -> Path {
-    Path { path, summary, request: None, status: "200", answer, problems: READING }
+    Path {
+        path,
+        posted: false,
+        repeatable: false,
+        summary,
+        request: None,
+        status: "200",
+        answer,
+        problems: READING,
+    }
 }
 
 const fn public(
@@ -142,7 +212,7 @@ const fn public(
     summary: &'static str,
     answer: (&'static str, Option<&'static str>),
 ) -> Path {
-    Path { path, summary, request: None, status: "200", answer, problems: ABSENT }
+    Path { problems: ABSENT, ..reading(path, summary, answer) }
 }
 
 impl Path {
@@ -176,8 +246,13 @@ impl Path {
             .filter_map(|rest| rest.split_once('}'))
             .map(|(name, _)| parameter(name, ParameterIn::Path))
             .collect();
-        if self.request.is_some_and(|(media_type, _)| media_type == JSON) {
+        if self.repeatable {
             parameters.push(parameter(IDEMPOTENCY_KEY, ParameterIn::Header));
+        }
+        if self.path == "/v1/sessions" && !self.posted {
+            // The fields of SessionQuery.
+            let fields = ["limit", "requester", "role", "state"];
+            parameters.extend(fields.map(|name| parameter(name, ParameterIn::Query)));
         }
         if self.path == "/v1/certificates" {
             // The fields of ListQuery.
@@ -234,7 +309,9 @@ mod tests {
         references(&document, &mut named);
         assert!(named.is_subset(&described), "{:?}", named.difference(&described));
         assert!(named.contains("SshUserRequest") && named.contains("Problem"));
-        assert_eq!(document["paths"].as_object().unwrap().len(), PATHS.len());
+        let operations = document["paths"].as_object().unwrap().values();
+        let operations: usize = operations.map(|path| path.as_object().unwrap().len()).sum();
+        assert_eq!(operations, PATHS.len());
     }
 
     #[test]

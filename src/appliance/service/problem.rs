@@ -54,6 +54,7 @@ impl From<Denial> for Problem {
 impl From<LedgerError> for Problem {
     fn from(error: LedgerError) -> Self {
         match error {
+            LedgerError::Denied(denial) => denial.into(),
             LedgerError::IdempotencyConflict { .. } => {
                 Self::new(ProblemKind::IdempotencyConflict, error.to_string())
                     .with_hint("use a new key for a new request")
@@ -77,6 +78,7 @@ impl From<SigningError> for Problem {
                 unavailable("more is asked for than the token can sign in time")
                     .with_retry_after(retry_after)
             }
+            SigningError::Recalled => Denial::TakenBack.into(),
             SigningError::Down(what) => {
                 tracing::warn!(%what, "the token is not reachable");
                 unavailable("the token is not reachable; it is being opened again")

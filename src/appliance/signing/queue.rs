@@ -16,7 +16,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::SigningError;
+use super::{Recall, SigningError};
 use crate::worker::wire::Work;
 
 /// How urgent a signature is. What is more urgent is signed first, and lets itself be refused last.
@@ -38,6 +38,7 @@ pub(super) struct Job {
     pub(super) deadline: Instant,
     /// How often a worker died or hung while it had this job alone.
     pub(super) attempts: u8,
+    pub(super) recall: Arc<Recall>,
     pub(super) answer: oneshot::Sender<Result<Made, SigningError>>,
 }
 
@@ -52,7 +53,12 @@ pub struct Made {
 
 impl Job {
     pub(super) fn is_wanted(&self) -> bool {
-        !self.answer.is_closed() && Instant::now() < self.deadline
+        !self.answer.is_closed() && !self.recall.is_recalled() && Instant::now() < self.deadline
+    }
+
+    /// Whether a token may have it.
+    fn goes(&self) -> bool {
+        self.is_wanted() && self.recall.take()
     }
 
     pub(super) fn settle(self, outcome: Result<Made, SigningError>) {
@@ -150,6 +156,7 @@ impl Queue {
 
     /// Gives back jobs of a worker that is gone.
     pub(super) fn give_back(&self, jobs: impl IntoIterator<Item = Job>, suspects: bool) {
+        let jobs = jobs.into_iter().inspect(|job| job.recall.give_back());
         let mut state = self.lock();
         if let Some(refusal) = state.refusal.clone() {
             drop(state);
@@ -225,7 +232,7 @@ impl State {
         while let Some(suspect) = self.suspects.front() {
             if suspect.is_wanted() {
                 return if room.empty {
-                    self.suspects.pop_front().map(Taken::Suspect)
+                    self.suspects.pop_front().filter(Job::goes).map(Taken::Suspect)
                 } else {
                     None
                 };
@@ -233,7 +240,7 @@ impl State {
             self.suspects.pop_front();
         }
         let next = std::iter::from_fn(|| self.again.pop_front().or_else(|| self.waiting.pop()));
-        let jobs: Vec<_> = next.filter(Job::is_wanted).take(room.jobs).collect();
+        let jobs: Vec<_> = next.filter(Job::goes).take(room.jobs).collect();
         if !jobs.is_empty() {
             return Some(Taken::Jobs(jobs));
         }

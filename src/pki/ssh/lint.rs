@@ -384,8 +384,9 @@ fn key_blob(name: &str, fields: &[u8]) -> Vec<u8> {
     writer.into_bytes()
 }
 
-/// sshd reads a certificate into a packet of 256 KiB; so many names of 253 bytes stay far below.
-const MOST_TARGETS: usize = 64;
+/// The most hosts that a certificate is held to. sshd reads one into a packet of 256 KiB; so many
+/// names of 253 bytes stay far below.
+pub const MOST_TARGETS: usize = 64;
 
 const KEY_NAMES: [&str; 4] =
     ["ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ssh-ed25519", "ssh-rsa"];

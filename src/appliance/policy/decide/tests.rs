@@ -365,17 +365,11 @@ fn a_schedule_ends_what_it_grants_and_refuses_with_the_next_opening() {
     }
 
     let production = rules.role("production").unwrap();
-    let end = |now: &str| {
-        super::super::end_of_session(
-            production,
-            now.parse().unwrap(),
-            SignedDuration::from_hours(6),
-        )
-        .map_err(|denial| denial.reason())
-    };
-    assert_eq!(end("2026-10-23T17:00+02"), Ok("2026-10-23T18:00+02".parse().unwrap()));
-    assert_eq!(end("2026-10-23T10:00+02"), Ok("2026-10-23T16:00+02".parse().unwrap()));
-    assert_eq!(end("2026-10-24T10:00+02"), Err("outside-schedule"));
+    let closes =
+        |now: &str| production.closes_at(now.parse().unwrap()).map_err(|denial| denial.reason());
+    let evening = "2026-10-23T18:00+02".parse().unwrap();
+    assert_eq!(closes("2026-10-23T17:00+02"), Ok(Some(evening)));
+    assert_eq!(closes("2026-10-24T10:00+02"), Err("outside-schedule"));
 
     let digest = rules.digest().to_owned();
     write("bridge-days", "2026-12-24\n28.12.2026\n");

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use jiff::Timestamp;
 use pki::{keys::PublicKey, names::Principal, serial::SshSerial};
 
 use super::*;
@@ -97,7 +98,7 @@ fn sessions_are_granted_by_role() {
 
 #[test]
 fn nobody_approves_what_they_asked_for() {
-    let requester = "spiffe://example.test/user/alice";
+    let (rules, requester) = (rules(), "spiffe://example.test/user/alice");
     for (approver, role, expected) in [
         ("user/bob", "production", Ok(())),
         ("user/alice", "production", Err("own-session")),
@@ -105,12 +106,16 @@ fn nobody_approves_what_they_asked_for() {
         ("user/bob", "maintenance", Err("not-an-approver")),
         ("user/bob", "plain", Err("not-an-approver")),
     ] {
-        let decided = decide_approval(&caller(approver), role, requester, &rules(), free());
-        assert_eq!(decided.map_err(|denial| denial.reason()), expected, "{approver} {role}");
+        let decided = decide_approval(&caller(approver), role, requester, &rules, free());
+        assert_eq!(
+            decided.map(|_| ()).map_err(|denial| denial.reason()),
+            expected,
+            "{approver} {role}"
+        );
     }
     let locks = locks("user:bob");
     let standing = Standing { locks: &locks, ..free() };
-    let decided = decide_approval(&caller("user/bob"), "production", requester, &rules(), standing);
+    let decided = decide_approval(&caller("user/bob"), "production", requester, &rules, standing);
     assert_eq!(decided.unwrap_err().reason(), "locked");
 }
 

@@ -1,0 +1,189 @@
+//! Sessions: asked for, decided on, and ended.
+
+use api::{Because, Session, SessionEnded, SessionQuery, SessionRequest, Sessions};
+use aws_lc_rs::rand;
+
+use super::{Authority, IssueError, locks::reason};
+use crate::{
+    ledger::{NewDecision, NewSession},
+    policy::{
+        Caller, Denial, Rules, Standing, certificate_roles, decide_approval, decide_session,
+        find_role, is_approver,
+    },
+};
+
+impl Authority {
+    /// Opens a session, or lets it wait for its approvals.
+    ///
+    /// # Errors
+    ///
+    /// Policy or a lock refuses it, or it cannot be written down.
+    pub async fn request_session(
+        &self,
+        caller: &Caller,
+        request: SessionRequest,
+    ) -> Result<Session, IssueError> {
+        let role = request.role.clone();
+        match self.try_request_session(caller, request).await {
+            Err(IssueError::Denied(denial)) => {
+                Err(self.denied(caller, "session request", &role, denial).await)
+            }
+            outcome => outcome,
+        }
+    }
+
+    async fn try_request_session(
+        &self,
+        caller: &Caller,
+        request: SessionRequest,
+    ) -> Result<Session, IssueError> {
+        let (rules, locks, now) = (self.rules.load_full(), self.locks(), self.clock.now());
+        let standing = Standing { locks: &locks, session: None, now };
+        let grant = decide_session(caller, request, &rules, standing)?;
+        let role = find_role(caller, &grant.role, &rules)?;
+        let new = NewSession {
+            id: session_id()?,
+            certificate_roles: certificate_roles(role).into_iter().collect(),
+            closes_at: role.closes_at(now)?,
+            grant,
+            now,
+        };
+        Ok(self.ledger.request_session(new).await?)
+    }
+
+    /// Approves or denies a session.
+    ///
+    /// # Errors
+    ///
+    /// The caller may not, the session does not wait, or it cannot be written down.
+    pub async fn decide_session(
+        &self,
+        caller: &Caller,
+        session: &str,
+        approved: bool,
+        because: Because,
+    ) -> Result<Session, IssueError> {
+        match self.try_decide_session(caller, session, approved, because).await {
+            Err(IssueError::Denied(denial)) => {
+                let operation = if approved { "session approve" } else { "session deny" };
+                Err(self.denied(caller, operation, session, denial).await)
+            }
+            outcome => outcome,
+        }
+    }
+
+    async fn try_decide_session(
+        &self,
+        caller: &Caller,
+        session: &str,
+        approved: bool,
+        because: Because,
+    ) -> Result<Session, IssueError> {
+        let found = self.session(caller, session).await?;
+        let (rules, locks, now) = (self.rules.load_full(), self.locks(), self.clock.now());
+        let standing = Standing { locks: &locks, session: None, now };
+        let role = decide_approval(caller, &found.role, &found.requester, &rules, standing)?;
+        let decision = NewDecision {
+            session: found.id,
+            approver: caller.id.to_string(),
+            approved,
+            reason: reason(because.reason)?,
+            closes_at: if approved { role.closes_at(now)? } else { None },
+            now,
+        };
+        Ok(self.ledger.decide_session(decision).await?)
+    }
+
+    /// Notes that a session of the caller is still needed.
+    ///
+    /// # Errors
+    ///
+    /// It is not open or not the caller's, or it cannot be written down.
+    pub async fn beat(&self, caller: &Caller, session: &str) -> Result<Session, IssueError> {
+        let found = self.session(caller, session).await?;
+        if found.requester != caller.id.as_str() {
+            return Err(no_such_session(caller, session).into());
+        }
+        Ok(self.ledger.beat(session, self.clock.now()).await?)
+    }
+
+    /// Ends a session: its requester, an approver of its role, or an operator. When this returns,
+    /// nothing more is signed for it, and what was is revoked.
+    ///
+    /// # Errors
+    ///
+    /// It is over, not to be seen by the caller, or it cannot be written down.
+    pub async fn end_session(
+        &self,
+        caller: &Caller,
+        session: &str,
+        because: Because,
+    ) -> Result<SessionEnded, IssueError> {
+        self.session(caller, session).await?;
+        let (by, reason) = (caller.id.as_str(), reason(because.reason)?);
+        let ended = self.ledger.end_session(session, by, &reason, self.clock.now()).await?;
+        self.flights.ground(|subject| subject.session.as_deref() == Some(session)).await;
+        Ok(ended)
+    }
+
+    /// Ends the sessions whose time is over, or whose heartbeat is missing.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be written down.
+    pub async fn end_due_sessions(&self) -> Result<(), IssueError> {
+        let ended = self.ledger.end_due_sessions(self.clock.now()).await?;
+        let is_over =
+            |session: &Option<String>| session.as_ref().is_some_and(|id| ended.contains(id));
+        self.flights.ground(|subject| is_over(&subject.session)).await;
+        Ok(())
+    }
+
+    /// A session that the caller may see.
+    ///
+    /// # Errors
+    ///
+    /// There is none; that one of others exists is not told.
+    pub async fn session(&self, caller: &Caller, id: &str) -> Result<Session, IssueError> {
+        let found = self.ledger.session(id).await?;
+        let found = found.filter(|session| may_see(caller, session, &self.rules.load()));
+        Ok(found.ok_or_else(|| no_such_session(caller, id))?)
+    }
+
+    /// The sessions that the caller may see, the latest first.
+    ///
+    /// # Errors
+    ///
+    /// The ledger cannot be read.
+    pub async fn sessions(
+        &self,
+        caller: &Caller,
+        query: SessionQuery,
+    ) -> Result<Sessions, IssueError> {
+        let mut found = self.ledger.sessions(query).await?;
+        let rules = self.rules.load();
+        found.sessions.retain(|session| may_see(caller, session, &rules));
+        Ok(found)
+    }
+}
+
+/// Its requester, the approvers of its role, and operators.
+fn may_see(caller: &Caller, session: &Session, rules: &Rules) -> bool {
+    session.requester == caller.id.as_str()
+        || caller.is_operator()
+        || rules.role(&session.role).is_some_and(|role| is_approver(caller, role))
+}
+
+fn no_such_session(caller: &Caller, session: &str) -> Denial {
+    let session = session.chars().take(64).collect();
+    Denial::NoSuchSession { session, caller: caller.id.clone() }
+}
+
+/// `s-` and 80 random bits.
+fn session_id() -> Result<String, IssueError> {
+    const LETTERS: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
+    let mut random = [0; 16];
+    rand::fill(&mut random).map_err(|_| IssueError::Random)?;
+    let letter = |byte: u8| char::from(LETTERS[usize::from(byte % 32)]);
+    Ok(["s-".to_owned(), random.into_iter().map(letter).collect()].concat())
+}

@@ -1,0 +1,197 @@
+//! Locks in the ledger.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use api::{LockEffect, LockRequest, LockTarget, Locked, RevocationReason, UnlockRequest};
+use jiff::{SignedDuration, Timestamp};
+use pki::names::DnsName;
+use rusqlite::{Connection, Row, named_params};
+
+use super::{
+    LedgerError,
+    acts::{body, parsed, time},
+    audit::Act,
+    changes, sessions,
+    writer::{Batch, Failure},
+};
+use crate::policy::{Lock, Locks, Subject};
+
+/// Sets a lock, revokes what was issued to its target, and ends its sessions.
+pub(super) fn add(
+    request: LockRequest,
+    by: &str,
+    now: Timestamp,
+) -> Result<impl FnOnce(&mut Batch<'_>) -> Result<Locked, Failure> + use<>, LedgerError> {
+    let by = by.to_owned();
+    let LockRequest { target, issued_before, reason, ttl } = request;
+    let expires_at =
+        ttl.and_then(|ttl| now.checked_add(SignedDuration::from_secs(i64::from(ttl))).ok());
+    Ok(move |batch: &mut Batch<'_>| {
+        let id = insert(batch, (&target, issued_before, &reason, &by, now, expires_at))?;
+        let lock =
+            Lock { id: id.cast_unsigned(), target: target.clone(), issued_before, expires_at };
+        let change = changes::change(batch, &format!("lock {target}"), now)?;
+        let hit = certificates(batch.sql, &lock, now)?;
+        let code = RevocationReason::PrivilegeWithdrawn;
+        let mut revoked = changes::revoke(batch, change, code, hit)?;
+        let ended = sessions::hit(batch.sql, &lock)?;
+        for (session, _) in &ended {
+            revoked += sessions::end_by_lock(batch, session, change, now)?;
+        }
+        let sessions = ended.len() as u64;
+        batch.audit(&body(&Act::Locked {
+            lock: lock.id,
+            target: &target,
+            issued_before,
+            expires_at,
+            reason: &reason,
+            by: &by,
+            revoked,
+            sessions,
+        })?)?;
+        let mut locks = Locks::clone(&batch.locks);
+        locks.0.push(lock);
+        batch.locks = Arc::new(locks);
+        let lock = api::Lock {
+            id: id.cast_unsigned(),
+            target,
+            issued_before,
+            reason,
+            locked_by: by,
+            locked_at: now,
+            expires_at,
+        };
+        Ok(Locked { lock, revoked, sessions, change: change.cast_unsigned() })
+    })
+}
+
+/// Removes all locks on a target; returns them.
+pub(super) fn remove(
+    request: UnlockRequest,
+    by: &str,
+    now: Timestamp,
+) -> impl FnOnce(&mut Batch<'_>) -> Result<Vec<api::Lock>, Failure> + use<> {
+    let by = by.to_owned();
+    move |batch: &mut Batch<'_>| {
+        let UnlockRequest { target, reason } = request;
+        let mut removed = in_force(batch.sql, now)?;
+        removed.retain(|lock| lock.target == target);
+        for lock in &removed {
+            batch
+                .sql
+                .prepare_cached("UPDATE locks SET removed_at = ?2 WHERE id = ?1")?
+                .execute((lock.id, now.as_millisecond()))?;
+            let (target, reason, by) = (&target, reason.as_str(), by.as_str());
+            batch.audit(&body(&Act::Unlocked { lock: lock.id, target, reason, by })?)?;
+        }
+        let mut locks = Locks::clone(&batch.locks);
+        locks.0.retain(|lock| lock.target != target);
+        batch.locks = Arc::new(locks);
+        Ok(removed)
+    }
+}
+
+/// The locks in force, the latest first.
+pub(super) fn in_force(sql: &Connection, now: Timestamp) -> rusqlite::Result<Vec<api::Lock>> {
+    let mut statement = sql.prepare_cached(
+        "SELECT id, target, issued_before, reason, locked_by, locked_at, expires_at FROM locks
+         WHERE removed_at IS NULL AND (expires_at IS NULL OR expires_at > ?1) ORDER BY id DESC",
+    )?;
+    let rows = statement.query_map([now.as_millisecond()], |row| {
+        Ok(api::Lock {
+            id: row.get(0)?,
+            target: parsed(row, 1, str::parse::<LockTarget>)?,
+            issued_before: optional_time(row, 2)?,
+            reason: row.get(3)?,
+            locked_by: row.get(4)?,
+            locked_at: time(row, 5)?,
+            expires_at: optional_time(row, 6)?,
+        })
+    })?;
+    rows.collect()
+}
+
+/// The locks in force, as policy reads them, in their order.
+pub(super) fn read(sql: &Connection, now: Timestamp) -> rusqlite::Result<Locks> {
+    let lock = |lock: api::Lock| {
+        let api::Lock { id, target, issued_before, expires_at, .. } = lock;
+        Lock { id, target, issued_before, expires_at }
+    };
+    Ok(Locks(in_force(sql, now)?.into_iter().rev().map(lock).collect()))
+}
+
+/// What a lock would hit.
+pub(super) fn preview(
+    sql: &Connection,
+    lock: &Lock,
+    now: Timestamp,
+) -> rusqlite::Result<LockEffect> {
+    let certificates = certificates(sql, lock, now)?;
+    let sessions = sessions::hit(sql, lock)?;
+    let targets = sessions.iter().flat_map(|(_, subject)| &subject.targets);
+    let hosts: BTreeSet<&DnsName> = targets.collect();
+    Ok(LockEffect {
+        certificates: certificates.len() as u64,
+        sessions: sessions.len() as u64,
+        hosts: hosts.len() as u64,
+    })
+}
+
+pub(super) fn optional_time(row: &Row<'_>, at: usize) -> rusqlite::Result<Option<Timestamp>> {
+    match row.get::<_, Option<i64>>(at)? {
+        Some(_) => time(row, at).map(Some),
+        None => Ok(None),
+    }
+}
+
+/// The intents that a lock hits, which are not over and not revoked. What the database can find by
+/// a column is found there; the lock itself has the last word.
+fn certificates(sql: &Connection, lock: &Lock, now: Timestamp) -> rusqlite::Result<Vec<i64>> {
+    let now = now.as_millisecond();
+    let about = |needle: &str| {
+        let condition =
+            "instr(caller, :needle) OR instr(names, :needle) OR instr(sessions.targets, :needle)";
+        changes::live(sql, condition, named_params! { ":now": now, ":needle": needle })
+    };
+    let equal = |column: &str, value: &str| {
+        changes::live(
+            sql,
+            &format!("{column} = :value"),
+            named_params! { ":now": now, ":value": value },
+        )
+    };
+    let found = match &lock.target {
+        LockTarget::All => changes::live(sql, "TRUE", named_params! { ":now": now }),
+        LockTarget::Bot(name) | LockTarget::User(name) => about(name),
+        LockTarget::BotInstance(_, instance) => about(instance),
+        LockTarget::Host(name) => about(name.as_str()),
+        LockTarget::Issuer(name) => equal("issuer", name),
+        LockTarget::Key(fingerprint) => equal("key_fingerprint", fingerprint),
+        LockTarget::Role(name) => equal("intents.role", name),
+        LockTarget::Serial(_, serial) => equal("serial", serial),
+        LockTarget::Spiffe(id) => about(id.as_str()),
+    }?;
+    let hit = |(_, subject): &(i64, Subject)| lock.hits(subject);
+    Ok(found.into_iter().filter(hit).map(|(id, _)| id).collect())
+}
+
+type NewLock<'a> =
+    (&'a LockTarget, Option<Timestamp>, &'a str, &'a str, Timestamp, Option<Timestamp>);
+
+fn insert(batch: &Batch<'_>, lock: NewLock<'_>) -> rusqlite::Result<i64> {
+    let (target, issued_before, reason, by, now, expires_at) = lock;
+    batch
+        .sql
+        .prepare_cached(
+            "INSERT INTO locks (target, issued_before, reason, locked_by, locked_at, expires_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        )?
+        .insert((
+            target.to_string(),
+            issued_before.map(Timestamp::as_millisecond),
+            reason,
+            by,
+            now.as_millisecond(),
+            expires_at.map(Timestamp::as_millisecond),
+        ))
+}
