@@ -18,6 +18,7 @@ pub mod peers;
 pub mod ports;
 pub mod process;
 pub mod shim;
+pub mod slapd;
 pub mod softhsm;
 pub mod ssh;
 pub mod sshd;

@@ -6,7 +6,7 @@ use pki::{handoff::Handoff, secret::Secret};
 
 use crate::{
     config::{Config, ConfigError, Overrides, Sandbox, Source, Token},
-    describe, front,
+    describe, directory, front,
     policy::{Rules, RulesError},
 };
 
@@ -32,6 +32,7 @@ struct Check {
 impl Check {
     fn all(mut self) -> Vec<ConfigError> {
         self.tokens();
+        self.directory();
         self.directories();
         let handoff = Handoff::read(&self.config.handoff);
         match &handoff {
@@ -72,6 +73,13 @@ impl Check {
                     "the module could not use it when it came later: make it, or leave it out";
                 self.add(&[place, "sandbox", key], what, hint);
             }
+        }
+    }
+
+    fn directory(&mut self) {
+        let Some(directory) = self.config.directory.clone() else { return };
+        for (key, error) in directory::check(&directory) {
+            self.add(&["directory", key], describe(&error), "put it there, readable by chanceryd");
         }
     }
 

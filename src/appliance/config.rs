@@ -10,6 +10,8 @@ use std::{
     net::{IpAddr, SocketAddr},
     num::NonZero,
     path::{Path, PathBuf},
+    str::FromStr,
+    time::Duration,
 };
 
 use pki::{names::DnsName, token::pkcs11::TokenIdentity, x509::Publication};
@@ -23,6 +25,8 @@ use crate::policy::SpiffePattern;
 pub struct Config {
     /// The SPIFFE trust domain of callers.
     pub trust_domain: DnsName,
+    /// The organisation's directory, for the hook of sessions.
+    pub directory: Option<Directory>,
     /// The ceremony's hand-off directory.
     pub handoff: PathBuf,
     /// The directory of role and account files (`*.toml`).
@@ -165,6 +169,132 @@ pub struct Tls {
     pub addresses: BTreeSet<IpAddr>,
     /// X.509 authorities of the hand-off whose client certificates are accepted.
     pub client_authorities: Vec<String>,
+}
+
+/// The organisation's directory (LDAP), in which sessions enable accounts and fill groups.
+#[derive(Clone, Debug)]
+pub struct Directory {
+    /// Where it is.
+    pub url: DirectoryUrl,
+    /// Whether `ldap://` goes on with TLS (StartTLS, RFC 4511, section 4.14).
+    pub start_tls: bool,
+    /// The CA certificates of the directory, for TLS.
+    pub ca_file: Option<PathBuf>,
+    /// As whom to log in.
+    pub bind_dn: String,
+    /// The file whose first line is the password.
+    pub password_file: PathBuf,
+    /// Below which entry the accounts are.
+    pub base_dn: String,
+    /// The attribute with the user principal name.
+    pub account_attribute: String,
+    /// How an account is disabled.
+    pub disabled: Disabled,
+    /// The attribute of a group with its members' distinguished names.
+    pub member_attribute: String,
+    /// How long one act may take, 1 to 60 s.
+    pub timeout: Duration,
+}
+
+/// Where a directory is: `ldaps://HOST`, or `ldap://HOST`, each with a port if it is another than
+/// 636 or 389.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
+#[serde(try_from = "String")]
+pub struct DirectoryUrl {
+    host: String,
+    port: Option<u16>,
+    ldaps: bool,
+}
+
+impl DirectoryUrl {
+    /// Whether TLS comes before LDAP.
+    pub fn is_ldaps(&self) -> bool {
+        self.ldaps
+    }
+
+    /// Whether it is a name, to be resolved.
+    pub fn is_name(&self) -> bool {
+        self.host.parse::<IpAddr>().is_err()
+    }
+
+    fn is_loopback(&self) -> bool {
+        let address = self.host.parse::<IpAddr>();
+        self.host == "localhost" || address.is_ok_and(|address| address.is_loopback())
+    }
+}
+
+impl fmt::Display for DirectoryUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = if self.ldaps { "ldaps" } else { "ldap" };
+        write!(f, "{scheme}://{}", self.host)?;
+        self.port.map_or(Ok(()), |port| write!(f, ":{port}"))
+    }
+}
+
+impl FromStr for DirectoryUrl {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let form = || format!("{text:?} is no directory; write ldaps://HOST or ldaps://HOST:PORT");
+        let (scheme, rest) = text.split_once("://").ok_or_else(form)?;
+        let ldaps = match scheme {
+            "ldap" => false,
+            "ldaps" => true,
+            _ => return Err(form()),
+        };
+        let (host, port) = match rest.split_once(':') {
+            Some((host, port)) => (host, Some(port.parse().map_err(|_| form())?)),
+            None => (rest, None),
+        };
+        if host.parse::<IpAddr>().is_err() && host.parse::<DnsName>().is_err() {
+            return Err(form());
+        }
+        Ok(Self { host: host.to_owned(), port, ldaps })
+    }
+}
+
+impl TryFrom<String> for DirectoryUrl {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+/// How a directory says that an account is disabled.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
+#[serde(untagged, deny_unknown_fields)]
+pub enum Disabled {
+    /// By bits of a number: `userAccountControl`, 2, in Active Directory and Samba.
+    Flag {
+        /// The attribute.
+        attribute: String,
+        /// The bits.
+        flag: u32,
+    },
+    /// By a value: `nsAccountLock`, `TRUE`, in FreeIPA and 389 Directory Server.
+    Value {
+        /// The attribute.
+        attribute: String,
+        /// The value of a disabled account.
+        value: String,
+    },
+}
+
+impl Disabled {
+    /// The attribute.
+    pub fn attribute(&self) -> &str {
+        match self {
+            Self::Flag { attribute, .. } | Self::Value { attribute, .. } => attribute,
+        }
+    }
+}
+
+impl Default for Disabled {
+    /// ADS_UF_ACCOUNTDISABLE (MS-ADTS, section 2.2.16).
+    fn default() -> Self {
+        Self::Flag { attribute: "userAccountControl".to_owned(), flag: 2 }
+    }
 }
 
 /// Settings given as flags: they win over the file.
@@ -344,6 +474,10 @@ impl Source {
         let public = flags.listen_public.or(file.listen.public);
         Ok(Config {
             trust_domain: file.trust_domain,
+            directory: file
+                .directory
+                .map(|table| self.directory(table, credentials))
+                .transpose()?,
             handoff: self.path(&file.handoff)?,
             rules: self.path(&file.rules)?,
             state_directory: self.pick(
@@ -429,25 +563,39 @@ impl Source {
         token: &TokenTable,
         credentials: Option<&Path>,
     ) -> Result<PathBuf, ConfigError> {
-        let key: &[&str] = &[place, "pin_credential"];
-        let name = match (&flag, &token.pin_credential) {
-            (Some(_), _) | (None, None) => {
+        match (flag, &token.pin_credential) {
+            (None, Some(name)) => {
+                self.credential(place, "pin", token.pin_file.as_ref(), name, credentials)
+            }
+            (flag, _) => {
                 let file = (&[place, "pin_file"][..], token.pin_file.clone());
-                return self.pick(("--pin-file", flag), file);
+                self.pick(("--pin-file", flag), file)
             }
-            (None, Some(_)) if token.pin_file.is_some() => {
-                let what = format!("{place}.pin_file is set too; one of them is enough");
-                return Err(self.error(key, what));
-            }
-            (None, Some(name)) => name,
-        };
+        }
+    }
+
+    /// The file of a secret that a credential of systemd holds; `what` is its word in the keys.
+    fn credential(
+        &self,
+        place: &str,
+        what: &str,
+        file: Option<&PathBuf>,
+        name: &str,
+        credentials: Option<&Path>,
+    ) -> Result<PathBuf, ConfigError> {
+        let key = format!("{what}_credential");
+        let key: &[&str] = &[place, &key];
+        if file.is_some() {
+            let what = format!("{place}.{what}_file is set too; one of them is enough");
+            return Err(self.error(key, what));
+        }
         if name.is_empty() || name.contains('/') {
             return Err(self.error(key, "it is the name of a credential, not a path"));
         }
         let directory = credentials.ok_or_else(|| ConfigError {
             hint: Some(format!(
-                "start it as a systemd service with LoadCredential={name}:/path/to/pin, or give \
-                 --pin-file"
+                "start it as a systemd service with LoadCredential={name}:/path/to/{what}, or \
+                 name a file"
             )),
             ..self.error(key, "systemd gave no credentials (CREDENTIALS_DIRECTORY is not set)")
         })?;
@@ -504,6 +652,70 @@ impl Source {
         })
     }
 
+    fn directory(
+        &self,
+        table: DirectoryTable,
+        credentials: Option<&Path>,
+    ) -> Result<Directory, ConfigError> {
+        let error = |key: &str, what: &str| Err(self.error(&["directory", key], what));
+        let tls = table.url.ldaps || table.start_tls;
+        if table.url.ldaps && table.start_tls {
+            return error(
+                "start_tls",
+                "ldaps:// has TLS from its beginning; leave one of them out",
+            );
+        }
+        if !tls && !table.url.is_loopback() {
+            return error(
+                "url",
+                "the password would cross the network in clear; write ldaps://, or set start_tls",
+            );
+        }
+        if tls != table.ca_file.is_some() {
+            let what = if tls { "it is not set" } else { "it is for TLS, and there is none" };
+            return error("ca_file", what);
+        }
+        if table.bind_dn.is_empty() {
+            return error("bind_dn", "it is empty: anonymous callers can change nothing");
+        }
+        let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.';
+        for (key, attribute) in [
+            ("account_attribute", table.account_attribute.as_str()),
+            ("disabled", table.disabled.attribute()),
+            ("member_attribute", &table.member_attribute),
+        ] {
+            if attribute.is_empty() || !attribute.chars().all(plain) {
+                return error(key, "an attribute's name has letters, digits, - and .");
+            }
+        }
+        if table.disabled
+            == (Disabled::Flag { attribute: table.disabled.attribute().to_owned(), flag: 0 })
+        {
+            return error("disabled", "a flag of 0 disables nothing");
+        }
+        if !(1..=60).contains(&table.timeout_seconds) {
+            return error("timeout_seconds", "it is 1 to 60");
+        }
+        Ok(Directory {
+            url: table.url,
+            start_tls: table.start_tls,
+            ca_file: table.ca_file.map(|path| self.path(&path)).transpose()?,
+            bind_dn: table.bind_dn,
+            password_file: match (table.password_file, table.password_credential) {
+                (file, Some(name)) => {
+                    self.credential("directory", "password", file.as_ref(), &name, credentials)?
+                }
+                (Some(file), None) => self.path(&file)?,
+                (None, None) => return error("password_file", "it is not set"),
+            },
+            base_dn: table.base_dn,
+            account_attribute: table.account_attribute,
+            disabled: table.disabled,
+            member_attribute: table.member_attribute,
+            timeout: Duration::from_secs(u64::from(table.timeout_seconds)),
+        })
+    }
+
     fn tls(&self, tls: Tls) -> Result<Tls, ConfigError> {
         if tls.dns_names.is_empty() && tls.addresses.is_empty() {
             return Err(self.missing(&["tls", "dns_names"], None));
@@ -523,6 +735,7 @@ impl Source {
 #[serde(deny_unknown_fields)]
 struct File {
     trust_domain: DnsName,
+    directory: Option<DirectoryTable>,
     handoff: PathBuf,
     rules: PathBuf,
     state_directory: Option<PathBuf>,
@@ -561,6 +774,39 @@ struct TokenTable {
     environment: BTreeMap<String, String>,
     #[serde(default)]
     sandbox: Sandbox,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DirectoryTable {
+    url: DirectoryUrl,
+    #[serde(default)]
+    start_tls: bool,
+    ca_file: Option<PathBuf>,
+    bind_dn: String,
+    password_file: Option<PathBuf>,
+    password_credential: Option<String>,
+    base_dn: String,
+    #[serde(default = "user_principal_name")]
+    account_attribute: String,
+    #[serde(default)]
+    disabled: Disabled,
+    #[serde(default = "member")]
+    member_attribute: String,
+    #[serde(default = "ten")]
+    timeout_seconds: u16,
+}
+
+fn user_principal_name() -> String {
+    "userPrincipalName".to_owned()
+}
+
+fn member() -> String {
+    "member".to_owned()
+}
+
+fn ten() -> u16 {
+    10
 }
 
 #[cfg(test)]
@@ -677,6 +923,24 @@ client_authorities = ["tls"]
             assert!(error.what.contains(what), "{error}");
             let place = line.map_or("chanceryd.toml: ".into(), |n| format!("chanceryd.toml:{n}: "));
             assert!(error.to_string().contains(&place), "{error}");
+        }
+        for (directory, what) in [
+            ("url = \"ldap://dc1.corp.example\"", "directory.url: the password would cross"),
+            ("url = \"ldaps://dc1.corp.example\"", "directory.ca_file: it is not set"),
+            ("url = \"ldaps://dc1.corp.example/DC=corp\"", "is no directory"),
+            ("url = \"https://dc1.corp.example\"", "is no directory"),
+            ("url = \"ldap://127.0.0.1\"\nca_file = \"ca\"", "it is for TLS"),
+            ("url = \"ldaps://dc1\"\nstart_tls = true\nca_file = \"ca\"", "leave one of them out"),
+            ("url = \"ldap://[::1]\"", "is no directory"),
+            ("url = \"ldap://localhost\"\ntimeout_seconds = 0", "it is 1 to 60"),
+            ("url = \"ldap://localhost\"\nmember_attribute = \"a)(b\"", "an attribute's name"),
+            ("url = \"ldap://localhost\"\ndisabled = { attribute = \"a\", flag = 0 }", "nothing"),
+            ("url = \"ldap://localhost\"\ndisabled = { attribute = \"a\" }", "did not match"),
+        ] {
+            let rest = "bind_dn = \"CN=a\"\nbase_dn = \"DC=b\"\npassword_file = \"c\"";
+            let text = format!("{FILE}\n[directory]\n{directory}\n{rest}\n");
+            let error = read(&text, Overrides::default(), None).unwrap_err();
+            assert!(error.what.contains(what), "{directory}: {error}");
         }
         let unset = read(&FILE.replace("label =", "#"), Overrides::default(), None).unwrap_err();
         let hint = unset.hint.unwrap();

@@ -82,6 +82,13 @@ pub(crate) fn exposed(config: &Config) -> Vec<(&'static str, PathBuf)> {
 fn permits(config: &Config) -> Permits {
     let mut readable = vec![config.handoff.clone(), config.rules.clone()];
     readable.extend(SYSTEM.iter().map(PathBuf::from));
+    if let Some(directory) = &config.directory {
+        readable.push(directory.password_file.clone());
+        readable.extend(directory.ca_file.clone());
+        if directory.url.is_name() {
+            readable.extend(NAMES.iter().map(PathBuf::from));
+        }
+    }
     Permits {
         readable,
         writable: vec![config.state_directory.clone(), config.audit_directory.clone()],
@@ -109,6 +116,16 @@ const SYSTEM: &[&str] = &[
     "/sys/devices/system/cpu",
     "/sys/fs/cgroup",
     "/usr/share/zoneinfo",
+];
+
+/// How names of hosts are resolved.
+const NAMES: &[&str] = &[
+    "/etc/gai.conf",
+    "/etc/host.conf",
+    "/etc/hosts",
+    "/etc/nsswitch.conf",
+    "/etc/resolv.conf",
+    "/run/systemd/resolve",
 ];
 
 #[cfg(test)]

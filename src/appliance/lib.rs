@@ -6,6 +6,7 @@
 pub mod authority;
 pub mod check;
 pub mod config;
+pub mod directory;
 pub mod front;
 pub mod launcher;
 pub mod ledger;

@@ -1,0 +1,188 @@
+//! What sessions do in the organisation's directory, against a real slapd.
+
+use std::{fs, net::TcpListener, path::Path, time::Duration};
+
+use appliance::{
+    config,
+    directory::{Act, Applied, Directory, DirectoryError, Hook, Job, Outcome},
+};
+use harness::{
+    Doing, Failure, Story,
+    process::wait_until,
+    slapd::{self, Scheme, Slapd},
+};
+use pki::names::Upn;
+use tempfile::TempDir;
+
+const CONTROL: &str = "userAccountControl";
+
+#[test]
+fn acts_can_be_done_again_in_clear_on_the_machine_and_by_tls_elsewhere() -> Story {
+    for (scheme, start_tls) in [(Scheme::Ldap, false), (Scheme::Ldap, true), (Scheme::Ldaps, false)]
+    {
+        let place = place()?;
+        let slapd = Slapd::start(place.path(), scheme)?;
+        let directory = &mut Directory::new(settings(&slapd, scheme, start_tls)?);
+        let alice = slapd::account("alice");
+        for applied in [Applied::Changed, Applied::Already] {
+            assert_eq!(apply(directory, "alice", &Act::DisableAccount)?, applied);
+            assert_eq!(slapd.values(&alice, CONTROL)?, ["514"]);
+        }
+        for applied in [Applied::Changed, Applied::Already] {
+            assert_eq!(apply(directory, "alice", &Act::EnableAccount)?, applied);
+            assert_eq!(slapd.values(&alice, CONTROL)?, ["512"]);
+        }
+        let group = slapd::GROUP.to_owned();
+        for applied in [Applied::Changed, Applied::Already] {
+            let add = Act::AddToGroup { group: group.clone() };
+            assert_eq!(apply(directory, "alice", &add)?, applied);
+            assert!(slapd.values(&group, "member")?.contains(&alice));
+        }
+        for applied in [Applied::Changed, Applied::Already] {
+            let remove = Act::RemoveFromGroup { group: group.clone() };
+            assert_eq!(apply(directory, "alice", &remove)?, applied);
+            assert_eq!(slapd.values(&group, "member")?, [slapd::BIND_DN]);
+        }
+        assert_eq!(slapd.values(&slapd::account("bob"), CONTROL)?, ["512"], "nobody else");
+        assert_eq!(slapd.log()?.contains("TLS established"), start_tls || scheme == Scheme::Ldaps);
+    }
+    Ok(())
+}
+
+#[test]
+fn what_the_directory_does_not_do_is_said_plainly() -> Story {
+    let place = place()?;
+    let slapd = Slapd::start(place.path(), Scheme::Ldap)?;
+    let mut clear = Directory::new(settings(&slapd, Scheme::Ldap, false)?);
+
+    let nobody = refusal(&mut clear, "mallory", &Act::DisableAccount)?;
+    assert_eq!(
+        nobody,
+        (false, "no account of the directory is called mallory@corp.example.test".to_owned())
+    );
+    let nowhere = Act::AddToGroup { group: format!("cn=Nowhere,{}", slapd::BASE_DN) };
+    let (passes, said) = refusal(&mut clear, "alice", &nowhere)?;
+    assert!(!passes && said.contains("refuses to look into cn=Nowhere"), "{said}");
+    assert!(said.contains("noSuchObject"), "{said}");
+    slapd.modify(&format!(
+        "dn: {}\nchangetype: modify\nreplace: userPrincipalName\n\
+         userPrincipalName: Alice@corp.example.test\n",
+        slapd::account("bob")
+    ))?;
+    let (passes, said) = refusal(&mut clear, "alice", &Act::DisableAccount)?;
+    assert!(!passes && said.contains("more than one account"), "{said}");
+
+    // Another CA than the one that certified the directory.
+    let place = self::place()?;
+    let other = Slapd::start(place.path(), Scheme::Ldap)?;
+    let mut settings = settings(&slapd, Scheme::Ldap, true)?;
+    settings.ca_file = Some(other.ca_file());
+    let (passes, said) = refusal(&mut Directory::new(settings), "alice", &Act::DisableAccount)?;
+    assert!(passes && said.contains("certificate"), "{said}");
+    assert_eq!(slapd.values(&slapd::account("alice"), CONTROL)?, ["512"]);
+    Ok(())
+}
+
+#[test]
+fn a_wrong_password_is_shown_once() -> Story {
+    let place = place()?;
+    let slapd = Slapd::start(place.path(), Scheme::Ldap)?;
+    let directory = &mut Directory::new(settings(&slapd, Scheme::Ldap, false)?);
+    write_private(&slapd.password_file(), "a wrong one")?;
+    for attempt in 0..3 {
+        let (passes, said) = refusal(directory, "alice", &Act::DisableAccount)?;
+        assert!(passes && said.contains("refuses the password of cn=chancery"), "{said}");
+        assert!(said.contains("not shown again"), "{said}");
+        assert_eq!(said.contains("invalidCredentials"), attempt == 0, "{said}");
+        assert!(!said.contains("a wrong one"), "{said}");
+    }
+
+    // Another password is another try, and a right one is all that was missing.
+    write_private(&slapd.password_file(), slapd::PASSWORD)?;
+    assert_eq!(apply(directory, "alice", &Act::DisableAccount)?, Applied::Changed);
+    assert_eq!(slapd.refused_logins()?, 1);
+    Ok(())
+}
+
+#[test]
+fn a_directory_that_is_down_hears_of_it_when_it_is_up() -> Story {
+    let place = place()?;
+    let mut slapd = Slapd::start(place.path(), Scheme::Ldap)?;
+    let mut hook = Hook::new(Directory::new(settings(&slapd, Scheme::Ldap, false)?));
+    slapd.stop();
+    let somebody = TcpListener::bind(("127.0.0.1", slapd.port())).doing("take the port")?;
+    let (upn, runtime) = (upn("alice")?, runtime()?);
+    let working = std::thread::spawn(move || {
+        let job = |act| Job { id: 1, session: "s-1".to_owned(), upn: upn.clone(), act };
+        let group = slapd::GROUP.to_owned();
+        [
+            Act::AddToGroup { group: group.clone() },
+            Act::DisableAccount,
+            Act::RemoveFromGroup { group },
+            Act::RemoveFromGroup { group: "cn=Nowhere".to_owned() },
+        ]
+        .map(|act| runtime.block_on(hook.carry_out(&job(act))))
+    });
+    hang_up_once(&somebody)?;
+    drop(somebody);
+    slapd.start_again()?;
+    let outcomes = working.join().map_err(|_| Failure::new("the hook panicked"))?;
+    let Outcome::Failed(why) = &outcomes[3] else { panic!("{outcomes:?}") };
+    assert!(why.contains("cn=Nowhere"), "{why}");
+    assert_eq!(outcomes[..3], [Outcome::Done, Outcome::Done, Outcome::Done]);
+    assert_eq!(slapd.values(&slapd::account("alice"), CONTROL)?, ["514"]);
+    assert_eq!(slapd.values(slapd::GROUP, "member")?, [slapd::BIND_DN]);
+    Ok(())
+}
+
+/// Waits for somebody who wants to speak to the directory, and hangs up.
+fn hang_up_once(listener: &TcpListener) -> Result<(), Failure> {
+    listener.set_nonblocking(true).doing("listen")?;
+    wait_until("a try to reach the directory", Duration::from_secs(20), || {
+        Ok(listener.accept().is_ok())
+    })
+}
+
+fn settings(slapd: &Slapd, scheme: Scheme, start_tls: bool) -> Result<config::Directory, Failure> {
+    let tls = start_tls || scheme == Scheme::Ldaps;
+    Ok(config::Directory {
+        url: slapd.url().parse().map_err(Failure::new)?,
+        start_tls,
+        ca_file: tls.then(|| slapd.ca_file()),
+        bind_dn: slapd::BIND_DN.to_owned(),
+        password_file: slapd.password_file(),
+        base_dn: slapd::BASE_DN.to_owned(),
+        account_attribute: "userPrincipalName".to_owned(),
+        disabled: config::Disabled::default(),
+        member_attribute: "member".to_owned(),
+        timeout: Duration::from_secs(30),
+    })
+}
+
+fn apply(directory: &mut Directory, name: &str, act: &Act) -> Result<Applied, Failure> {
+    runtime()?.block_on(directory.apply(&upn(name)?, act)).doing("ask the directory")
+}
+
+/// Why an act is refused, and whether that may pass.
+fn refusal(directory: &mut Directory, name: &str, act: &Act) -> Result<(bool, String), Failure> {
+    match runtime()?.block_on(directory.apply(&upn(name)?, act)) {
+        Ok(applied) => Err(Failure::new(format!("{act:?}: {applied:?}"))),
+        Err(error) => Ok((DirectoryError::may_pass(&error), appliance::describe(&error))),
+    }
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().doing("start a runtime")
+}
+
+fn upn(name: &str) -> Result<Upn, Failure> {
+    format!("{name}@corp.example.test").parse().doing("name an account")
+}
+
+fn place() -> Result<TempDir, Failure> {
+    TempDir::with_prefix("chancery-").doing("make a temporary directory")
+}
+
+fn write_private(path: &Path, text: &str) -> Story {
+    fs::write(path, text).doing("write a file")
+}
