@@ -39,7 +39,7 @@ use super::{
     environment,
     failure::Failure,
     profile_file,
-    session::{is_passing, not_open, wait_until_decided, why_not_open},
+    session::{is_passing, not_open, wait_until_decided},
     settings,
     terminal::tell,
 };
@@ -138,11 +138,8 @@ impl Ready {
         let mut ssh = start_ssh(&self.options, words)?;
         let mut over = std::pin::pin!(async {
             tokio::select! {
-                why = beat(client, &self.session) => why,
-                served = self.agent.serve(self.listener) => match served {
-                    Ok(()) => "its agent ended".to_owned(),
-                    Err(error) => format!("its agent failed: {error}"),
-                },
+                () = beat(client, &self.session) => Ok(()),
+                served = self.agent.serve(self.listener) => served,
             }
         });
         let mut kill_at: Option<Instant> = None;
@@ -151,8 +148,10 @@ impl Ready {
             tokio::select! {
                 status = ssh.wait() => return Ok(code(status.map_err(system("wait for ssh"))?)),
                 _ = signals.next() => kill_at = Some(ask_to_end(&ssh)),
-                why = &mut over, if kill_at.is_none() => {
-                    tell(format!("session {} is over: {why}", self.session.id));
+                served = &mut over, if kill_at.is_none() => {
+                    if let Err(error) = served {
+                        tell(format!("the agent of session {} failed: {error}", self.session.id));
+                    }
                     kill_at = Some(ask_to_end(&ssh));
                 }
                 () = sleep_until(late), if kill_at.is_some() => {
@@ -165,17 +164,16 @@ impl Ready {
 }
 
 /// Shows the appliance again and again that the session is still needed, if it wants to see that;
-/// says why the session is over when it is.
-async fn beat(client: &Client, session: &Session) -> String {
+/// returns when the session is over.
+async fn beat(client: &Client, session: &Session) {
     let Some(within) = session.heartbeat else { return std::future::pending().await };
     let pause = Duration::from_secs(within.into()) / 3;
     loop {
         sleep(pause).await;
         match client.session_heartbeat(&session.id).await {
             Ok(session) if session.state == SessionState::Open => {}
-            Ok(session) => return why_not_open(&session),
             Err(error) if is_passing(&error) => {}
-            Err(error) => return error.to_string(),
+            Ok(_) | Err(_) => return,
         }
     }
 }

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use api::{Because, Session, SessionEnded};
+use api::{Because, ProblemKind, Session, SessionEnded, SessionState};
 use client::{Client, Error, profile::Settings};
 use serde::{Deserialize, Serialize};
 use tokio::{
@@ -18,7 +18,13 @@ use tokio::{
 };
 
 use super::system;
-use crate::cli::{effect, failure::Failure, output::Output, session::is_passing, terminal::tell};
+use crate::cli::{
+    effect,
+    failure::Failure,
+    output::Output,
+    session::{is_passing, why_not_open},
+    terminal::tell,
+};
 
 /// The watcher, seen from the process that it watches. It acts when `pipe` closes, and only this
 /// process has that end of it.
@@ -44,6 +50,8 @@ struct Guard {
 enum Told {
     Ready,
     Ended(Box<SessionEnded>),
+    /// It was over before; so is what it would have ended.
+    Over(Box<Session>),
     Failed(String),
 }
 
@@ -98,10 +106,11 @@ impl Watcher {
     /// stood in for.
     pub(super) async fn finish(mut self, client: &Client, session: &str) {
         drop(self.pipe.take());
-        let ended = match timeout(PATIENCE, self.hear()).await {
-            Ok(Some(Told::Ended(ended))) => Ok(*ended),
-            Ok(Some(Told::Failed(what))) => Err(what),
-            Ok(_) => end(client, session).await.map_err(|error| error.to_string()),
+        let told = match timeout(PATIENCE, self.hear()).await {
+            Ok(Some(told)) => told,
+            Ok(None) => {
+                end(client, session).await.unwrap_or_else(|it| Told::Failed(it.to_string()))
+            }
             Err(_) => {
                 let id = self.process.id().map(|id| id.to_string()).unwrap_or_default();
                 return tell(format!(
@@ -110,14 +119,18 @@ impl Watcher {
                 ));
             }
         };
-        match ended {
-            Ok(ended) => tell(format!(
-                "session {session} has ended; {} revoked",
-                effect::certificates(ended.revoked)
-            )),
-            Err(what) => tell(format!(
+        match told {
+            Told::Ended(ended) => {
+                let revoked = effect::certificates(ended.revoked);
+                tell(format!("session {session} has ended; {revoked} revoked"));
+            }
+            // That it was denied or had expired was said.
+            Told::Over(it) if it.state != SessionState::Ended => {}
+            Told::Over(it) => tell(format!("session {session} was over: {}", why_not_open(&it))),
+            Told::Failed(what) => tell(format!(
                 "session {session} could not be ended: {what}; see `chancery session show`"
             )),
+            Told::Ready => {}
         }
     }
 
@@ -144,10 +157,8 @@ pub(in crate::cli) async fn watch(
         guard = read.or(guard);
     }
     let Some(guard) = guard else { return Ok(ExitCode::SUCCESS) };
-    let told = match end_at_last(client, &guard).await {
-        Ok(ended) => Told::Ended(Box::new(ended)),
-        Err(error) => Told::Failed(error.to_string()),
-    };
+    let told = end_at_last(client, &guard).await;
+    let told = told.unwrap_or_else(|error| Told::Failed(error.to_string()));
     // Mostly removed already; the socket in it leads nowhere.
     let _ = fs::remove_dir_all(&guard.directory);
     // Who would hear it may be gone: that is what a watcher is for.
@@ -156,7 +167,7 @@ pub(in crate::cli) async fn watch(
 }
 
 /// Tries until the session has ended by itself.
-async fn end_at_last(client: &Client, guard: &Guard) -> Result<SessionEnded, Error> {
+async fn end_at_last(client: &Client, guard: &Guard) -> Result<Told, Error> {
     let until = Instant::now() + Duration::from_secs(guard.ttl);
     let mut pause = SHORTEST_PAUSE;
     loop {
@@ -168,8 +179,20 @@ async fn end_at_last(client: &Client, guard: &Guard) -> Result<SessionEnded, Err
     }
 }
 
-async fn end(client: &Client, session: &str) -> Result<SessionEnded, Error> {
-    client.end_session(session, &Because { reason: "chancery ssh has ended".to_owned() }).await
+async fn end(client: &Client, id: &str) -> Result<Told, Error> {
+    let because = Because { reason: "chancery ssh has ended".to_owned() };
+    match client.end_session(id, &because).await {
+        Ok(ended) => Ok(Told::Ended(Box::new(ended))),
+        // Its time, a lock or somebody else may have been quicker.
+        Err(Error::Problem(problem)) if problem.kind == ProblemKind::Denied => {
+            let session = client.session(id).await?;
+            match session.state {
+                SessionState::Open | SessionState::Waiting => Err(Error::Problem(problem)),
+                _ => Ok(Told::Over(Box::new(session))),
+            }
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// How long the end of a session may take before the terminal is given back.
