@@ -15,6 +15,7 @@
 mod arrivals;
 mod callers;
 mod connection;
+mod krl;
 mod processes;
 mod raw;
 mod report;
@@ -83,6 +84,7 @@ fn main() -> ExitCode {
 
 fn measure(arguments: &Arguments) -> Result<(), Failure> {
     let mut report = measure_at_work(arguments)?;
+    report.add_krl(&krl::measure()?);
     measure_in_trouble(arguments, &mut report)?;
     println!("\n{report}");
     Ok(())

@@ -1,7 +1,9 @@
 //! What the pure steps of one issuance cost: reading the key, prepare with its lint, seal with its
-//! verification. No token, no network, no disk.
+//! verification; and what long lists cost. No token, no network, no disk.
 
 #![expect(clippy::print_stdout, reason = "a program for a terminal")]
+
+mod krl;
 
 use std::{
     hint::black_box,
@@ -54,6 +56,11 @@ fn measure() -> Result<(), Failure> {
     print("x509_prepare", || issuer.prepare(template.clone()).is_ok());
     let prepared = issuer.prepare(template).doing("prepare")?;
     print("x509_resume", || issuer.resume(prepared.bytes().to_vec()).is_ok());
+    let list = crl_template()?;
+    print("crl_10k_prepare", || issuer.prepare_crl(&list).is_ok());
+    let krl::Measured { bytes, build } = krl::measure()?;
+    println!("figure krl_100k_build {:.2} us", build.as_secs_f64() * 1e6);
+    println!("figure krl_100k_bytes {bytes} B");
     Ok(())
 }
 
@@ -98,6 +105,23 @@ fn x509_template(subject: &PublicKey) -> Result<x509::Template, Failure> {
             spiffe_id: None,
         },
         policies: Vec::new(),
+    })
+}
+
+/// 10,000 revoked certificates, in no order.
+fn crl_template() -> Result<x509::crl::Template, Failure> {
+    let this_update: jiff::Timestamp = "2026-03-01T08:00:00Z".parse().doing("read a time")?;
+    let serial = |n: u64| X509Serial::from_random(u128::from(n * 7_919 % 10_000 + 1).to_be_bytes());
+    let revoked = (0..10_000).map(|n| x509::crl::Revoked {
+        serial: serial(n),
+        at: this_update,
+        reason: x509::crl::Reason::CessationOfOperation,
+    });
+    Ok(x509::crl::Template {
+        number: 1,
+        this_update,
+        next_update: this_update + jiff::SignedDuration::from_hours(1),
+        revoked: revoked.collect(),
     })
 }
 

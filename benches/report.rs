@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use crate::{Measured, arrivals::Answers, callers::Load, trouble::Slow};
+use crate::{Measured, arrivals::Answers, callers::Load, krl, trouble::Slow};
 
 /// What one round measured; the rates of the bare token are signatures a second.
 pub(crate) struct Round {
@@ -81,6 +81,16 @@ impl Report {
                 "of the peak, at ten times it",
             ),
             figure("overload_refusal_p99", refused, "ms", "latency of a 503 there"),
+        ]);
+    }
+
+    /// The list of 100,000 revoked certificates.
+    pub(crate) fn add_krl(&mut self, krl: &krl::Measured) {
+        let figure = |name, value, unit, what| Figure { name, value, unit, what };
+        let build = milliseconds(krl.build);
+        self.others.extend([
+            figure("krl_100k_bytes", krl.bytes as f64, "B", "every second of 200,000 serials"),
+            figure("krl_100k_build", build, "ms", "from serial numbers to the file"),
         ]);
     }
 
