@@ -35,10 +35,15 @@ impl Login {
     ///
     /// ssh is not installed or hangs. That the host refuses is an answer.
     pub fn run(&self, remote_command: &str) -> Result<Answer, Failure> {
-        run(&mut self.command(remote_command)?)
+        run(&mut self.command(&[], remote_command)?)
     }
 
-    fn command(&self, remote_command: &str) -> Result<Command, Failure> {
+    /// The ssh that runs a command on the host, with more options (`-o`) of its own.
+    ///
+    /// # Errors
+    ///
+    /// ssh is not installed.
+    pub fn command(&self, options: &[String], remote_command: &str) -> Result<Command, Failure> {
         let mut command = Command::new(peer("ssh")?);
         command.args(["-F", "none", "-p", &self.port.to_string()]).arg("-i").arg(&self.key);
         for option in [
@@ -53,6 +58,9 @@ impl Login {
             "StrictHostKeyChecking=yes".to_owned(),
             "UpdateHostKeys=no".to_owned(),
         ] {
+            command.arg("-o").arg(option);
+        }
+        for option in options {
             command.arg("-o").arg(option);
         }
         command.arg(format!("{}@127.0.0.1", self.user)).arg(remote_command);

@@ -24,6 +24,9 @@ pub struct Settings {
     pub trusted_user_ca_keys: Option<PathBuf>,
     /// What a user's certificate must name (`AuthorizedPrincipalsFile` of this account).
     pub authorized_principals: Vec<String>,
+    /// Whom sshd asks instead (`AuthorizedPrincipalsCommand`), run as whoever runs the story. The
+    /// program must be root's, with all directories above it.
+    pub principals_command: Option<String>,
     /// A KRL or a list of keys (`RevokedKeys`).
     pub revoked_keys: Option<PathBuf>,
     /// The host's private key; without it, one is made.
@@ -39,6 +42,7 @@ pub struct Sshd {
     port: u16,
     user: String,
     host_key: PathBuf,
+    configuration: PathBuf,
 }
 
 impl Sshd {
@@ -59,7 +63,8 @@ impl Sshd {
             let text = configuration(directory, settings, &host_key, port)?;
             let started = listen(directory, &text, port)?;
             let (user, host_key) = (user.clone(), host_key.clone());
-            Ok(started.map(|daemon| Self { daemon, port, user, host_key }))
+            let configuration = directory.join("sshd_config");
+            Ok(started.map(|daemon| Self { daemon, port, user, host_key, configuration }))
         })
     }
 
@@ -81,6 +86,16 @@ impl Sshd {
     pub fn host_public_key(&self) -> Result<String, Failure> {
         let path = self.host_key.with_extension("pub");
         fs::read_to_string(&path).doing(format_args!("read {}", path.display()))
+    }
+
+    /// The process id.
+    pub fn id(&self) -> u32 {
+        self.daemon.id()
+    }
+
+    /// Its configuration.
+    pub fn configuration(&self) -> &Path {
+        &self.configuration
     }
 
     /// Waits until the log says something.
@@ -131,7 +146,6 @@ fn configuration(
         format!("Port {port}"),
         "ListenAddress 127.0.0.1".to_owned(),
         format!("HostKey {}", host_key.display()),
-        format!("AuthorizedPrincipalsFile {}/principals-%u", directory.display()),
         "AuthorizedKeysFile none".to_owned(),
         "AuthenticationMethods publickey".to_owned(),
         "LogLevel VERBOSE".to_owned(),
@@ -141,6 +155,13 @@ fn configuration(
         "StrictModes no".to_owned(),
         format!("UsePAM {}", if account_is_locked()? { "yes" } else { "no" }),
     ];
+    lines.extend(match &settings.principals_command {
+        Some(command) => vec![
+            format!("AuthorizedPrincipalsCommand {command}"),
+            format!("AuthorizedPrincipalsCommandUser {}", current_user()?),
+        ],
+        None => vec![format!("AuthorizedPrincipalsFile {}/principals-%u", directory.display())],
+    });
     let files = [
         ("TrustedUserCAKeys", &settings.trusted_user_ca_keys),
         ("RevokedKeys", &settings.revoked_keys),
