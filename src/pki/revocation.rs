@@ -81,18 +81,6 @@ pub enum RevocationError {
     /// The signature does not verify under the publication key.
     #[error("the signature is not that of the publication key")]
     Signature,
-    /// Its time is over.
-    #[error(
-        "version {version} was good until {not_after}, and it is {now}; set the clock, or wait for a newer one"
-    )]
-    Stale {
-        /// Of the statement.
-        version: u64,
-        /// The last second of its time.
-        not_after: Timestamp,
-        /// When it was looked at.
-        now: Timestamp,
-    },
 }
 
 impl Statement {
@@ -136,6 +124,13 @@ impl Statement {
     /// The last second of its time.
     pub fn not_after(&self) -> Timestamp {
         self.not_after
+    }
+
+    /// Whether its time is over: there should be a newer one, and what it does not say may have
+    /// been revoked since.
+    pub fn is_stale(&self, now: Timestamp) -> bool {
+        // The last second of its time is whole.
+        now.as_second() > self.not_after.as_second()
     }
 
     /// SHA-256 of the KRL's bytes.
@@ -214,8 +209,11 @@ impl Bundle {
     }
 
     /// Verifies all that makes the KRL one to install: the signature first, then the version
-    /// (at least `at_least`), the time, hash and length, and that the KRL can be read and is of
-    /// the stated version.
+    /// (at least `at_least`), hash and length, and that the KRL can be read and is of the stated
+    /// version.
+    ///
+    /// Its time is another question ([`Statement::is_stale`]): even a late list knows more than an
+    /// older one.
     ///
     /// # Errors
     ///
@@ -223,7 +221,6 @@ impl Bundle {
     pub fn verify(
         &self,
         publication_key: &PublicKey,
-        now: Timestamp,
         at_least: u64,
     ) -> Result<Verified, RevocationError> {
         let scheme = publication_key.default_scheme();
@@ -231,13 +228,9 @@ impl Bundle {
             .and_then(|it| publication_key.verify(scheme, self.statement.as_bytes(), &it).ok())
             .ok_or(RevocationError::Signature)?;
         let statement: Statement = self.statement.parse()?;
-        let Statement { version, not_after, .. } = statement;
+        let version = statement.version;
         if version < at_least {
             return Err(RevocationError::Old { found: version, wanted: at_least });
-        }
-        // The last second of its time is whole.
-        if now.as_second() > not_after.as_second() {
-            return Err(RevocationError::Stale { version, not_after, now });
         }
         if !statement.is_about(&self.krl) {
             return Err(RevocationError::AnotherKrl);

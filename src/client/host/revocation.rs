@@ -60,14 +60,13 @@ impl Revocations {
     /// Its age is no reason to refuse it: even a late list knows more than none, and
     /// [`closed`](Self::closed) says what a strict host does then.
     pub(super) fn take(&mut self, bundle: RevocationBundle) -> Result<(), BundleError> {
-        let unverified: Statement = bundle.statement.parse()?;
         let signed = Bundle {
             statement: bundle.statement.clone(),
             signature: STANDARD.decode(&bundle.signature)?,
             krl: STANDARD.decode(&bundle.krl)?,
         };
         let at_least = self.version().unwrap_or_default();
-        let verified = signed.verify(&self.publication_key, unverified.not_after(), at_least)?;
+        let verified = signed.verify(&self.publication_key, at_least)?;
         let (statement, krl) = (verified.statement, verified.krl);
         self.taken = Some(Taken { statement, krl, bytes: signed.krl, bundle });
         Ok(())
@@ -91,10 +90,8 @@ impl Revocations {
     /// Whether anybody is let in by a certificate at all.
     pub(super) fn closed(&self, now: Timestamp) -> Option<Closed> {
         let Some(taken) = &self.taken else { return Some(Closed::Ignorant) };
-        let not_after = taken.statement.not_after();
-        // The last second of its time is whole.
-        let stale = now.as_second() > not_after.as_second();
-        (stale && self.mode == HostMode::Strict).then_some(Closed::Stale(not_after))
+        let stale = taken.statement.is_stale(now) && self.mode == HostMode::Strict;
+        stale.then(|| Closed::Stale(taken.statement.not_after()))
     }
 
     /// Whether this certificate was taken back.
