@@ -12,11 +12,15 @@ use std::{
 use rustls::{
     ClientConfig, ClientConnection, RootCertStore, StreamOwned,
     crypto::aws_lc_rs,
-    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
+    time_provider::TimeProvider,
 };
 use serde_json::Value;
 
-use crate::failure::{Doing, Failure};
+use crate::{
+    clock::Clock,
+    failure::{Doing, Failure},
+};
 
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -65,6 +69,12 @@ pub struct Response {
     pub body: Vec<u8>,
 }
 
+impl TimeProvider for Clock {
+    fn current_time(&self) -> Option<UnixTime> {
+        self.time().ok().map(UnixTime::since_unix_epoch)
+    }
+}
+
 impl Https {
     /// A client that trusts `root` and shows `identity`, or nothing.
     ///
@@ -97,6 +107,14 @@ impl Https {
         };
         let name = ServerName::try_from(name.to_owned()).doing("name the server")?;
         Ok(Self { address, name, configuration: Arc::new(configuration) })
+    }
+
+    /// The same client, which judges certificates by another clock.
+    #[must_use]
+    pub fn by(&self, clock: &Clock) -> Self {
+        let mut configuration = ClientConfig::clone(&self.configuration);
+        configuration.time_provider = Arc::new(clock.clone());
+        Self { configuration: Arc::new(configuration), ..self.clone() }
     }
 
     /// Where the server is.

@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::{
+    clock::Clock,
     failure::{Doing, Failure},
     https::{Https, Identity, Request, Response},
     openssl,
@@ -50,6 +51,8 @@ pub struct Office {
     token: Token,
     /// The most files that the appliance may have open, if that is limited.
     files: Option<u32>,
+    /// What its programs see of the time, if not the machine's clock.
+    clock: Option<Clock>,
     directory: TempDir,
 }
 
@@ -122,7 +125,8 @@ impl Office {
         let nowhere = (Ipv4Addr::LOCALHOST, 0).into();
         let listening = Listening { api: nowhere, public: nowhere };
         let operator = identity(root, OPERATOR);
-        let office = Self { appliance: None, listening, operator, token, files: None, directory };
+        let (files, clock) = (None, None);
+        let office = Self { appliance: None, listening, operator, token, files, clock, directory };
         office.configure()?;
         Ok(office)
     }
@@ -174,7 +178,7 @@ impl Office {
     ///
     /// The ceremony stops.
     pub fn hold_ceremony(&self) -> Result<Answer, Failure> {
-        let mut command = Command::new(ours("chancery-ceremony")?);
+        let mut command = self.program("chancery-ceremony")?;
         command.current_dir(self.directory.path()).arg("run").arg(self.plan()?);
         command.args(["--site", "site.toml", "--transcript", "transcript.jsonl"]);
         command.args(["--handoff", "handoff", "--unattended"]);
@@ -224,11 +228,15 @@ impl Office {
         if told.exists() {
             fs::remove_file(&told).doing("remove listening.json")?;
         }
-        let mut command = self.chanceryd(&["serve", "--config", "chanceryd.toml"])?;
+        let mut command = Command::new(ours("chanceryd")?);
+        command.current_dir(self.directory.path()).args(["serve", "--config", "chanceryd.toml"]);
+        self.clock.iter().for_each(|clock| clock.lend(&mut command));
         if let Some(files) = self.files {
             command = with_limit(&command, files)?;
         }
         let mut daemon = Daemon::start("chanceryd", &mut command, &self.path("chanceryd.log"))?;
+        let id = daemon.id();
+        daemon.leaves(self.clock.iter().flat_map(|clock| clock.leftovers(id)));
         daemon.wait_until(READY, |_| told.exists())?;
         self.listening = read_listening(&told)?;
         let public = self.public();
@@ -244,13 +252,26 @@ impl Office {
         self.files = Some(files);
     }
 
+    /// Sets the clock of all programs that are started from now on.
+    pub fn set_clock(&mut self, clock: Clock) {
+        self.clock = Some(clock);
+    }
+
+    /// One of our programs that ends by itself, at the office's time.
+    fn program(&self, name: &str) -> Result<Command, Failure> {
+        match &self.clock {
+            Some(clock) => clock.command(&ours(name)?),
+            None => Ok(Command::new(ours(name)?)),
+        }
+    }
+
     /// The appliance's program in the office's directory.
     ///
     /// # Errors
     ///
     /// It is not built.
     pub fn chanceryd(&self, arguments: &[&str]) -> Result<Command, Failure> {
-        let mut command = Command::new(ours("chanceryd")?);
+        let mut command = self.program("chanceryd")?;
         command.current_dir(self.directory.path()).args(arguments);
         Ok(command)
     }
@@ -351,7 +372,8 @@ impl Office {
     ///
     /// The identity's files cannot be read.
     pub fn https(&self, identity: Option<&Identity>) -> Result<Https, Failure> {
-        Https::new(self.api(), "localhost", &self.handoff("root.pem"), identity)
+        let https = Https::new(self.api(), "localhost", &self.handoff("root.pem"), identity)?;
+        Ok(self.clock.iter().fold(https, |https, clock| https.by(clock)))
     }
 
     /// Sends a request that must be granted, and gives the answer.
@@ -416,7 +438,7 @@ impl Office {
                 identity.key.display(),
             ),
         )?;
-        let mut command = Command::new(ours("chancery")?);
+        let mut command = self.program("chancery")?;
         command.current_dir(self.directory.path()).env("XDG_CONFIG_HOME", &home).args(arguments);
         Ok(command)
     }

@@ -108,6 +108,7 @@ pub struct Daemon {
     name: String,
     child: Child,
     log: PathBuf,
+    leftovers: Vec<PathBuf>,
 }
 
 impl Daemon {
@@ -129,7 +130,12 @@ impl Daemon {
             .stderr(file)
             .spawn()
             .doing(format_args!("start {line}"))?;
-        Ok(Self { name: name.to_owned(), child, log: log.to_owned() })
+        Ok(Self { name: name.to_owned(), child, log: log.to_owned(), leftovers: Vec::new() })
+    }
+
+    /// Names files that the program leaves behind, to be removed when it has ended.
+    pub fn leaves(&mut self, files: impl IntoIterator<Item = PathBuf>) {
+        self.leftovers.extend(files);
     }
 
     /// Waits until `ready` says so of what the program has written, or of anything else.
@@ -203,6 +209,9 @@ impl Daemon {
 impl Drop for Daemon {
     fn drop(&mut self) {
         end(&mut self.child, Signal::TERM);
+        for file in &self.leftovers {
+            let _ = std::fs::remove_file(file);
+        }
     }
 }
 

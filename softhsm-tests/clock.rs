@@ -1,0 +1,82 @@
+//! Another time than the machine's, for programs that are started in it.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+    time::{Duration, SystemTime},
+};
+
+use crate::{
+    failure::{Doing, Failure},
+    peers::peer,
+    process::run,
+};
+
+/// A clock that goes as the machine's does, and is apart from it.
+#[derive(Clone, Debug)]
+pub struct Clock {
+    /// What is loaded before a program, as `LD_PRELOAD` takes it.
+    library: String,
+    /// Seconds after the machine's clock.
+    offset: i64,
+}
+
+impl Clock {
+    /// A clock that shows `moment` now, in seconds since 1970.
+    ///
+    /// # Errors
+    ///
+    /// faketime is not installed.
+    pub fn showing(moment: i64) -> Result<Self, Failure> {
+        let mut command = Command::new(peer("faketime")?);
+        // It says where its library is, to whatever it starts.
+        command.args(["-m", "-f", "+0s", "printenv", "LD_PRELOAD"]);
+        let library = run(&mut command)?.success()?.stdout.trim().to_owned();
+        Ok(Self { library, offset: moment - now()? })
+    }
+
+    /// A program that sees this clock and ends by itself.
+    ///
+    /// # Errors
+    ///
+    /// faketime is not installed.
+    pub fn command(&self, program: &Path) -> Result<Command, Failure> {
+        let mut command = Command::new(peer("faketime")?);
+        command.args(["-m", "--exclude-monotonic", "-f"]).arg(self.offset()).arg(program);
+        Ok(command)
+    }
+
+    /// Lets a program see this clock that stays: its process id is its own. Those that it starts
+    /// with an environment of their own see the machine's, and time passes alike for both.
+    pub fn lend(&self, command: &mut Command) {
+        command.env("LD_PRELOAD", &self.library).env("FAKETIME", self.offset());
+        command.env("FAKETIME_DONT_FAKE_MONOTONIC", "1").env("NO_FAKE_STAT", "1");
+    }
+
+    fn offset(&self) -> String {
+        format!("{:+}s", self.offset)
+    }
+
+    /// What the library leaves behind of a program that may not remove files.
+    pub fn leftovers(&self, process: u32) -> [PathBuf; 2] {
+        ["faketime_shm_", "sem.faketime_sem_"]
+            .map(|name| Path::new("/dev/shm").join(format!("{name}{process}")))
+    }
+
+    /// What it shows, since 1970.
+    ///
+    /// # Errors
+    ///
+    /// It shows a time before 1970.
+    pub fn time(&self) -> Result<Duration, Failure> {
+        let shown = u64::try_from(now()? + self.offset).doing("tell the time")?;
+        Ok(Duration::from_secs(shown))
+    }
+}
+
+/// Seconds since 1970 by the machine's clock.
+#[expect(clippy::disallowed_methods, reason = "the clock to be apart from")]
+fn now() -> Result<i64, Failure> {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).doing("tell the time")?;
+    i64::try_from(since.as_secs()).doing("tell the time")
+}
