@@ -37,6 +37,9 @@ pub enum LocalKeyError {
     /// The cryptographic library failed, for want of random bytes most likely.
     #[error("cannot make a key: the cryptographic library failed")]
     Generate,
+    /// The text is no such key.
+    #[error("this is no P-256 key in PKCS#8")]
+    NoKey,
     /// A DER structure was refused.
     #[error("cannot encode the key or its request")]
     Encode(#[from] der::Error),
@@ -53,6 +56,18 @@ impl LocalKey {
     /// [`LocalKeyError::Generate`].
     pub fn generate() -> Result<Self, LocalKeyError> {
         Ok(Self(EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING)?))
+    }
+
+    /// Takes up a key again that [`private_pem`](Self::private_pem) gave.
+    ///
+    /// # Errors
+    ///
+    /// [`LocalKeyError::NoKey`].
+    pub fn from_private_pem(text: &str) -> Result<Self, LocalKeyError> {
+        let (_, der) = pem::decode_vec(text.as_bytes()).map_err(|_| LocalKeyError::NoKey)?;
+        let der = Zeroizing::new(der);
+        let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &der);
+        pair.map(Self).map_err(|_| LocalKeyError::NoKey)
     }
 
     /// The private key as PEM `PRIVATE KEY` (PKCS#8, RFC 5958), not encrypted.

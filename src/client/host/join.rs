@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use pki::{keys::PublicKey, names::DnsName};
 use thiserror::Error;
 
-use super::state::{CA, IDENTITY, JOINED, Membership, StateDirectory, StateError};
+use super::state::{CA, IDENTITY, JOINED, JOINING, Membership, StateDirectory, StateError};
 use crate::{
     Client,
     local_key::{LocalKey, LocalKeyError},
@@ -110,7 +110,7 @@ pub async fn join(joining: &Joining, now: Timestamp) -> Result<Member, JoinError
     let ca = fs::read(&joining.ca)
         .map_err(|source| StateError::Read { path: joining.ca.clone(), source })?;
     let client = Client::stranger(&joining.server, &joining.ca, joining.deadline)?;
-    let key = LocalKey::generate()?;
+    let key = joining_key(&state)?;
     // The token is used up by what follows: what can fail for want of space must fail before.
     state.store_text(CA, &ca)?;
     let request = JoinRequest { secret: token.secret, csr: key.signing_request()? };
@@ -128,7 +128,20 @@ pub async fn join(joining: &Joining, now: Timestamp) -> Result<Member, JoinError
         publication_key: joined.publication_key,
     };
     state.store(JOINED, &membership)?;
+    state.remove(JOINING)?;
     Ok(Member { name: membership.name, mode: membership.mode })
+}
+
+/// The key to join with. It is kept until the host has joined: if the appliance's answer is lost, the
+/// same key may ask again with the same token.
+fn joining_key(state: &StateDirectory) -> Result<LocalKey, JoinError> {
+    let path = state.path(JOINING);
+    if let Ok(text) = fs::read_to_string(&path) {
+        return Ok(LocalKey::from_private_pem(&zeroize::Zeroizing::new(text))?);
+    }
+    let key = LocalKey::generate()?;
+    state.store_text(JOINING, key.private_pem()?.as_bytes())?;
+    Ok(key)
 }
 
 /// Key, certificate and chain in one file, so that they change together.

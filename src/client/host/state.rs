@@ -8,6 +8,7 @@
 //! | `bundle.json` | the last revocation bundle that was taken |
 //! | `authorities.json` | the authorities, as the appliance named them last |
 //! | `connections.json` | which sshd serves whom by which certificate |
+//! | `joining.key` | the TLS key, from the first try to join until the host has |
 //! | `lock` | held by the agent that runs |
 
 use std::{
@@ -203,6 +204,12 @@ impl StateDirectory {
         replace(&path, &encode(value)?, 0o600).map_err(|source| StateError::Write { path, source })
     }
 
+    /// Removes a file that is there.
+    pub(super) fn remove(&self, name: &str) -> Result<(), StateError> {
+        let path = self.path(name);
+        fs::remove_file(&path).map_err(|source| StateError::Write { path, source })
+    }
+
     pub(super) fn path(&self, name: &str) -> PathBuf {
         self.0.join(name)
     }
@@ -239,6 +246,8 @@ pub(super) const CONNECTIONS: &str = "connections.json";
 pub(super) const IDENTITY: &str = "identity.pem";
 /// See the table above.
 pub(super) const JOINED: &str = "joined.json";
+/// See the table above.
+pub(super) const JOINING: &str = "joining.key";
 
 /// How long a request of the agent may be tried again. Somebody may be waiting to log in.
 const DEADLINE: Duration = Duration::from_secs(5);

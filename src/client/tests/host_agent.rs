@@ -176,8 +176,12 @@ async fn a_host_joins_once_and_is_told_why_not_again() {
     let (code, _, err) = host.chancery_join(&pki);
     assert_eq!(code, 1);
     assert!(err.contains("the join token is not known, was used, or has expired"), "{err}");
+    // The key stays the same, for an appliance that knows it already.
+    let key = fs::read(host.path("state/joining.key")).unwrap();
     appliance.join_token(&host.path("token"), NAME, HostMode::Strict);
     assert_eq!(host.chancery_join(&pki).0, 0);
+    assert!(fs::read(host.path("state/identity.pem")).unwrap().starts_with(key.trim_ascii_end()));
+    assert!(!host.path("state/joining.key").exists());
 
     fs::remove_dir_all(host.path("state")).unwrap();
     let old = r#"{"name":"web1.example","secret":"s","expires_at":"2026-01-01T00:00:00Z"}"#;

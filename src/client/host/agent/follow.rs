@@ -14,10 +14,8 @@ impl Shared {
         let mut owed = self.known().revocations.version().map(Owed::new);
         let mut pause = Pause::default();
         loop {
-            if let Some(debt) = &owed
-                && self.acknowledge(debt).await
-            {
-                owed = None;
+            if let Some(debt) = owed.take() {
+                owed = self.acknowledge(debt).await;
             }
             let asked = Instant::now();
             let wait = if owed.is_some() { 1 } else { WAIT };
@@ -57,14 +55,22 @@ impl Shared {
         Ok(known.revocations.version().unwrap_or_default())
     }
 
-    /// Says that a version is in force, once it is in sshd's file, too.
-    async fn acknowledge(&self, debt: &Owed) -> bool {
+    /// Says that a version is in force, once it is in sshd's file, too; gives what is still owed.
+    async fn acknowledge(&self, mut debt: Owed) -> Option<Owed> {
         if !self.put_right().await {
-            return false;
+            return Some(debt);
         }
-        let it = Acknowledgement { version: debt.version, cut: debt.cut.clone() };
-        let told = self.client().acknowledge(&it).await;
-        self.outcome("acknowledging revocations", told).is_some()
+        loop {
+            let rest = debt.cut.split_off(debt.cut.len().min(CUT_AT_ONCE));
+            let it = Acknowledgement { version: debt.version, cut: debt.cut };
+            let told = self.client().acknowledge(&it).await;
+            let told = self.outcome("acknowledging revocations", told).is_some();
+            match (told, rest.is_empty()) {
+                (true, true) => return None,
+                (true, false) => debt = Owed { cut: rest, ..debt },
+                (false, _) => return Some(Owed { cut: [it.cut, rest].concat(), ..debt }),
+            }
+        }
     }
 }
 
@@ -104,5 +110,8 @@ impl Pause {
 
 /// Seconds to wait for news; [`Client::revocations`](crate::Client::revocations) takes no more.
 const WAIT: u32 = 20;
+
+/// As many as one acknowledgement may name.
+const CUT_AT_ONCE: usize = 1_000;
 
 const LONGEST: Duration = Duration::from_secs(5);
