@@ -471,7 +471,14 @@ impl Ledger {
         by: &str,
         now: Timestamp,
     ) -> Result<api::Locked, LedgerError> {
-        self.0.writer.submit(locks::add(request, by, now)?).await
+        let lock = Lock {
+            id: 0,
+            target: request.target.clone(),
+            issued_before: request.issued_before,
+            expires_at: None,
+        };
+        let seen = self.read(move |sql| locks::look(sql, &lock, now)).await?;
+        self.0.writer.submit(locks::add(request, seen, by, now)?).await
     }
 
     /// Removes all locks on a target; returns them.

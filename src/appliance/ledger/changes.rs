@@ -57,8 +57,7 @@ pub(super) fn change(batch: &mut Batch<'_>, what: &str, now: Timestamp) -> rusql
     Ok(id)
 }
 
-/// Revokes what a condition on `intents` selects, unless it has been revoked before or is over.
-/// The parameters must not use `:change`, `:code` and `:now`.
+/// Revokes intents that were not revoked before; returns how many.
 pub(super) fn revoke(
     batch: &Batch<'_>,
     change: i64,
@@ -83,22 +82,30 @@ pub(super) fn of_session(
     now: Timestamp,
 ) -> rusqlite::Result<Vec<i64>> {
     let condition = "session = :session";
-    let rows =
-        live(sql, condition, named_params! { ":now": now.as_millisecond(), ":session": session })?;
+    let rows = live(
+        sql,
+        condition,
+        false,
+        named_params! { ":now": now.as_millisecond(), ":after": 0, ":session": session },
+    )?;
     Ok(rows.into_iter().map(|(id, _)| id).collect())
 }
 
-/// Intents for which a condition holds that are not over and not revoked, as locks see them.
+/// Intents after `:after` for which a condition holds and that are not over at `:now` and not
+/// revoked, as locks see them; `only_new` if most came before.
 pub(super) fn live(
     sql: &Connection,
     condition: &str,
+    only_new: bool,
     parameters: impl Params,
 ) -> rusqlite::Result<Vec<(i64, Subject)>> {
+    let plus = if only_new { "+" } else { "" };
+    // The plus keeps SQLite from the index by end: what came last is at the end of the table.
     let select = format!(
         "SELECT intents.id, issuer, caller, intents.role, created_at, session, sessions.targets,
                 {SUMMARY_COLUMNS}
          FROM intents LEFT JOIN sessions ON sessions.id = session
-         WHERE not_after >= :now AND ({condition})
+         WHERE {plus}not_after >= :now AND intents.id > :after AND ({condition})
            AND NOT EXISTS (SELECT 1 FROM revocations WHERE intent = intents.id)"
     );
     let mut statement = sql.prepare_cached(&select)?;

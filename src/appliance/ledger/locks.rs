@@ -16,9 +16,25 @@ use super::{
 };
 use crate::policy::{Lock, Locks, Subject};
 
-/// Sets a lock, revokes what was issued to its target, and ends its sessions.
+/// What a lock hits among the certificates that there were when it was looked.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    hit: Vec<i64>,
+    /// The last intent that was looked at.
+    last: i64,
+}
+
+/// Looks at all that there is, while others write.
+pub(super) fn look(sql: &Connection, lock: &Lock, now: Timestamp) -> rusqlite::Result<Seen> {
+    let last = sql.query_row("SELECT coalesce(max(id), 0) FROM intents", (), |row| row.get(0))?;
+    Ok(Seen { hit: certificates(sql, lock, 0, now)?, last })
+}
+
+/// Sets a lock, revokes what was issued to its target, and ends its sessions. Only what came after
+/// `seen` is still to be looked at, while all others wait.
 pub(super) fn add(
     request: LockRequest,
+    seen: Seen,
     by: &str,
     now: Timestamp,
 ) -> Result<impl FnOnce(&mut Batch<'_>) -> Result<Locked, Failure> + use<>, LedgerError> {
@@ -31,7 +47,8 @@ pub(super) fn add(
         let lock =
             Lock { id: id.cast_unsigned(), target: target.clone(), issued_before, expires_at };
         let change = changes::change(batch, &format!("lock {target}"), now)?;
-        let hit = certificates(batch.sql, &lock, now)?;
+        let since = certificates(batch.sql, &lock, seen.last, now)?;
+        let hit = seen.hit.into_iter().chain(since);
         let code = RevocationReason::PrivilegeWithdrawn;
         let mut revoked = changes::revoke(batch, change, code, hit)?;
         let ended = sessions::hit(batch.sql, &lock)?;
@@ -126,7 +143,7 @@ pub(super) fn preview(
     lock: &Lock,
     now: Timestamp,
 ) -> rusqlite::Result<LockEffect> {
-    let certificates = certificates(sql, lock, now)?;
+    let certificates = certificates(sql, lock, 0, now)?;
     let sessions = sessions::hit(sql, lock)?;
     let targets = sessions.iter().flat_map(|(_, subject)| &subject.targets);
     let hosts: BTreeSet<&DnsName> = targets.collect();
@@ -144,33 +161,30 @@ pub(super) fn optional_time(row: &Row<'_>, at: usize) -> rusqlite::Result<Option
     }
 }
 
-/// The intents that a lock hits, which are not over and not revoked. What the database can find by
-/// a column is found there; the lock itself has the last word.
-fn certificates(sql: &Connection, lock: &Lock, now: Timestamp) -> rusqlite::Result<Vec<i64>> {
-    let now = now.as_millisecond();
-    let about = |needle: &str| {
-        let condition =
-            "instr(caller, :needle) OR instr(names, :needle) OR instr(sessions.targets, :needle)";
-        changes::live(sql, condition, named_params! { ":now": now, ":needle": needle })
+/// The intents after one that a lock hits, which are not over and not revoked. What the database can
+/// find by a column is found there; the lock itself has the last word.
+fn certificates(
+    sql: &Connection,
+    lock: &Lock,
+    after: i64,
+    now: Timestamp,
+) -> rusqlite::Result<Vec<i64>> {
+    const NAMED: &str =
+        "instr(caller, :value) OR instr(names, :value) OR instr(sessions.targets, :value)";
+    let (condition, value) = match &lock.target {
+        LockTarget::All => (":value = ''", ""),
+        LockTarget::Bot(name) | LockTarget::User(name) => (NAMED, name.as_str()),
+        LockTarget::BotInstance(_, instance) => (NAMED, instance.as_str()),
+        LockTarget::Host(name) => (NAMED, name.as_str()),
+        LockTarget::Issuer(name) => ("issuer = :value", name.as_str()),
+        LockTarget::Key(fingerprint) => ("key_fingerprint = :value", fingerprint.as_str()),
+        LockTarget::Role(name) => ("intents.role = :value", name.as_str()),
+        LockTarget::Serial(_, serial) => ("serial = :value", serial.as_str()),
+        LockTarget::Spiffe(id) => (NAMED, id.as_str()),
     };
-    let equal = |column: &str, value: &str| {
-        changes::live(
-            sql,
-            &format!("{column} = :value"),
-            named_params! { ":now": now, ":value": value },
-        )
-    };
-    let found = match &lock.target {
-        LockTarget::All => changes::live(sql, "TRUE", named_params! { ":now": now }),
-        LockTarget::Bot(name) | LockTarget::User(name) => about(name),
-        LockTarget::BotInstance(_, instance) => about(instance),
-        LockTarget::Host(name) => about(name.as_str()),
-        LockTarget::Issuer(name) => equal("issuer", name),
-        LockTarget::Key(fingerprint) => equal("key_fingerprint", fingerprint),
-        LockTarget::Role(name) => equal("intents.role", name),
-        LockTarget::Serial(_, serial) => equal("serial", serial),
-        LockTarget::Spiffe(id) => about(id.as_str()),
-    }?;
+    let parameters =
+        named_params! { ":now": now.as_millisecond(), ":after": after, ":value": value };
+    let found = changes::live(sql, condition, after > 0, parameters)?;
     let hit = |(_, subject): &(i64, Subject)| lock.hits(subject);
     Ok(found.into_iter().filter(hit).map(|(id, _)| id).collect())
 }

@@ -1,0 +1,181 @@
+//! A lock means: from its answer on, not one signature. Shown in a storm: 64 clients of one caller
+//! ask as fast as they can while she is locked and unlocked, a thousand times. Each certificate
+//! that a token signs is followed by a record, that it was issued or that it was withheld; so the
+//! audit log shows whether any was signed after the answer to a lock.
+
+use std::{
+    collections::HashSet,
+    fs::File,
+    io::{BufRead, BufReader, Seek, SeekFrom},
+    sync::atomic::{AtomicUsize, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use harness::{
+    Doing, Failure, Story,
+    https::{Https, Request},
+    office::Office,
+};
+use serde_json::{Value, json};
+
+const ROUNDS: usize = 1_000;
+const CLIENTS: usize = 64;
+
+/// So many at once in each client's batch.
+const ITEMS: usize = 8;
+
+const ALICE: &str = "spiffe://example.test/user/alice";
+
+#[test]
+fn after_the_answer_to_a_lock_nothing_is_signed_in_a_storm() -> Story {
+    let office = Office::open()?;
+    let operator = office.https(Some(office.operator()))?;
+    let alice = office.https(Some(&office.enrol("user/alice")?))?;
+    let storm = Storm::new(alice, office.login_request("key")?);
+    let mut log = AuditLog::open(&office)?;
+    thread::scope(|scope| {
+        for _ in 0..CLIENTS {
+            scope.spawn(|| storm.blow());
+        }
+        let rounds = (0..ROUNDS).try_for_each(|round| {
+            lock_and_unlock(&operator, &storm, &mut log)
+                .map_err(|failure| Failure::new(format!("round {round}: {failure}")))
+        });
+        storm.over.store(1, Ordering::Relaxed);
+        rounds
+    })?;
+    let (issued, refused) = (storm.issued(), storm.refused());
+    println!("{ROUNDS} rounds: {issued} certificates, {refused} refusals, none after an answer");
+    assert!(issued >= ROUNDS && refused >= ROUNDS, "{issued} issued, {refused} refused");
+    // What was revoked meanwhile was revoked once, and is known as such.
+    let certificates = office.audit_records()?;
+    let counted = certificates.iter().filter(|record| record["event"] == "locked").count();
+    assert_eq!(counted, ROUNDS);
+    Ok(())
+}
+
+/// One round; the storm is on before the lock and after it.
+fn lock_and_unlock(operator: &Https, storm: &Storm, log: &mut AuditLog) -> Result<(), Failure> {
+    storm.wait_for_more(Storm::issued, 1)?;
+    let lock = json!({ "target": "role:login", "reason": "a round of the storm" });
+    operator.post("/v1/locks", &lock)?.expect_status(200)?;
+    // 1 The answer is here. What is in the log by now is before it.
+    log.skip()?;
+    storm.wait_for_more(Storm::refused, ITEMS)?;
+    // 2 Those were asked and refused after it. Nothing of hers may be in the log since.
+    let late = log.signed_for_alice()?;
+    if !late.is_empty() {
+        return Err(Failure::new(format!("signed after the lock's answer: {late:?}")));
+    }
+    let unlock = json!({ "target": "role:login", "reason": "the round is over" });
+    let unlocked = operator.post("/v1/locks/remove", &unlock)?.expect_status(200)?.json()?;
+    assert_eq!(unlocked["locks"].as_array().map(Vec::len), Some(1));
+    Ok(())
+}
+
+/// Clients that never stop asking.
+struct Storm {
+    https: Https,
+    batch: String,
+    over: AtomicUsize,
+    issued: AtomicUsize,
+    refused: AtomicUsize,
+}
+
+impl Storm {
+    fn new(https: Https, mut request: Value) -> Self {
+        request["operation"] = "ssh_user".into();
+        let line = json!({ "request": request }).to_string() + "\n";
+        let (over, issued, refused) = Default::default();
+        Self { https, batch: line.repeat(ITEMS), over, issued, refused }
+    }
+
+    fn issued(&self) -> usize {
+        self.issued.load(Ordering::Relaxed)
+    }
+
+    fn refused(&self) -> usize {
+        self.refused.load(Ordering::Relaxed)
+    }
+
+    fn blow(&self) {
+        while self.over.load(Ordering::Relaxed) == 0 {
+            let headers = [("content-type", "application/x-ndjson")];
+            let body = self.batch.as_bytes();
+            let request = Request { method: "POST", path: "/v1/batch", headers: &headers, body };
+            // A busy appliance may have no place for one of 64: that is no answer.
+            let Ok(answer) = self.https.send(&request) else { continue };
+            for line in answer.text().lines() {
+                let result: Value = serde_json::from_str(line).unwrap_or_default();
+                match (result["status"].as_u64(), result["problem"]["reason"].as_str()) {
+                    (Some(201), _) => self.issued.fetch_add(1, Ordering::Relaxed),
+                    (Some(403), Some("locked" | "taken-back")) => {
+                        self.refused.fetch_add(1, Ordering::Relaxed)
+                    }
+                    _ => 0,
+                };
+            }
+        }
+    }
+
+    fn wait_for_more(&self, count: impl Fn(&Self) -> usize, more: usize) -> Result<(), Failure> {
+        let (before, deadline) = (count(self), Instant::now() + Duration::from_secs(60));
+        while count(self) < before + more {
+            if Instant::now() > deadline {
+                return Err(Failure::new("the storm has ceased"));
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
+    }
+}
+
+/// The audit log as it grows.
+struct AuditLog {
+    file: BufReader<File>,
+    /// Serial numbers of certificates that Alice asked for.
+    alices: HashSet<String>,
+}
+
+impl AuditLog {
+    fn open(office: &Office) -> Result<Self, Failure> {
+        let mut files = std::fs::read_dir(office.path("audit"))
+            .doing("list the audit directory")?
+            .filter_map(|entry| Some(entry.ok()?.path()))
+            .filter(|path| path.extension().is_some_and(|extension| extension == "jsonl"));
+        let path = files.next().ok_or_else(|| Failure::new("there is no audit file"))?;
+        let mut file = BufReader::new(File::open(path).doing("open the audit file")?);
+        file.seek(SeekFrom::Start(0)).doing("read the audit file")?;
+        Ok(Self { file, alices: HashSet::new() })
+    }
+
+    /// Reads what is there.
+    fn skip(&mut self) -> Result<(), Failure> {
+        self.signed_for_alice().map(|_| ())
+    }
+
+    /// Reads on; returns the records of what was begun or signed for Alice.
+    fn signed_for_alice(&mut self) -> Result<Vec<Value>, Failure> {
+        let mut found = Vec::new();
+        loop {
+            let mut line = String::new();
+            self.file.read_line(&mut line).doing("read the audit file")?;
+            if !line.ends_with('\n') {
+                let unfinished = i64::try_from(line.len()).unwrap_or_default();
+                self.file.seek_relative(-unfinished).doing("read the audit file")?;
+                return Ok(found);
+            }
+            let record: Value = serde_json::from_str(&line).doing("read a record")?;
+            let serial = record["serial"].as_str().unwrap_or_default();
+            match record["event"].as_str() {
+                Some("intent") if record["caller"] == ALICE => {
+                    self.alices.insert(serial.to_owned());
+                    found.push(record);
+                }
+                Some("issued" | "withheld") if self.alices.contains(serial) => found.push(record),
+                _ => {}
+            }
+        }
+    }
+}
