@@ -520,6 +520,7 @@ public = "127.0.0.1:0"
 [limits]
 rate = 1000000
 burst = 1000000
+strangers = 10000
 
 [token]
 module = {module:?}

@@ -50,7 +50,9 @@ fn callers_without_a_good_certificate_get_an_alert() -> Story {
             Err(failure) => Err(failure.hint(format!("{what}: a TLS alert should say why"))),
         }
     };
-    alert("no certificate", None)?;
+    // Without one, a host may join; for all else the answer says what is missing.
+    let told = office.https(None)?.get("/v1/authorities")?.expect_status(403)?.json()?;
+    assert_eq!(told["reason"], "no-certificate", "{told}");
     alert("a certificate of an unknown CA", Some(&forged(&office, "/CN=Somebody")?))?;
     let same_name = forged(&office, "/O=Example Test/CN=Example Test Services")?;
     alert("a certificate of another CA of the same name", Some(&same_name))?;

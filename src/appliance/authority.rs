@@ -22,7 +22,7 @@ use pki::{
     seal::{Prepared, Rejected, Sealed},
     serial::X509Serial,
     ssh,
-    token::{IssuingKey, RawKey},
+    token::{IssuingKey, PublicationKey, RawKey},
     x509::{self, csr::Csr, lint},
 };
 use thiserror::Error;
@@ -39,6 +39,7 @@ use crate::{
         Caller, Certify, Denial, Grant, OpenSession, Rules, SignDigest, Standing, decide,
         decide_sign,
     },
+    publisher::Signers,
     signing::{Admission, Made, Priority, Signing, SigningError},
 };
 
@@ -50,6 +51,12 @@ const WRONG_SIGNATURES: u8 = 5;
 
 /// Validity of the appliance's own TLS certificate.
 const OWN_TLS_TTL: SignedDuration = SignedDuration::from_hours(24);
+
+/// Validity of a host's first certificate; then its roles count.
+const HOST_TTL: SignedDuration = SignedDuration::from_hours(24);
+
+/// Validity of an OCSP signer's certificate: it cannot be revoked (RFC 6960 section 4.2.2.2.1).
+const OCSP_TTL: SignedDuration = SignedDuration::from_hours(7 * 24);
 
 /// Validity of an operator's certificate made on the machine itself.
 const OPERATOR_TTL: SignedDuration = SignedDuration::from_hours(7 * 24);
@@ -340,6 +347,57 @@ impl Authority {
         self.fulfil(&self.own, grant, None, Priority::TakingBack).await
     }
 
+    /// Certifies a host that has joined for 24 hours: a tls_client certificate of the configured
+    /// issuer. Its join token grants it; it is recorded as every other.
+    ///
+    /// # Errors
+    ///
+    /// As [`issue`](Self::issue), without a denial by a role.
+    pub async fn host_certificate(
+        &self,
+        id: SpiffeId,
+        csr: Csr,
+        idempotency: Idempotency,
+    ) -> Result<Released, IssueError> {
+        let grant = Grant::host(&self.own_issuer, id, csr.public_key, HOST_TTL);
+        self.fulfil(&self.own, grant, Some(idempotency), Priority::Person).await
+    }
+
+    /// Certifies the publication key as the signer of an issuer's OCSP responses, for 7 days. No role
+    /// grants it; it is recorded as every other.
+    ///
+    /// # Errors
+    ///
+    /// As [`issue`](Self::issue), without a denial by a role.
+    pub async fn ocsp_certificate(
+        &self,
+        issuer: &str,
+        public_key: PublicKey,
+    ) -> Result<Released, IssueError> {
+        let no_issuer = |_| IssueError::NoIssuer { issuer: issuer.to_owned() };
+        let subject = format!("CN={issuer} OCSP").parse().map_err(no_issuer)?;
+        let grant = Grant::ocsp_signer(issuer, subject, public_key, OCSP_TTL);
+        self.fulfil(&self.own, grant, None, Priority::TakingBack).await
+    }
+
+    /// What lists of what was taken back are made for, and signed with.
+    ///
+    /// # Errors
+    ///
+    /// The publication key is of another purpose.
+    pub fn signers(&self) -> Result<Signers, AuthorityError> {
+        let publication = PublicationKey::new(self.handoff.publication.clone())
+            .map_err(|wrong| invalid("publication", wrong))?;
+        let (mut ssh, mut x509) = (Vec::new(), Vec::new());
+        for (name, issuer) in &self.issuers {
+            match issuer {
+                Issuer::Ssh(ca) => ssh.push((name.clone(), ca.key().key().public_key.clone())),
+                Issuer::X509 { issuer, .. } => x509.push((name.clone(), issuer.clone())),
+            }
+        }
+        Ok(Signers { publication, ssh, x509 })
+    }
+
     /// The CA certificates that go with a certificate of this authority: the issuer's first,
     /// without the root; empty for SSH. DER.
     pub fn chain(&self, issuer: &str) -> &[Vec<u8>] {
@@ -503,7 +561,7 @@ impl Authority {
 }
 
 /// Has the text signed until the signature verifies.
-async fn sign_and_seal<S>(
+pub(crate) async fn sign_and_seal<S>(
     admission: &Admission,
     mut prepared: Prepared<S>,
 ) -> Result<Sealed<S>, IssueError> {

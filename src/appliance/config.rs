@@ -14,6 +14,7 @@ use std::{
     time::Duration,
 };
 
+use jiff::SignedDuration;
 use pki::{names::DnsName, token::pkcs11::TokenIdentity, x509::Publication};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -48,6 +49,27 @@ pub struct Config {
     pub tls: Tls,
     /// Where relying parties find CRL, issuer and OCSP, by X.509 authority.
     pub publication: BTreeMap<String, Publication>,
+    /// How long what is published of revocations is good.
+    pub revocation: Revocation,
+}
+
+/// How long what is published of revocations is good; it is signed anew before half of it.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Revocation {
+    /// Of the bundle for hosts, 10 seconds to 24 hours: so long a host goes on without news.
+    pub bundle_lifetime: SignedDuration,
+    /// Of CRLs, 10 seconds to 7 days.
+    pub crl_lifetime: SignedDuration,
+}
+
+impl Default for Revocation {
+    fn default() -> Self {
+        Self {
+            bundle_lifetime: SignedDuration::from_mins(15),
+            crl_lifetime: SignedDuration::from_hours(1),
+        }
+    }
 }
 
 /// The two listeners.
@@ -67,6 +89,9 @@ pub struct Limits {
     pub rate: NonZero<u32>,
     /// So many at once after a pause.
     pub burst: NonZero<u32>,
+    /// All strangers together, who may only join and show no certificate: so many a second, and ten
+    /// times as many at once.
+    pub strangers: NonZero<u32>,
     /// Other limits for some clients; the first that matches counts.
     pub clients: Vec<ClientLimits>,
 }
@@ -77,6 +102,7 @@ impl Default for Limits {
             Self {
                 rate: NonZero::new(200).unwrap(),
                 burst: NonZero::new(1000).unwrap(),
+                strangers: NonZero::new(10).unwrap(),
                 clients: Vec::new(),
             }
         }
@@ -506,6 +532,7 @@ impl Source {
                 .collect::<Result<_, _>>()?,
             tls: self.tls(file.tls)?,
             publication: file.publication,
+            revocation: self.revocation(file.revocation)?,
         })
     }
 
@@ -716,6 +743,20 @@ impl Source {
         })
     }
 
+    fn revocation(&self, revocation: Revocation) -> Result<Revocation, ConfigError> {
+        let bounds = [
+            ("bundle_lifetime", revocation.bundle_lifetime, SignedDuration::from_hours(24)),
+            ("crl_lifetime", revocation.crl_lifetime, SignedDuration::from_hours(7 * 24)),
+        ];
+        for (key, lifetime, longest) in bounds {
+            if !(SHORTEST_LIFETIME..=longest).contains(&lifetime) {
+                let what = format!("it is {SHORTEST_LIFETIME:#} to {longest:#}, not {lifetime:#}");
+                return Err(self.error(&["revocation", key], what));
+            }
+        }
+        Ok(revocation)
+    }
+
     fn tls(&self, tls: Tls) -> Result<Tls, ConfigError> {
         if tls.dns_names.is_empty() && tls.addresses.is_empty() {
             return Err(self.missing(&["tls", "dns_names"], None));
@@ -751,7 +792,12 @@ struct File {
     tls: Tls,
     #[serde(default)]
     publication: BTreeMap<String, Publication>,
+    #[serde(default)]
+    revocation: Revocation,
 }
+
+/// What is good for less could not be signed anew in time.
+const SHORTEST_LIFETIME: SignedDuration = SignedDuration::from_secs(10);
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -908,6 +954,12 @@ client_authorities = ["tls"]
             ("example.org\"\nh", "-\"\nh", Some(1), "DNS name \"-\""),
             ("127.0.0.1:8443", "localhost", Some(8), "invalid socket address"),
             ("[token]", "[limits]\nrate = 0\n[token]", Some(12), "expected a nonzero u32"),
+            (
+                "[tls]",
+                "[revocation]\ncrl_lifetime = \"169h\"\n[tls]",
+                Some(22),
+                "to 168h, not 169h",
+            ),
             ("label = \"chancery\"\n", "", None, "token.label: it is not set"),
             ("pin_file = \"pin\"\n", "sessions = 0\npin_file = \"pin\"\n", Some(14), "1 to 64"),
             ("pin_file", "keep_alive_seconds = 0\npin_file", Some(14), "1 to 3600"),

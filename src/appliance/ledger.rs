@@ -10,6 +10,7 @@ mod changes;
 mod checkpoint;
 mod database;
 mod directory;
+pub mod hosts;
 mod locks;
 mod read;
 mod sessions;
@@ -634,6 +635,16 @@ impl Ledger {
     ) -> Result<Option<api::CertificateRecord>, LedgerError> {
         let (issuer, serial) = (issuer.to_owned(), serial.to_owned());
         self.read(move |sql| read::certificate(sql, &issuer, &serial)).await
+    }
+
+    /// Whether a certificate of this serial number was ever to be signed, and may therefore exist.
+    ///
+    /// # Errors
+    ///
+    /// The ledger cannot be read.
+    pub async fn was_begun(&self, issuer: &str, serial: &str) -> Result<bool, LedgerError> {
+        let (issuer, serial) = (issuer.to_owned(), serial.to_owned());
+        self.read(move |sql| read::was_begun(sql, &issuer, &serial)).await
     }
 
     async fn read<T: Send + 'static>(

@@ -13,6 +13,7 @@ pub mod ledger;
 pub mod operator;
 pub mod policy;
 pub mod probe;
+pub mod publisher;
 mod sandbox;
 pub mod service;
 pub mod signing;

@@ -12,12 +12,17 @@ mod batch;
 mod body;
 mod caller;
 mod connection;
+mod fleet;
+mod hosts;
+mod join;
 mod limits;
 mod metrics;
+mod ocsp;
 mod openapi;
 mod problem;
 mod public;
 mod received;
+mod revocations;
 mod slots;
 mod stall;
 mod tls;
@@ -34,26 +39,34 @@ use std::{
 use ::api::Problem;
 use axum::Router;
 use governor::clock::MonotonicClock;
+use http::Request;
 use hyper::service::Service as _;
 use hyper_util::service::TowerToHyperService;
-use pki::{clock::Clock, names::DnsName, x509};
+use pki::{
+    clock::Clock,
+    names::{DnsName, SpiffeId},
+    x509,
+};
 use thiserror::Error;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_rustls::TlsAcceptor;
 
 pub use self::tls::TlsError;
 use self::{
-    caller::Peer,
+    caller::{Peer, Stranger},
     connection::{Connection, HANDSHAKE_PATIENCE, Listener},
+    fleet::Fleet,
     limits::Limits,
+    ocsp::Ocsp,
     tls::OwnCertificate,
 };
 use crate::{
-    authority::Authority,
+    authority::{Authority, spiffe_id},
     config::Config,
     launcher::Launcher,
     ledger::{Event, Ledger, LedgerError},
     policy::{Rules, RulesError},
+    publisher::{Press, PublishError, Publisher},
     signing::Signing,
     start::{StartError, Started},
 };
@@ -100,6 +113,9 @@ pub enum ServeError {
     /// The metrics cannot be set up.
     #[error("the metrics cannot be set up")]
     Metrics(#[from] metrics_exporter_prometheus::BuildError),
+    /// What was taken back cannot be published.
+    #[error("what was taken back cannot be published")]
+    Publish(#[from] PublishError),
     /// Ledger, token or authority cannot be stood up.
     #[error(transparent)]
     Start(#[from] StartError),
@@ -143,7 +159,8 @@ pub async fn serve(
         () = told_to_stop(&mut signals) => return Ok(()),
     };
     let rules_digest = started.rules_digest.clone();
-    let service = Arc::new(Service::new(&config, started).await?);
+    let (service, press) = Service::new(&config, started, stopping.clone()).await?;
+    let service = Arc::new(service);
     let tls = tls::server_config(
         &service.authorities,
         &config.tls,
@@ -158,12 +175,21 @@ pub async fn serve(
     // 3 Serve.
     let fresh = tokio::spawn(keep_fresh(service.clone(), config.tls.clone()));
     let due = tokio::spawn(end_due_sessions(service.clone()));
+    let answering = tokio::spawn({
+        let service = service.clone();
+        async move { service.ocsp.keep_fresh(&service).await }
+    });
+    let publishing = tokio::spawn(press.run(service.publisher.clone()));
     let upkeep = tokio::spawn(keep_tidy(service.clone(), metrics.clone()));
     let acceptor = TlsAcceptor::from(tls);
     let public_router = public::router(service.clone(), metrics, slots);
     let api = tokio::spawn(api.run({
-        let (service, router) = (service.clone(), api::router(service.clone()));
-        move |connection| serve_api(service.clone(), router.clone(), acceptor.clone(), connection)
+        let routers = Routers {
+            callers: api::router(service.clone()),
+            strangers: join::router(service.clone()),
+        };
+        let service = service.clone();
+        move |connection| serve_api(service.clone(), routers.clone(), acceptor.clone(), connection)
     }));
     let public =
         tokio::spawn(public.run(move |connection| serve_public(public_router.clone(), connection)));
@@ -181,6 +207,8 @@ pub async fn serve(
     let _ = tokio::join!(api, public);
     due.abort();
     fresh.abort();
+    answering.abort();
+    publishing.abort();
     upkeep.abort();
     if let Err(error) = service.ledger.record(Event::Stopped {}).await {
         tracing::error!(%error, "the stop cannot be recorded");
@@ -196,16 +224,37 @@ struct Service {
     /// PEM of the CA certificates that go with a certificate, by issuer.
     chains: BTreeMap<String, Vec<String>>,
     clock: Arc<dyn Clock>,
+    fleet: Fleet,
     ledger: Ledger,
     limits: Limits,
+    ocsp: Ocsp,
     own_certificate: Arc<OwnCertificate>,
+    publisher: Arc<Publisher>,
     signing: Signing,
+    /// Turns true when the appliance stops.
+    stop: watch::Receiver<bool>,
     trust_domain: DnsName,
 }
 
 impl Service {
-    async fn new(config: &Config, started: Started) -> Result<Self, TlsError> {
+    /// With the task that goes on publishing what is published first here: an issuer's list is
+    /// there before the appliance has its own certificate.
+    async fn new(
+        config: &Config,
+        started: Started,
+        stop: watch::Receiver<bool>,
+    ) -> Result<(Self, Press), ServeError> {
         let Started { authority, clock, ledger, signing, .. } = started;
+        let signers = authority.signers().map_err(StartError::from)?;
+        let (key, issuers) = (signers.publication.clone(), signers.x509.clone());
+        let (publisher, press) = Publisher::start(
+            signers,
+            config.revocation,
+            ledger.clone(),
+            signing.clone(),
+            clock.clone(),
+        )
+        .await?;
         let authorities = authority.authorities();
         let chains = authorities.authorities.iter().filter_map(|found| match found {
             ::api::Authority::X509 { name, .. } => {
@@ -214,17 +263,36 @@ impl Service {
             }
             _ => None,
         });
-        Ok(Self {
+        let ocsp = Ocsp::new(key, issuers, &authority, clock.now()).await;
+        let service = Self {
             chains: chains.collect(),
             own_certificate: OwnCertificate::issue(&authority, &config.tls).await?,
             authorities,
             authority,
             batch_windows: Semaphore::new(batch::ALL_WINDOWS),
             clock,
+            fleet: Fleet::new(ledger.hosts().await?),
             ledger,
             limits: Limits::new(&config.limits, MonotonicClock),
+            ocsp,
+            publisher,
             signing,
+            stop,
             trust_domain: config.trust_domain.clone(),
+        };
+        Ok((service, press))
+    }
+
+    /// Waits until the appliance stops: whoever waits for news then is sent away.
+    async fn stopping(&self) {
+        let _ = self.stop.clone().wait_for(|stop| *stop).await;
+    }
+
+    /// The SPIFFE id of a host.
+    fn host_id(&self, host: &DnsName) -> Result<SpiffeId, Problem> {
+        spiffe_id(&self.trust_domain, "host", host.as_str()).map_err(|error| {
+            tracing::error!(%error, %host, "a host has no SPIFFE id");
+            problem::internal()
         })
     }
 
@@ -252,7 +320,9 @@ impl Service {
         if self.own_certificate.not_after().is_none_or(|end| end < self.clock.now()) {
             reasons.push("the appliance's own TLS certificate has expired".to_owned());
         }
-        let ready = reasons.is_empty() && self.signing.signs();
+        let (published, remarks) = self.publisher.health(self.clock.now());
+        let ready = reasons.is_empty() && published && self.signing.signs();
+        reasons.extend(remarks);
         reasons.extend(self.signing.states().filter_map(|(token, state)| state.remark(token)));
         (ready, reasons)
     }
@@ -280,6 +350,13 @@ impl Service {
     }
 }
 
+/// What the API listener serves.
+#[derive(Clone)]
+struct Routers {
+    callers: Router,
+    strangers: Router,
+}
+
 /// Waits for the signal to stop; there are no rules yet to be read anew.
 async fn told_to_stop(signals: &mut mpsc::Receiver<Signal>) {
     while let Some(Signal::Reload) = signals.recv().await {}
@@ -287,7 +364,7 @@ async fn told_to_stop(signals: &mut mpsc::Receiver<Signal>) {
 
 async fn serve_api(
     service: Arc<Service>,
-    router: Router,
+    routers: Routers,
     acceptor: TlsAcceptor,
     connection: Connection,
 ) {
@@ -305,26 +382,42 @@ async fn serve_api(
         Err(_) => return metrics::handshake_failed("timeout"),
     };
     let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
-    // TLS lets nobody in without a certificate; if it did, there would be no caller.
-    let Some(certificate) = certificates.first() else { return };
-    let peer = Arc::new(Peer::new(certificate, &service.trust_domain));
-    if !slot.identify(peer.fingerprint) {
+    let peer = certificates.first().map(|it| Arc::new(Peer::new(it, &service.trust_domain)));
+    let fingerprint = peer.as_ref().map_or(Stranger::FINGERPRINT, |peer| peer.fingerprint);
+    if !slot.identify(fingerprint) {
         tracing::info!(peer = %address, "one client has a quarter of all connections");
         return;
     }
-    let router = TowerToHyperService::new(router);
-    Connection::serve(address, stream, slot, stop, |mut request| {
-        request.extensions_mut().insert(peer.clone());
-        router.call(request)
-    })
-    .await;
+    // Who is a stranger reaches another router, and nothing in it can take it for a caller.
+    match peer {
+        Some(peer) => {
+            let router = TowerToHyperService::new(routers.callers);
+            let answer = |mut request: Request<_>| {
+                request.extensions_mut().insert(peer.clone());
+                router.call(request)
+            };
+            Connection::serve(address, stream, slot, stop, answer).await;
+        }
+        None => {
+            let router = TowerToHyperService::new(routers.strangers);
+            let answer = |mut request: Request<_>| {
+                request.extensions_mut().insert(Stranger { address });
+                router.call(request)
+            };
+            Connection::serve(address, stream, slot, stop, answer).await;
+        }
+    }
 }
 
 async fn serve_public(router: Router, connection: Connection) {
     let stop = connection.stop();
-    let Connection { stream, peer, slot, .. } = connection;
+    let Connection { stream, peer: address, slot, .. } = connection;
     let router = TowerToHyperService::new(router);
-    Connection::serve(peer, stream, slot, stop, |request| router.call(request)).await;
+    let answer = |mut request: Request<_>| {
+        request.extensions_mut().insert(Stranger { address });
+        router.call(request)
+    };
+    Connection::serve(address, stream, slot, stop, answer).await;
 }
 
 async fn listen(

@@ -88,11 +88,16 @@ pub(super) struct Body(String);
 
 impl Body {
     pub(super) fn event(event: &Event) -> Result<Self, serde_json::Error> {
-        serde_json::to_string(event).map(Self)
+        Self::of(event)
     }
 
     pub(super) fn act(act: &Act<'_>) -> Result<Self, serde_json::Error> {
-        serde_json::to_string(act).map(Self)
+        Self::of(act)
+    }
+
+    /// Of anything that is written as a JSON object with its name as `event`.
+    pub(super) fn of(record: &impl Serialize) -> Result<Self, serde_json::Error> {
+        serde_json::to_string(record).map(Self)
     }
 
     /// The exact bytes of the entry.

@@ -45,6 +45,12 @@ pub(super) fn certificate(
         .optional()
 }
 
+/// Whether there is an intent of this serial number.
+pub(super) fn was_begun(sql: &Connection, issuer: &str, serial: &str) -> rusqlite::Result<bool> {
+    sql.prepare_cached("SELECT 1 FROM intents WHERE issuer = ?1 AND serial = ?2")?
+        .exists((issuer, serial))
+}
+
 fn select(condition: &str) -> String {
     format!(
         "SELECT certificates.id, released_at, certificate, issuer, caller, role, {SUMMARY_COLUMNS}

@@ -74,3 +74,47 @@ CREATE TABLE publications (
     published_at INTEGER
 );
 CREATE INDEX publications_by_change ON publications (change);
+
+-- Hosts: machines with an agent of ours, known from the token on that lets them join.
+CREATE TABLE hosts (
+    name       TEXT    PRIMARY KEY,
+    mode       TEXT    NOT NULL,        -- as the API spells it
+    secret     BLOB    NOT NULL UNIQUE, -- SHA-256 of the last join token's secret
+    expires_at INTEGER NOT NULL,        -- of that token
+    key        TEXT,                    -- fingerprint of the key that has used it
+    joined_at  INTEGER,
+    last_seen  INTEGER,
+    version    INTEGER                  -- of the bundle that it has in force
+) WITHOUT ROWID;
+
+-- The versions that brought a host anything new, and the connections that it cut for them.
+CREATE TABLE acknowledgements (
+    host    TEXT    NOT NULL REFERENCES hosts (name) ON DELETE CASCADE,
+    version INTEGER NOT NULL,
+    at      INTEGER NOT NULL,
+    cut     INTEGER NOT NULL,
+    PRIMARY KEY (host, version)
+) WITHOUT ROWID;
+
+-- Who is logged in on hosts by certificates, as they told.
+CREATE TABLE logins (
+    host       TEXT    NOT NULL REFERENCES hosts (name) ON DELETE CASCADE,
+    connection TEXT    NOT NULL,        -- the host's name for it
+    issuer     TEXT    NOT NULL,
+    serial     TEXT    NOT NULL,
+    account    TEXT    NOT NULL,
+    began_at   INTEGER NOT NULL,
+    ended_at   INTEGER,
+    PRIMARY KEY (host, connection)
+) WITHOUT ROWID;
+CREATE INDEX logins_by_certificate ON logins (issuer, serial) WHERE ended_at IS NULL;
+
+-- One-use certificates that were used.
+CREATE TABLE uses (
+    issuer     TEXT    NOT NULL,
+    serial     TEXT    NOT NULL,
+    host       TEXT    NOT NULL,
+    connection TEXT    NOT NULL,
+    at         INTEGER NOT NULL,
+    PRIMARY KEY (issuer, serial)
+) WITHOUT ROWID;

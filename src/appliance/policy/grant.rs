@@ -53,6 +53,9 @@ impl Grant {
     /// The role of the appliance's own TLS certificate.
     pub const OWN_ROLE: &str = "appliance";
 
+    /// The role of hosts' first certificates, which join tokens grant.
+    pub const JOIN_ROLE: &str = "join";
+
     /// The role of operators' certificates, made on the machine itself.
     pub const OPERATOR_ROLE: &str = "operator";
 
@@ -97,6 +100,34 @@ impl Grant {
             template: Template::X509 {
                 subject: None,
                 profile: Profile::TlsClient { spiffe_id: operator, dns_names: BTreeSet::new() },
+                policies: Vec::new(),
+            },
+            session: None,
+        }
+    }
+
+    /// A host's first TLS client certificate, granted by the operator who made its join token.
+    pub fn host(issuer: &str, host: SpiffeId, public_key: PublicKey, ttl: SignedDuration) -> Self {
+        let role = Self::JOIN_ROLE.to_owned();
+        Self { role, ..Self::operator(issuer, host, public_key, ttl) }
+    }
+
+    /// The signer of an issuer's OCSP responses: no rule file can grant or refuse it.
+    pub fn ocsp_signer(
+        issuer: &str,
+        subject: DistinguishedName,
+        public_key: PublicKey,
+        ttl: SignedDuration,
+    ) -> Self {
+        Self {
+            role: Self::OWN_ROLE.to_owned(),
+            issuer: issuer.to_owned(),
+            public_key,
+            ttl,
+            until: None,
+            template: Template::X509 {
+                subject: Some(subject),
+                profile: Profile::OcspSigner,
                 policies: Vec::new(),
             },
             session: None,

@@ -117,7 +117,7 @@ async fn revoke(State(service): State<Arc<Service>>, request: Request) -> Answer
 }
 
 /// Who asks, and the body of the request.
-async fn read<T: DeserializeOwned>(
+pub(super) async fn read<T: DeserializeOwned>(
     service: &Arc<Service>,
     request: Request,
 ) -> Result<(Caller, T), Failure> {

@@ -93,6 +93,11 @@ pub(super) fn whole(
     (status, [(header::CONTENT_TYPE, media_type)], body.into()).into_response()
 }
 
+/// It was done, and there is nothing to say.
+pub(super) fn nothing() -> Response {
+    StatusCode::NO_CONTENT.into_response()
+}
+
 /// An answer that comes piece by piece.
 pub(super) fn streamed(
     media_type: &'static str,

@@ -29,7 +29,7 @@ use super::{
     body::{Incoming, json},
     caller::{Peer, priority},
     connection::BODY_PATIENCE,
-    metrics, problem,
+    hosts, metrics, problem, revocations,
 };
 use crate::{
     ledger::{Idempotency, Released},
@@ -49,10 +49,17 @@ pub(super) fn router(service: Arc<Service>) -> Router {
         .route("/v1/batch", post(batch))
         .route("/v1/certificates", get(certificates))
         .route("/v1/certificates/{issuer}/{serial}", get(certificate))
+        .route("/v1/consume", post(hosts::consume))
+        .route("/v1/effects/{change}", get(revocations::effect))
+        .route("/v1/hosts", get(hosts::list).post(hosts::add))
+        .route("/v1/hosts/{name}/remove", post(hosts::remove))
         .route("/v1/issue/smartcard", operation(Operation::Smartcard))
         .route("/v1/issue/ssh-host", operation(Operation::SshHost))
         .route("/v1/issue/ssh-user", operation(Operation::SshUser))
         .route("/v1/issue/x509", operation(Operation::X509))
+        .route("/v1/logins", post(hosts::logins))
+        .route("/v1/revocations", get(revocations::bundle))
+        .route("/v1/revocations/acknowledge", post(revocations::acknowledge))
         .route("/v1/sign", operation(Operation::Sign))
         .merge(access::router())
         .fallback(async |uri: Uri, mut body: Incoming| {

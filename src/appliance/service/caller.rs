@@ -1,3 +1,5 @@
+use std::net::SocketAddr;
+
 use api::{Problem, ProblemKind};
 use jiff::Timestamp;
 use pki::{
@@ -65,6 +67,35 @@ impl Peer {
         }
         Ok(caller)
     }
+}
+
+/// Who has shown no certificate: known by nothing but an address, and asks for nothing but to join.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stranger {
+    pub(super) address: SocketAddr,
+}
+
+impl Stranger {
+    /// All strangers together are one client.
+    pub(super) const FINGERPRINT: Fingerprint = [0; 32];
+
+    /// What to call it in the audit log.
+    pub(super) fn name(self) -> String {
+        format!("stranger at {}", self.address.ip())
+    }
+}
+
+/// The name of the host that asks; only hosts may ask for what is theirs.
+pub(super) fn host_name(caller: &Caller) -> Result<DnsName, Problem> {
+    let name = caller.id.path().strip_prefix("/host/").and_then(|name| name.parse().ok());
+    name.ok_or_else(|| {
+        Problem::new(
+            ProblemKind::Denied,
+            format!("only hosts ask for this, and {} is none", caller.id),
+        )
+        .with_reason("not-a-host")
+        .with_hint("ask with the client certificate that the host got when it joined")
+    })
 }
 
 /// How urgent what this caller asks for singly is: people wait less patiently than programs.

@@ -161,7 +161,10 @@ impl Connection {
     {
         let service = service_fn(|request: Request<_>| {
             let in_flight = Arc::new(slot.begin());
-            let answering = answer(request.map(|body| Received::new(body, in_flight.clone())));
+            let mut request = request.map(|body| Received::new(body, in_flight.clone()));
+            // For whoever lets the client wait without working for it.
+            request.extensions_mut().insert(in_flight.clone());
+            let answering = answer(request);
             async move {
                 let hold = move |error| {
                     let _still_in_flight = &in_flight;

@@ -1,11 +1,11 @@
-use std::{num::NonZero, time::Duration};
+use std::{net::IpAddr, num::NonZero, time::Duration};
 
 use api::{Problem, ProblemKind};
 use governor::{
-    Quota, RateLimiter,
+    NotUntil, Quota, RateLimiter,
     clock::{Clock, MonotonicClock},
     middleware::NoOpMiddleware,
-    state::keyed::HashMapStateStore,
+    state::{InMemoryState, NotKeyed, keyed::HashMapStateStore},
 };
 use pki::names::SpiffeId;
 
@@ -20,10 +20,16 @@ pub(super) struct Limits<C: Clock = MonotonicClock> {
     clock: C,
     some: Vec<(SpiffePattern, Limiter<C>)>,
     others: Limiter<C>,
+    /// All together: a name would cost them nothing.
+    strangers: OneLimiter<C>,
+    /// Questions about certificates: of each address, and of all.
+    ocsp: (Limiter<C, IpAddr>, OneLimiter<C>),
 }
 
-type Limiter<C> =
-    RateLimiter<String, HashMapStateStore<String>, C, NoOpMiddleware<<C as Clock>::Instant>>;
+type Limiter<C, K = String> =
+    RateLimiter<K, HashMapStateStore<K>, C, NoOpMiddleware<<C as Clock>::Instant>>;
+
+type OneLimiter<C> = RateLimiter<NotKeyed, InMemoryState, C, NoOpMiddleware<<C as Clock>::Instant>>;
 
 impl<C: Clock + Clone> Limits<C> {
     pub(super) fn new(limits: &config::Limits, clock: C) -> Self {
@@ -32,9 +38,16 @@ impl<C: Clock + Clone> Limits<C> {
             RateLimiter::hashmap_with_clock(quota, clock.clone())
         };
         let some = limits.clients.iter();
+        let at_once = limits.strangers.saturating_mul(STRANGERS_AT_ONCE);
+        let strangers = Quota::per_second(limits.strangers).allow_burst(at_once);
         Self {
             some: some.map(|some| (some.id.clone(), limiter(some.rate, some.burst))).collect(),
             others: limiter(limits.rate, limits.burst),
+            strangers: RateLimiter::direct_with_clock(strangers, clock.clone()),
+            ocsp: (
+                RateLimiter::hashmap_with_clock(OCSP_OF_ONE, clock.clone()),
+                RateLimiter::direct_with_clock(OCSP_OF_ALL, clock.clone()),
+            ),
             clock,
         }
     }
@@ -42,6 +55,20 @@ impl<C: Clock + Clone> Limits<C> {
     /// Counts a request of this client, whose name stands for it if it has no id.
     pub(super) fn admit(&self, id: Option<&SpiffeId>, name: &str) -> Result<(), Problem> {
         self.take(id, name).map_err(too_often)
+    }
+
+    /// Counts a request of somebody who has shown no certificate.
+    pub(super) fn admit_stranger(&self) -> Result<(), Problem> {
+        let wait = |until: NotUntil<_>| until.wait_time_from(self.clock.now());
+        self.strangers.check().map_err(|until| too_often(wait(until)))
+    }
+
+    /// Counts a question about certificates that costs a signature.
+    pub(super) fn admit_ocsp(&self, address: IpAddr) -> Result<(), Problem> {
+        let (of_one, of_all) = &self.ocsp;
+        let wait = |until: NotUntil<_>| too_often(until.wait_time_from(self.clock.now()));
+        of_one.check_key(&address).map_err(wait)?;
+        of_all.check().map_err(wait)
     }
 
     /// Counts an item of a batch. It may have to wait for its turn, as long as patience lasts.
@@ -60,6 +87,8 @@ impl<C: Clock + Clone> Limits<C> {
             limiter.retain_recent();
             limiter.shrink_to_fit();
         }
+        self.ocsp.0.retain_recent();
+        self.ocsp.0.shrink_to_fit();
     }
 
     /// Counts once, or says how long to wait.
@@ -69,6 +98,25 @@ impl<C: Clock + Clone> Limits<C> {
         limiter.check_key(&name.to_owned()).map_err(|until| until.wait_time_from(self.clock.now()))
     }
 }
+
+/// Questions of one address; it may be that of a proxy, which asks for many.
+const OCSP_OF_ONE: Quota = per_second(50, 200);
+
+const OCSP_OF_ALL: Quota = per_second(200, 400);
+
+const fn per_second(rate: u32, burst: u32) -> Quota {
+    const fn number(number: u32) -> NonZero<u32> {
+        match NonZero::new(number) {
+            Some(number) => number,
+            None => NonZero::<u32>::MIN,
+        }
+    }
+
+    Quota::per_second(number(rate)).allow_burst(number(burst))
+}
+
+/// As many hosts may join at the same moment, times what may join each second.
+const STRANGERS_AT_ONCE: NonZero<u32> = NonZero::new(10).unwrap();
 
 fn too_often(wait: Duration) -> Problem {
     metrics::rate_limited();
@@ -123,6 +171,17 @@ mod tests {
             let granted = (0..10).filter(|_| ask(&id)).count();
             assert_eq!(granted, wanted, "{id}");
         }
+    }
+
+    #[test]
+    fn strangers_have_one_limit_together_and_nobody_else_feels_it() {
+        let (limits, clock) = limits();
+        let asked = (0..200).filter(|_| limits.admit_stranger().is_ok()).count();
+        assert_eq!(asked, 100);
+        assert_eq!(limits.admit_stranger().unwrap_err().retry_after, Some(1));
+        assert!(limits.admit(None, "a").is_ok());
+        clock.advance(Duration::from_millis(100));
+        assert!(limits.admit_stranger().is_ok() && limits.admit_stranger().is_err());
     }
 
     #[test]

@@ -53,8 +53,18 @@ fn describe() {
         "chancery_wrong_signatures_total",
         "Signatures of the token that did not verify and were not given out"
     );
+    describe_counter!("chancery_ocsp_total", "OCSP requests, by outcome");
+    describe_counter!("chancery_publications_failed_total", "Publications that are tried again");
     describe_gauge!("chancery_connections", "Open connections, by listener");
+    describe_gauge!("chancery_crl_bytes", "Length of the CRL, by issuer");
+    describe_gauge!("chancery_krl_bytes", "Length of the KRL");
     describe_gauge!("chancery_ledger_up", "1 when ledger and audit log can be written");
+    describe_gauge!(
+        "chancery_publication_not_after",
+        "Expiry of what expires first of bundle and CRLs, Unix seconds"
+    );
+    describe_gauge!("chancery_publication_version", "Version of the bundle in force");
+    describe_gauge!("chancery_revoked_certificates", "Revoked certificates that are published");
     describe_gauge!(
         "chancery_signing_waiting",
         "Signatures that were admitted and are not made yet"
@@ -62,7 +72,15 @@ fn describe() {
     describe_gauge!("chancery_tls_not_after", "Expiry of the own TLS certificate, Unix seconds");
     describe_gauge!("chancery_token_state", "1 for the state that a token is in");
     describe_gauge!("chancery_token_up", "1 when a token signs");
+    describe_histogram!(
+        "chancery_applied_seconds",
+        "Time from a change to the acknowledgement of each host"
+    );
     describe_histogram!("chancery_ledger_transaction_jobs", "Jobs that shared one transaction");
+    describe_histogram!(
+        "chancery_publication_seconds",
+        "Time from the oldest change in a version until KRL, CRLs and bundle are published"
+    );
     describe_histogram!("chancery_request_seconds", "Time to the head of the answer, by endpoint");
 }
 
@@ -132,6 +150,7 @@ fn status_text(status: StatusCode) -> &'static str {
     match status.as_u16() {
         200 => "200",
         201 => "201",
+        204 => "204",
         304 => "304",
         400 => "400",
         403 => "403",

@@ -2,9 +2,11 @@
 //! where they go.
 
 use api::{
-    Authorities, Authority, BatchItem, BatchOutcome, BatchResult, Because, CertificatePage,
-    CertificateRecord, Decision, EndCause, IDEMPOTENCY_KEY, Issued, ListQuery, Lock, LockEffect,
-    LockPreview, LockRequest, Locked, Locks, NDJSON, Operation, PROBLEM_JSON, Problem, ProblemKind,
+    Acknowledgement, Authorities, Authority, BatchItem, BatchOutcome, BatchResult, Because,
+    CertificatePage, CertificateRecord, ConsumeRequest, CutConnection, Decision, Effect, EndCause,
+    Host, HostEffect, HostMode, HostRequest, Hosts, IDEMPOTENCY_KEY, Issued, JoinRequest,
+    JoinToken, Joined, ListQuery, Lock, LockEffect, LockPreview, LockRequest, Locked, Locks, Login,
+    LoginReport, NDJSON, Operation, PROBLEM_JSON, Problem, ProblemKind, RevocationBundle,
     RevocationReason, RevokeRequest, Revoked, Session, SessionEnded, SessionQuery, SessionRequest,
     SessionState, Sessions, SignRequest, Signed, SmartcardRequest, SshHostRequest, SshUserRequest,
     UnlockRequest, X509Request,
@@ -38,17 +40,30 @@ pub(super) fn document() -> openapi::OpenApi {
                        certificate, the rest on the public one. Errors are problems (RFC 9457)."
     ),
     components(schemas(
+        Acknowledgement,
         Authorities,
         Authority,
         Because,
         BatchItem,
         BatchOutcome,
         BatchResult,
+        Because,
         CertificatePage,
         CertificateRecord,
+        ConsumeRequest,
+        CutConnection,
         Decision,
+        Effect,
         EndCause,
+        Host,
+        HostEffect,
+        HostMode,
+        HostRequest,
+        Hosts,
         Issued,
+        JoinRequest,
+        JoinToken,
+        Joined,
         ListQuery,
         Lock,
         LockEffect,
@@ -56,8 +71,11 @@ pub(super) fn document() -> openapi::OpenApi {
         LockRequest,
         Locked,
         Locks,
+        Login,
+        LoginReport,
         Operation,
         Problem,
+        RevocationBundle,
         RevocationReason,
         RevokeRequest,
         Revoked,
@@ -152,13 +170,40 @@ const PATHS: &[Path] = &[
         "One certificate",
         (JSON, Some("CertificateRecord")),
     ),
+    Path {
+        status: "201",
+        ..command("/v1/hosts", "Makes a token with which a host joins", "HostRequest", "JoinToken")
+    },
+    command("/v1/hosts/{name}/remove", "Forgets a host, revokes what it has", "Because", "Host"),
+    Path {
+        status: "201",
+        ..command("/v1/join", "Joins, without a client certificate", "JoinRequest", "Joined")
+    },
+    silent("/v1/logins", "Tells who came to a host, and who went", "LoginReport"),
+    silent("/v1/consume", "Uses up a one-use certificate", "ConsumeRequest"),
+    silent("/v1/revocations/acknowledge", "Says what a host has in force", "Acknowledgement"),
+    reading("/v1/hosts", "The hosts", (JSON, Some("Hosts"))),
+    reading("/v1/effects/{change}", "Where a change is in force", (JSON, Some("Effect"))),
+    reading(
+        "/v1/revocations",
+        "What was taken back, once it is news; 204 if there is none in time",
+        (JSON, Some("RevocationBundle")),
+    ),
     public("/authorities", "The authorities", (JSON, Some("Authorities"))),
     public("/authorities/{name}.chain.pem", "CA certificates up to the root", (PEM, None)),
     public("/authorities/{name}.der", "A CA certificate", ("application/pkix-cert", None)),
     public("/authorities/{name}.pem", "A CA certificate, or a raw key's public half", (PEM, None)),
     public("/authorities/{name}.pub", "An SSH CA's public key line", ("text/plain", None)),
+    public("/crl/{issuer}.crl", "A revocation list", ("application/pkix-crl", None)),
+    public("/krl", "The KRL for sshd", ("application/octet-stream", None)),
+    public("/revocations", "The KRL, signed", (JSON, Some("RevocationBundle"))),
     public("/healthz", "Whether the process answers", ("text/plain", None)),
     public("/metrics", "Metrics for Prometheus", ("text/plain", None)),
+    public(
+        "/ocsp/{issuer}/{request}",
+        "Whether a certificate is good; POST to /ocsp/{issuer} does the same",
+        ("application/ocsp-response", None),
+    ),
     public("/openapi.json", "This document", (JSON, None)),
     public("/readyz", "Whether it can sign; 503 with the reasons if not", (JSON, None)),
 ];
@@ -188,6 +233,10 @@ const fn command(
         answer: (JSON, Some(answer)),
         ..operation(path, summary, request)
     }
+}
+
+const fn silent(path: &'static str, summary: &'static str, request: &'static str) -> Path {
+    Path { status: "204", answer: (JSON, None), ..command(path, summary, request, "") }
 }
 
 const fn reading(
@@ -249,16 +298,15 @@ impl Path {
         if self.repeatable {
             parameters.push(parameter(IDEMPOTENCY_KEY, ParameterIn::Header));
         }
-        if self.path == "/v1/sessions" && !self.posted {
-            // The fields of SessionQuery.
-            let fields = ["limit", "requester", "role", "state"];
-            parameters.extend(fields.map(|name| parameter(name, ParameterIn::Query)));
-        }
-        if self.path == "/v1/certificates" {
-            // The fields of ListQuery.
-            let fields = ["after", "caller", "issuer", "kind", "limit"];
-            parameters.extend(fields.map(|name| parameter(name, ParameterIn::Query)));
-        }
+        let fields: &[&str] = match (self.path, self.posted) {
+            // Of ListQuery, EffectQuery, BundleQuery and SessionQuery.
+            ("/v1/certificates", _) => &["after", "caller", "issuer", "kind", "limit"],
+            ("/v1/effects/{change}", _) => &["wait"],
+            ("/v1/revocations", _) => &["after", "wait"],
+            ("/v1/sessions", false) => &["limit", "requester", "role", "state"],
+            _ => &[],
+        };
+        parameters.extend(fields.iter().map(|name| parameter(name, ParameterIn::Query)));
         parameters
     }
 }

@@ -8,7 +8,7 @@ use axum::{
     extract::{Path, State, rejection::PathRejection},
     middleware,
     response::Response,
-    routing::get,
+    routing::{get, post},
 };
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
@@ -20,14 +20,19 @@ use sha2::{Digest, Sha256};
 use super::{
     Service,
     answer::{self, Failure},
-    metrics, openapi,
+    metrics, ocsp, openapi,
     slots::Slots,
 };
+use crate::publisher::Artefact;
 
 /// How long what changes only with a restart may be kept by others.
 const FILE_CACHE: HeaderValue = HeaderValue::from_static("public, max-age=300");
 
-/// What the public listener serves. Nobody is known here, so that no request's body is waited for.
+/// What was revoked may change at any moment: whoever keeps it asks each time whether it has.
+const LIST_CACHE: HeaderValue = HeaderValue::from_static("public, no-cache");
+
+/// What the public listener serves. Nobody is known here: no request's body is waited for, but for
+/// the few bytes of an OCSP request.
 pub(super) fn router(
     service: Arc<Service>,
     metrics: PrometheusHandle,
@@ -44,10 +49,15 @@ pub(super) fn router(
     Router::new()
         .route("/authorities", get(authorities))
         .route("/authorities/{file}", get(authority_file))
+        .route("/crl/{file}", get(crl))
         .route("/healthz", get(healthz))
+        .route("/krl", get(krl))
         .route("/metrics", get(metrics_text))
+        .route("/ocsp/{issuer}", post(ocsp::post))
+        .route("/ocsp/{issuer}/{*request}", get(ocsp::get))
         .route("/openapi.json", get(openapi_document))
         .route("/readyz", get(readiness))
+        .route("/revocations", get(bundle))
         .fallback(answer::not_found)
         .method_not_allowed_fallback(answer::method_not_allowed)
         .layer(middleware::from_fn(answer::watch))
@@ -55,8 +65,8 @@ pub(super) fn router(
 }
 
 /// What is needed to answer.
-struct Public {
-    service: Arc<Service>,
+pub(super) struct Public {
+    pub(super) service: Arc<Service>,
     metrics: PrometheusHandle,
     /// The listeners' names and connections.
     slots: [(&'static str, Arc<Slots>); 2],
@@ -98,6 +108,29 @@ async fn authority_file(
     }
 }
 
+async fn bundle(State(public): State<Arc<Public>>, headers: HeaderMap) -> Response {
+    list("application/json", &public.service.publisher.current().bundle, &headers)
+}
+
+/// RFC 2585 section 4.2 names this type for CRLs in DER.
+async fn crl(
+    State(public): State<Arc<Public>>,
+    path: Result<Path<String>, PathRejection>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Response, Failure> {
+    let Path(name) = path.map_err(answer::bad_path)?;
+    let current = public.service.publisher.current();
+    match name.strip_suffix(".crl").and_then(|issuer| current.crls.get(issuer)) {
+        Some(crl) => Ok(list("application/pkix-crl", crl, &headers)),
+        None => Err(answer::not_found(uri).await),
+    }
+}
+
+async fn krl(State(public): State<Arc<Public>>, headers: HeaderMap) -> Response {
+    list("application/octet-stream", &public.service.publisher.current().krl, &headers)
+}
+
 async fn healthz() -> Response {
     answer::whole(StatusCode::OK, "text/plain", "ok\n")
 }
@@ -130,9 +163,7 @@ async fn readiness(State(public): State<Arc<Public>>) -> Response {
 impl File {
     fn new(media_type: &'static str, text: impl Into<Bytes>) -> Self {
         let text = text.into();
-        let tag = format!("\"{}\"", hex::encode(&Sha256::digest(&text)[..16]));
-        // Hexadecimal digits in quotes are always a header value.
-        let etag = HeaderValue::try_from(tag).unwrap_or(HeaderValue::from_static("\"\""));
+        let etag = etag(&Sha256::digest(&text).into());
         Self { media_type, text, etag }
     }
 
@@ -142,14 +173,37 @@ impl File {
     }
 
     fn answer(&self, headers: &HeaderMap) -> Response {
-        let known = headers.get_all(header::IF_NONE_MATCH).iter().any(|tag| *tag == self.etag);
-        // A 304 tells the length of the file (RFC 9110 section 8.6); hyper sends no body with it.
-        let status = if known { StatusCode::NOT_MODIFIED } else { StatusCode::OK };
-        let mut response = answer::whole(status, self.media_type, self.text.clone());
-        response.headers_mut().insert(header::ETAG, self.etag.clone());
-        response.headers_mut().insert(header::CACHE_CONTROL, FILE_CACHE);
-        response
+        unless_known(headers, self.media_type, &self.text, &self.etag, FILE_CACHE)
     }
+}
+
+/// A list that was published.
+fn list(media_type: &'static str, list: &Artefact, headers: &HeaderMap) -> Response {
+    unless_known(headers, media_type, &list.bytes, &etag(&list.sha256), LIST_CACHE)
+}
+
+/// The file, unless its entity tag says that it is known.
+fn unless_known(
+    headers: &HeaderMap,
+    media_type: &'static str,
+    bytes: &Bytes,
+    etag: &HeaderValue,
+    cache: HeaderValue,
+) -> Response {
+    let known = headers.get_all(header::IF_NONE_MATCH).iter().any(|tag| tag == etag);
+    // A 304 tells the length of the file (RFC 9110 section 8.6); hyper sends no body with it.
+    let status = if known { StatusCode::NOT_MODIFIED } else { StatusCode::OK };
+    let mut response = answer::whole(status, media_type, bytes.clone());
+    response.headers_mut().insert(header::ETAG, etag.clone());
+    response.headers_mut().insert(header::CACHE_CONTROL, cache);
+    response
+}
+
+/// The entity tag of a file with this hash.
+fn etag(sha256: &[u8; 32]) -> HeaderValue {
+    let tag = format!("\"{}\"", hex::encode(&sha256[..16]));
+    // Hexadecimal digits in quotes are always a header value.
+    HeaderValue::try_from(tag).unwrap_or(HeaderValue::from_static("\"\""))
 }
 
 /// The authorities in the forms that relying parties read.

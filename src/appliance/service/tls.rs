@@ -158,7 +158,8 @@ impl fmt::Debug for OwnCertificate {
     }
 }
 
-/// TLS 1.2 and 1.3 with a client certificate of one of the configured authorities.
+/// TLS 1.2 and 1.3 with a client certificate of one of the configured authorities, or with none:
+/// whoever shows none is a stranger, and [`join`](super::join) is all that there is for strangers.
 pub(super) fn server_config(
     authorities: &api::Authorities,
     tls: &Tls,
@@ -167,8 +168,9 @@ pub(super) fn server_config(
 ) -> Result<Arc<ServerConfig>, TlsError> {
     let provider = Arc::new(provider::default_provider());
     let anchors = Arc::new(client_anchors(authorities, &tls.client_authorities)?);
-    let verifier =
-        WebPkiClientVerifier::builder_with_provider(anchors, provider.clone()).build()?;
+    let verifier = WebPkiClientVerifier::builder_with_provider(anchors, provider.clone())
+        .allow_unauthenticated()
+        .build()?;
     let mut config =
         builder(provider, clock)?.with_client_cert_verifier(verifier).with_cert_resolver(own);
     // A resumed session would skip the client's certificate, which may have expired since.

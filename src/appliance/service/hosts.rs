@@ -1,0 +1,186 @@
+//! Hosts: which there are, and what they report.
+
+use std::{sync::Arc, time::Duration};
+
+use api::{
+    Because, ConsumeRequest, HostRequest, Hosts, JoinToken, LoginReport, Problem, ProblemKind,
+};
+use aws_lc_rs::rand;
+use axum::{
+    extract::{Path, Request, State, rejection::PathRejection},
+    response::Response,
+};
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use http::StatusCode;
+use pki::names::DnsName;
+use sha2::{Digest, Sha256};
+
+use super::{
+    Service,
+    access::read,
+    answer::{self, Failure},
+    caller::host_name,
+    problem,
+};
+use crate::{
+    ledger::{
+        Event,
+        hosts::{NewHost, Use},
+    },
+    policy::Caller,
+};
+
+/// How long a join token is good, unless it is said.
+const TOKEN_TTL: u32 = 30 * 60;
+
+/// The longest that it may be.
+const TOKEN_TTL_MAX: u32 = 7 * 24 * 60 * 60;
+
+/// The most logins of one report.
+const LOGINS: usize = 1_000;
+
+/// The longest name of a connection, and of an account.
+const WORD: usize = 256;
+
+/// `POST /v1/hosts`
+pub(super) async fn add(
+    State(service): State<Arc<Service>>,
+    request: Request,
+) -> Result<Response, Failure> {
+    let (caller, wanted) = read::<HostRequest>(&service, request).await?;
+    operators_only(&service, &caller, "host add").await?;
+    let ttl = wanted.ttl.unwrap_or(TOKEN_TTL);
+    if !(1..=TOKEN_TTL_MAX).contains(&ttl) {
+        return Err(bad(format!("ttl is 1 to {TOKEN_TTL_MAX} seconds")).into());
+    }
+    let mut random = [0; 32];
+    rand::fill(&mut random).map_err(|_| {
+        tracing::error!("the system gave no random numbers");
+        problem::internal()
+    })?;
+    let secret = URL_SAFE_NO_PAD.encode(random);
+    let expires_at = service.clock.now() + Duration::from_secs(ttl.into());
+    let host = NewHost {
+        name: wanted.name.clone(),
+        mode: wanted.mode,
+        secret: Sha256::digest(secret.as_bytes()).into(),
+        expires_at,
+        by: caller.id.to_string(),
+    };
+    service.ledger.add_host(host).await?;
+    Ok(answer::json(StatusCode::CREATED, &JoinToken { name: wanted.name, secret, expires_at }))
+}
+
+/// `GET /v1/hosts`
+pub(super) async fn list(
+    State(service): State<Arc<Service>>,
+    caller: Caller,
+) -> Result<Response, Failure> {
+    operators_only(&service, &caller, "host list").await?;
+    let (mut hosts, version) = (service.ledger.hosts().await?, service.publisher.version());
+    for host in &mut hosts {
+        // That a host waits is not written down each time.
+        host.last_seen = host.last_seen.max(service.fleet.last_seen(&host.name));
+    }
+    Ok(answer::json(StatusCode::OK, &Hosts { hosts, version }))
+}
+
+/// `POST /v1/hosts/{name}/remove`
+pub(super) async fn remove(
+    State(service): State<Arc<Service>>,
+    name: Result<Path<String>, PathRejection>,
+    request: Request,
+) -> Result<Response, Failure> {
+    let (caller, because) = read::<Because>(&service, request).await?;
+    operators_only(&service, &caller, "host remove").await?;
+    let Path(name) = name.map_err(answer::bad_path)?;
+    let name: DnsName = name.parse().map_err(|error| bad(format!("{error}")))?;
+    let absent = || Problem::new(ProblemKind::NotFound, format!("there is no host {name}"));
+    let (by, reason) = (caller.id.as_str(), because.reason.as_str());
+    let (id, now) = (service.host_id(&name)?, service.clock.now());
+    let removed = service.ledger.remove_host(&name, &id, by, reason, now).await?;
+    let removed = removed.ok_or_else(absent)?;
+    service.fleet.removed(&name);
+    Ok(answer::json(StatusCode::OK, &removed))
+}
+
+/// `POST /v1/logins`
+pub(super) async fn logins(
+    State(service): State<Arc<Service>>,
+    request: Request,
+) -> Result<Response, Failure> {
+    let (caller, report) = read::<LoginReport>(&service, request).await?;
+    let host = host_name(&caller)?;
+    if report.logins.len() > LOGINS {
+        return Err(bad(format!("at most {LOGINS} logins at once")).into());
+    }
+    for login in &report.logins {
+        check_word("connection", &login.connection)?;
+        check_word("user", &login.user)?;
+    }
+    service.fleet.seen(&host, service.clock.now())?;
+    service.ledger.logins(&host, report.logins).await?;
+    Ok(answer::nothing())
+}
+
+/// `POST /v1/consume`
+pub(super) async fn consume(
+    State(service): State<Arc<Service>>,
+    request: Request,
+) -> Result<Response, Failure> {
+    let (caller, wanted) = read::<ConsumeRequest>(&service, request).await?;
+    let host = host_name(&caller)?;
+    check_word("connection", &wanted.connection)?;
+    service.fleet.seen(&host, service.clock.now())?;
+    let what = format!("certificate {} of {:?}", wanted.serial, wanted.issuer);
+    let (reason, detail) = match service.ledger.consume(&host, wanted, service.clock.now()).await? {
+        Use::Granted => return Ok(answer::nothing()),
+        Use::NotValid => ("not-valid", format!("{what} is revoked, over, or unknown")),
+        Use::UsedUp => ("used-up", format!("{what} was used before")),
+    };
+    Err(deny(&service, &caller, "consume", reason, &detail).await.into())
+}
+
+/// Refuses everybody else, and records it.
+pub(super) async fn operators_only(
+    service: &Service,
+    caller: &Caller,
+    operation: &str,
+) -> Result<(), Problem> {
+    if caller.is_operator() {
+        return Ok(());
+    }
+    let detail = format!("only operators may do this, and {} is none", caller.id);
+    Err(deny(service, caller, operation, "not-an-operator", &detail).await)
+}
+
+async fn deny(
+    service: &Service,
+    caller: &Caller,
+    operation: &str,
+    reason: &str,
+    detail: &str,
+) -> Problem {
+    let event = Event::Denied {
+        caller: caller.id.to_string(),
+        operation: operation.to_owned(),
+        reason: reason.to_owned(),
+        detail: detail.to_owned(),
+    };
+    match service.ledger.record(event).await {
+        Ok(()) => Problem::new(ProblemKind::Denied, detail).with_reason(reason),
+        Err(error) => error.into(),
+    }
+}
+
+fn check_word(field: &str, text: &str) -> Result<(), Problem> {
+    let plain = text.chars().all(|c| !c.is_control());
+    if plain && (1..=WORD).contains(&text.chars().count()) {
+        return Ok(());
+    }
+    Err(bad(format!("{field} has 1 to {WORD} characters, and no control characters")))
+}
+
+fn bad(detail: String) -> Problem {
+    Problem::new(ProblemKind::BadRequest, detail)
+}
