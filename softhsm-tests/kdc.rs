@@ -33,7 +33,8 @@ pub struct Realm {
     /// The CAs between the root and users (concatenated PEM). A client needs them to build its own
     /// path: MIT ignores a chain in the file of the user's certificate.
     pub pool: PathBuf,
-    /// CRLs (concatenated PEM), read once at the start; with them, a CA without a CRL is refused.
+    /// CRLs (concatenated PEM), read once at the start. The certificates of a CA without one are not
+    /// looked for in any: the root here publishes none.
     pub crls: Option<PathBuf>,
 }
 
@@ -83,6 +84,19 @@ impl Kdc {
             let (directory, realm) = (directory.to_owned(), realm.name.clone());
             Ok(started.map(|daemon| Self { daemon, directory, realm }))
         })
+    }
+
+    /// Starts the KDC again, so that it reads its files anew.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start).
+    pub fn restart(self, realm: &Realm) -> Result<Self, Failure> {
+        let Self { daemon, directory, .. } = self;
+        daemon.stop();
+        // It says that the KDC before has come up.
+        fs::remove_file(directory.join("kdc.log")).doing("remove the log of a KDC")?;
+        Self::start(&directory, realm)
     }
 
     /// Asks for a ticket for the enterprise principal `upn`. An `offset` as faketime takes it
@@ -290,9 +304,10 @@ fn environment<'a>(directory: &Path, command: &'a mut Command) -> &'a mut Comman
 fn kdc_configuration(directory: &Path, realm: &Realm, port: u16) -> String {
     let Realm { name, certificate, key, root, pool, .. } = realm;
     let directory = directory.display();
-    let crls = realm.crls.as_ref().map_or_else(String::new, |crls| {
-        format!("  pkinit_revoke = FILE:{}\n  pkinit_require_crl_checking = true\n", crls.display())
-    });
+    let crls = realm
+        .crls
+        .as_ref()
+        .map_or_else(String::new, |crls| format!("  pkinit_revoke = FILE:{}\n", crls.display()));
     format!(
         "[kdcdefaults]\n  kdc_listen = 127.0.0.1:{port}\n  kdc_tcp_listen = 127.0.0.1:{port}\n\
          [realms]\n {name} = {{\n  database_name = {directory}/principal\n  \

@@ -1,9 +1,11 @@
 //! Keys, requests and second opinions from OpenSSL.
 
-use std::{path::Path, process::Command};
+use std::{fs, path::Path, process::Command};
 
 use crate::{
-    failure::Failure,
+    failure::{Doing, Failure},
+    https::Request,
+    office::{Office, http_send},
     peers::peer,
     process::{Answer, run},
 };
@@ -72,6 +74,33 @@ pub fn verify(
     if let Some(untrusted) = untrusted {
         command.arg("-untrusted").arg(untrusted);
     }
+    run(command.arg(certificate))
+}
+
+/// As [`verify`], with the list of its issuer that the appliance publishes now, which must be there
+/// and good: `issuer` is an authority below the root.
+///
+/// # Errors
+///
+/// OpenSSL is not installed, or there is no list. That it says no is an answer.
+pub fn verify_with_crl(
+    office: &Office,
+    issuer: &str,
+    certificate: &Path,
+) -> Result<Answer, Failure> {
+    let list = office.path(format!("{issuer}.crl.pem"));
+    let path = format!("/crl/{issuer}.crl");
+    let request = Request { method: "GET", path: &path, headers: &[], body: b"" };
+    let der = office.path(format!("{issuer}.crl"));
+    let answer = http_send(office.public(), &request)?.expect_status(200)?;
+    fs::write(&der, answer.body).doing("write a CRL")?;
+    let mut convert = openssl()?;
+    convert.args(["crl", "-inform", "DER", "-in"]).arg(&der).arg("-out").arg(&list);
+    run(&mut convert)?.success()?;
+    let mut command = openssl()?;
+    command.args(["verify", "-x509_strict", "-no-CApath", "-no-CAstore", "-crl_check"]);
+    command.arg("-CAfile").arg(office.handoff("root.pem")).arg("-CRLfile").arg(&list);
+    command.arg("-untrusted").arg(office.handoff(&format!("{issuer}.pem")));
     run(command.arg(certificate))
 }
 

@@ -4,9 +4,9 @@ use std::{fs, path::Path, process::Command, time::Duration};
 
 use harness::{
     Doing, Failure, Story,
-    https::Identity as Caller,
+    https::{Identity as Caller, Request},
     kdc::{Identity, Kdc, Realm},
-    office::{Office, with_chain},
+    office::{Office, http_send, with_chain},
     openssl,
     peers::peer,
     process::{run, wait_until},
@@ -76,6 +76,43 @@ fn the_kdc_refuses_a_certificate_without_a_name_and_an_expired_one() -> Story {
 }
 
 #[test]
+fn the_kdc_refuses_a_revoked_card_once_it_has_read_the_list() -> Story {
+    let office = Office::open()?;
+    let alice = office.enrol("user/alice")?;
+    let upn = format!("alice@{DOMAIN}");
+    let principal = format!("alice\\@{DOMAIN}@{REALM}");
+    fetch_list(&office)?;
+    let realm = Realm { crls: Some(office.path("issuing.crl.pem")), ..realm(&office)? };
+    fs::create_dir(office.path("kdc")).doing("make a directory")?;
+    let kdc = Kdc::start(&office.path("kdc"), &realm)?;
+    let (certificate, key) = card_in_files(&office, &alice, "alice", None)?;
+    let identity = Identity::File { certificate: &certificate, key: &key };
+    kdc.kinit(&upn, &identity, None)?.granted(&principal)?;
+
+    let serial = serial(&certificate)?;
+    let operator = office.https(Some(office.operator()))?;
+    let body = json!({
+        "issuer": "issuing",
+        "serial": serial,
+        "code": "cessation-of-operation",
+        "reason": "the session has ended",
+    });
+    let revoked = operator.post("/v1/revoke", &body)?.expect_status(200)?.json()?;
+    let path = format!("/v1/effects/{}?wait=30", revoked["change"]);
+    operator.get(&path)?.expect_status(200)?;
+    fetch_list(&office)?;
+    // It has read the list when it started, and looks at it never again.
+    kdc.kinit(&upn, &identity, None)?.granted(&principal)?;
+    let kdc = kdc.restart(&realm)?;
+    kdc.kinit(&upn, &identity, None)?.refused("evoked")?;
+    // Only this one.
+    let (certificate, key) = card_in_files(&office, &alice, "alice", None)?;
+    let identity = Identity::File { certificate: &certificate, key: &key };
+    kdc.kinit(&upn, &identity, None)?.granted(&principal)?;
+    Ok(())
+}
+
+#[test]
 fn the_appliance_gives_no_card_for_another_account() -> Story {
     let office = Office::open()?;
     let alice = office.enrol("user/alice")?;
@@ -97,8 +134,32 @@ fn the_appliance_gives_no_card_for_another_account() -> Story {
     refused(&alice, "alice@evil@corp.example.test", 400)
 }
 
-/// The realm, whose KDC also has its certificate from the appliance.
 fn kdc(office: &Office) -> Result<Kdc, Failure> {
+    fs::create_dir(office.path("kdc")).doing("make a directory")?;
+    Kdc::start(&office.path("kdc"), &realm(office)?)
+}
+
+/// The list of revoked cards as it is now, as a file for the KDC.
+fn fetch_list(office: &Office) -> Story {
+    let (der, pem) = (office.path("issuing.crl"), office.path("issuing.crl.pem"));
+    let request = Request { method: "GET", path: "/crl/issuing.crl", headers: &[], body: b"" };
+    let answer = http_send(office.public(), &request)?.expect_status(200)?;
+    fs::write(&der, answer.body).doing("write a CRL")?;
+    let mut convert = openssl::openssl()?;
+    convert.args(["crl", "-inform", "DER", "-in"]).arg(&der).arg("-out").arg(&pem);
+    run(&mut convert)?.success().map(drop)
+}
+
+/// A certificate's serial number, as the appliance writes it.
+fn serial(certificate: &Path) -> Result<String, Failure> {
+    let mut command = openssl::openssl()?;
+    command.args(["x509", "-noout", "-serial", "-in"]).arg(certificate);
+    let said = run(&mut command)?.success()?.stdout;
+    Ok(said.trim().trim_start_matches("serial=").to_ascii_lowercase())
+}
+
+/// The realm, whose KDC also has its certificate from the appliance.
+fn realm(office: &Office) -> Result<Realm, Failure> {
     let (key, request) = (office.path("kdc.key"), office.path("kdc.csr"));
     openssl::generate("rsa:2048", &key)?;
     openssl::request(&key, "/CN=kdc", &[], &request)?;
@@ -110,12 +171,11 @@ fn kdc(office: &Office) -> Result<Kdc, Failure> {
     let issued = office.ask(office.operator(), "/v1/issue/x509", &body)?;
     let certificate = office.path("kdc.pem");
     write(&certificate, &with_chain(&issued))?;
-    fs::create_dir(office.path("kdc")).doing("make a directory")?;
     // The client must be able to show a TLS certificate too, so that it is the KDC that refuses it.
     let pool = office.path("pool.pem");
     let between = read(&office.handoff("issuing.pem"))? + &read(&office.handoff("services.pem"))?;
     write(&pool, &between)?;
-    let realm = Realm {
+    Ok(Realm {
         name: REALM.to_owned(),
         upn_domain: DOMAIN.to_owned(),
         accounts: vec!["alice".to_owned(), "bob".to_owned()],
@@ -124,8 +184,7 @@ fn kdc(office: &Office) -> Result<Kdc, Failure> {
         root: office.handoff("root.pem"),
         pool,
         crls: None,
-    };
-    Kdc::start(&office.path("kdc"), &realm)
+    })
 }
 
 fn card_in_files(
