@@ -194,6 +194,9 @@ pub struct Locked {
     pub lock: Lock,
     /// How many certificates were revoked.
     pub revoked: u64,
+    /// How many of them are for smart-card logon: a Kerberos ticket that one of them gave lives on.
+    #[serde(default)]
+    pub logon_certificates: u64,
     /// How many sessions ended.
     pub sessions: u64,
     /// The change whose effect can be asked for.
@@ -237,6 +240,9 @@ pub struct RevokeRequest {
 pub struct Revoked {
     /// How many certificates were revoked: none if it was revoked before.
     pub revoked: u64,
+    /// How many of them are for smart-card logon: a Kerberos ticket that one of them gave lives on.
+    #[serde(default)]
+    pub logon_certificates: u64,
     /// The change whose effect can be asked for.
     pub change: u64,
 }

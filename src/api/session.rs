@@ -176,6 +176,9 @@ pub struct SessionEnded {
     pub session: Session,
     /// How many certificates were revoked.
     pub revoked: u64,
+    /// How many of them are for smart-card logon: a Kerberos ticket that one of them gave lives on.
+    #[serde(default)]
+    pub logon_certificates: u64,
     /// The change whose effect can be asked for.
     pub change: u64,
 }

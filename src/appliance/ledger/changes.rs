@@ -75,6 +75,15 @@ pub(super) fn revoke(
     Ok(revoked)
 }
 
+/// How many of the certificates that a change revoked are for smart-card logon.
+pub(super) fn logon_certificates(sql: &Connection, change: i64) -> rusqlite::Result<u64> {
+    sql.prepare_cached(
+        "SELECT count(*) FROM revocations JOIN intents ON intents.id = intent
+         WHERE change = ?1 AND kind = ?2",
+    )?
+    .query_row((change, word(Kind::SmartcardLogon)), |row| row.get(0))
+}
+
 /// The intents of a session that are not over and not revoked.
 pub(super) fn of_session(
     sql: &Connection,
@@ -166,12 +175,13 @@ pub(super) fn revoke_one(
             .query_row([intent], |row| row.get::<_, u64>(0))
             .optional()?;
         if let Some(change) = earlier {
-            return Ok(Some(Revoked { revoked: 0, change }));
+            return Ok(Some(Revoked { revoked: 0, logon_certificates: 0, change }));
         }
         let change = change(batch, &format!("revoke {issuer}/{serial}"), now)?;
         let revoked = revoke(batch, change, code, [intent])?;
         batch.audit(&body)?;
-        Ok(Some(Revoked { revoked, change: change.cast_unsigned() }))
+        let logon_certificates = logon_certificates(batch.sql, change)?;
+        Ok(Some(Revoked { revoked, logon_certificates, change: change.cast_unsigned() }))
     })
 }
 

@@ -78,7 +78,9 @@ pub(super) fn add(
             locked_at: now,
             expires_at,
         };
-        Ok(Locked { lock, revoked, sessions, change: change.cast_unsigned() })
+        let logon_certificates = changes::logon_certificates(batch.sql, change)?;
+        let change = change.cast_unsigned();
+        Ok(Locked { lock, revoked, logon_certificates, sessions, change })
     })
 }
 

@@ -181,7 +181,9 @@ pub(super) fn end(
         let end = End { cause: EndCause::Request, by: Some(&by), reason: Some(&reason) };
         let revoked = end_session(batch, &id, change, &end, now)?;
         let session = required(batch.sql, &id)?;
-        Ok(SessionEnded { session, revoked, change: change.cast_unsigned() })
+        let logon_certificates = changes::logon_certificates(batch.sql, change)?;
+        let change = change.cast_unsigned();
+        Ok(SessionEnded { session, revoked, logon_certificates, change })
     }
 }
 

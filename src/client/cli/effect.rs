@@ -1,6 +1,6 @@
 //! Where a change is in force: an ended session, a lock, a revocation.
 
-use std::{process::ExitCode, time::Duration};
+use std::{io, process::ExitCode, time::Duration};
 
 use api::{Effect, HostEffect};
 use client::Client;
@@ -31,6 +31,22 @@ pub(super) async fn show(
     let complete =
         effect.version.is_some() && effect.hosts.iter().all(|host| host.applied_after.is_some());
     Ok(if complete { ExitCode::SUCCESS } else { ExitCode::from(REFUSED) })
+}
+
+/// Says plainly what no revocation takes back.
+pub(super) fn warn_of_tickets(logon_certificates: u64, output: &mut Output) -> io::Result<()> {
+    if logon_certificates == 0 || output.is_json() {
+        return Ok(());
+    }
+    output.text(&format!(
+        "\nnote: {} for smart-card logon. A Kerberos ticket that was obtained with one\n\
+         outlives it, until the ticket expires; so does a Windows session. The second lever is the\n\
+         directory hook, which disables the account at the end of a session (docs/sessions.md).\n",
+        match logon_certificates {
+            1 => "1 of them is".to_owned(),
+            count => format!("{count} of them are"),
+        },
+    ))
 }
 
 /// A number of certificates, in words.

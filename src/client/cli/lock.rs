@@ -44,7 +44,9 @@ pub(super) async fn revoke(
         };
         vec![("revoked", text)]
     })?;
-    effect::show(client, revoked.change, effect.wait, output).await
+    let code = effect::show(client, revoked.change, effect.wait, output).await?;
+    effect::warn_of_tickets(revoked.logon_certificates, output)?;
+    Ok(code)
 }
 
 async fn preview(client: &Client, it: Preview, output: &mut Output) -> Result<(), Failure> {
@@ -70,7 +72,9 @@ async fn add(client: &Client, it: Add, output: &mut Output) -> Result<ExitCode, 
     }
     let locked = client.lock(&LockRequest { target, issued_before, reason, ttl }).await?;
     output.show(&locked, rows)?;
-    effect::show(client, locked.change, effect.wait, output).await
+    let code = effect::show(client, locked.change, effect.wait, output).await?;
+    effect::warn_of_tickets(locked.logon_certificates, output)?;
+    Ok(code)
 }
 
 /// Nobody is locked out without somebody's yes.

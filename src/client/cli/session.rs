@@ -151,7 +151,9 @@ async fn end(client: &Client, it: End, output: &mut Output) -> Result<ExitCode, 
             ("revoked", effect::certificates(ended.revoked)),
         ]
     })?;
-    effect::show(client, ended.change, it.effect.wait, output).await
+    let code = effect::show(client, ended.change, it.effect.wait, output).await?;
+    effect::warn_of_tickets(ended.logon_certificates, output)?;
+    Ok(code)
 }
 
 fn rows(session: &Session) -> Vec<(&'static str, String)> {

@@ -252,6 +252,19 @@ async fn a_lock_is_previewed_asked_for_set_listed_and_removed() {
 }
 
 #[tokio::test]
+async fn what_no_revocation_takes_back_is_said() {
+    let pki = Pki::new();
+    let revoked = answer(200, r#"{"revoked":1,"logon_certificates":1,"change":77}"#);
+    let server = Server::start(&pki, vec![revoked; 2]).await;
+    let words = split("revoke issuing 5f0c --reason lost");
+    let (_, out, _) = chancery(&pki, server.port, &words).await;
+    let note = "note: 1 of them is for smart-card logon. A Kerberos ticket";
+    assert!(out.contains(note) && out.contains("directory hook"), "{out}");
+    let (_, out, _) = chancery(&pki, server.port, &[&words[..], &["--json"]].concat()).await;
+    assert_eq!(out.lines().count(), 1, "{out}");
+}
+
+#[tokio::test]
 async fn one_certificate_is_revoked_with_a_reason_for_crl_and_log() {
     let pki = Pki::new();
     let script =
