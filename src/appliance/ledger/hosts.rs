@@ -181,11 +181,17 @@ impl Ledger {
     ) -> Result<Option<Host>, LedgerError> {
         let body = body(&Act::HostRemoved { host: host.as_str(), by, reason })?;
         let (host, target) = (host.clone(), LockTarget::Spiffe(id.clone()));
+        let id = id.to_string();
         let work = move |batch: &mut Batch<'_>| {
             let Some(found) = hosts(batch.sql, Some(&host))?.pop() else { return Ok(None) };
             let its = Lock { id: 0, target, issued_before: None, expires_at: None };
-            let hit =
-                changes::live(batch.sql, "TRUE", named_params! { ":now": now.as_millisecond() })?;
+            // What the condition finds is looked at more closely: names are JSON there.
+            let hit = changes::live(
+                batch.sql,
+                "caller = :id OR instr(names, :id) > 0",
+                false,
+                named_params! { ":now": now.as_millisecond(), ":after": 0, ":id": id },
+            )?;
             let hit = hit.into_iter().filter(|(_, subject)| its.hits(subject)).map(|(id, _)| id);
             let change = changes::change(batch, &format!("remove host {host}"), now)?;
             changes::revoke(batch, change, RevocationReason::CessationOfOperation, hit)?;
