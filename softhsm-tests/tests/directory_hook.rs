@@ -1,17 +1,24 @@
 //! What sessions do in the organisation's directory, against a real slapd.
 
-use std::{fs, net::TcpListener, path::Path, time::Duration};
+use std::{collections::BTreeSet, fs, net::TcpListener, path::Path, sync::Arc, time::Duration};
 
 use appliance::{
     config,
     directory::{Act, Applied, Directory, DirectoryError, Hook, Job, Outcome},
+    ledger::{Ledger, NewSession},
+    policy::{DirectoryGrant, SessionGrant},
 };
 use harness::{
     Doing, Failure, Story,
     process::wait_until,
     slapd::{self, Scheme, Slapd},
 };
-use pki::names::Upn;
+use jiff::{SignedDuration, Timestamp};
+use pki::{
+    clock::{Clock, SystemClock},
+    names::Upn,
+};
+use serde_json::Value;
 use tempfile::TempDir;
 
 const CONTROL: &str = "userAccountControl";
@@ -105,6 +112,121 @@ fn a_wrong_password_is_shown_once() -> Story {
 }
 
 #[test]
+fn the_end_of_a_session_takes_back_what_it_gave_also_after_a_restart() -> Story {
+    let place = place()?;
+    let mut slapd = Slapd::start(&place.path().join("slapd"), Scheme::Ldap)?;
+    let (alice, group) = (slapd::account("alice"), slapd::GROUP.to_owned());
+    slapd.modify(&format!(
+        "dn: {alice}\nchangetype: modify\nreplace: {CONTROL}\n{CONTROL}: 514\n"
+    ))?;
+    let settings = settings(&slapd, Scheme::Ldap, false)?;
+    let runtime = runtime()?;
+    let ledger = runtime.block_on(async { open(place.path()) })?;
+    let hook = Hook::new(Directory::new(settings.clone()));
+    let working = runtime.spawn(hook.run(ledger.clone(), Arc::new(SystemClock)));
+
+    runtime.block_on(ledger.request_session(session("s-1")?)).doing("open a session")?;
+    runtime.block_on(until_done(&ledger))?;
+    assert_eq!(slapd.values(&alice, CONTROL)?, ["512"]);
+    assert!(slapd.values(&group, "member")?.contains(&alice));
+
+    // The session ends while the directory is down, and the appliance is gone before it is up.
+    slapd.stop();
+    runtime.block_on(ledger.end_session("s-1", "alice", "done", now())).doing("end it")?;
+    working.abort();
+    let _ = runtime.block_on(working);
+    drop(ledger);
+    drop(runtime);
+    slapd.start_again()?;
+    assert_eq!(slapd.values(&alice, CONTROL)?, ["512"]);
+
+    let runtime = self::runtime()?;
+    let ledger = runtime.block_on(async { open(place.path()) })?;
+    let hook = Hook::new(Directory::new(settings));
+    let working = runtime.spawn(hook.run(ledger.clone(), Arc::new(SystemClock)));
+    runtime.block_on(until_done(&ledger))?;
+    working.abort();
+    assert_eq!(slapd.values(&alice, CONTROL)?, ["514"]);
+    assert_eq!(slapd.values(&group, "member")?, [slapd::BIND_DN]);
+    let audit = audited(place.path())?;
+    let wanted = [
+        "add-to-group done",
+        "enable-account done",
+        "disable-account done",
+        "remove-from-group done",
+    ];
+    assert_eq!(audit, wanted);
+    Ok(())
+}
+
+fn open(place: &Path) -> Result<Ledger, Failure> {
+    Ledger::open(&place.join("state"), &place.join("audit"), Arc::new(SystemClock))
+        .doing("open the ledger")
+}
+
+/// An hour in which alice's account is enabled, and a member of the group.
+fn session(id: &str) -> Result<NewSession, Failure> {
+    Ok(NewSession {
+        id: id.to_owned(),
+        grant: SessionGrant {
+            requester: "spiffe://example.test/user/alice".parse().doing("name a requester")?,
+            role: "admin".to_owned(),
+            reason: "the disk is full".to_owned(),
+            targets: BTreeSet::new(),
+            length: SignedDuration::from_hours(1),
+            source_addresses: BTreeSet::new(),
+            force_command: None,
+            one_use: false,
+            approvals: 0,
+            waiting: SignedDuration::from_mins(30),
+            heartbeat: None,
+            directory: Some(DirectoryGrant {
+                upn: upn("alice")?,
+                enable_account: true,
+                groups: [slapd::GROUP.to_owned()].into(),
+            }),
+        },
+        certificate_roles: Vec::new(),
+        closes_at: None,
+        now: now(),
+    })
+}
+
+fn now() -> Timestamp {
+    SystemClock.now()
+}
+
+/// Waits until the hook has nothing left to do.
+async fn until_done(ledger: &Ledger) -> Story {
+    let done = async {
+        while ledger.next_directory_job().await.doing("read the ledger")?.is_some() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        Ok(())
+    };
+    tokio::time::timeout(Duration::from_secs(60), done).await.doing("wait for the hook")?
+}
+
+/// What was done in the directory, in the words of the audit log.
+fn audited(place: &Path) -> Result<Vec<String>, Failure> {
+    let mut done = Vec::new();
+    for entry in fs::read_dir(place.join("audit")).doing("list the audit log")? {
+        let path = entry.doing("list the audit log")?.path();
+        if path.extension().is_none_or(|extension| extension != "jsonl") {
+            continue;
+        }
+        for line in fs::read_to_string(path).doing("read the audit log")?.lines() {
+            let record: Value = serde_json::from_str(line).doing("read a record")?;
+            if record["event"] == "directory" {
+                let word = |key: &str| record[key].as_str().unwrap_or_default().to_owned();
+                done.push(format!("{} {}", word("act"), word("outcome")));
+            }
+        }
+    }
+    Ok(done)
+}
+
+#[test]
 fn a_directory_that_is_down_hears_of_it_when_it_is_up() -> Story {
     let place = place()?;
     let mut slapd = Slapd::start(place.path(), Scheme::Ldap)?;
@@ -121,7 +243,14 @@ fn a_directory_that_is_down_hears_of_it_when_it_is_up() -> Story {
             Act::RemoveFromGroup { group },
             Act::RemoveFromGroup { group: "cn=Nowhere".to_owned() },
         ]
-        .map(|act| runtime.block_on(hook.carry_out(&job(act))))
+        .map(|act| {
+            let job = job(act);
+            loop {
+                if let Some(outcome) = runtime.block_on(hook.attempt(&job)) {
+                    break outcome;
+                }
+            }
+        })
     });
     hang_up_once(&somebody)?;
     drop(somebody);

@@ -123,9 +123,10 @@ impl Check {
     fn rules(&mut self, handoff: Option<&Handoff>) {
         let rules = Rules::read(&self.config.rules);
         let bound = match (rules, handoff) {
-            (Ok(rules), Some(handoff)) => rules.bind(handoff).map(drop),
-            (rules, _) => rules.map(drop),
+            (Ok(rules), Some(handoff)) => rules.bind(handoff),
+            (rules, _) => rules,
         };
+        let bound = bound.and_then(|rules| rules.check_directory(self.config.directory.as_ref()));
         match bound {
             Ok(()) => {}
             Err(RulesError::Invalid { path, what }) => {

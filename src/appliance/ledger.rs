@@ -10,6 +10,7 @@ mod changes;
 mod checkpoint;
 mod database;
 mod directory;
+mod directory_acts;
 pub mod hosts;
 mod locks;
 mod read;
@@ -41,7 +42,10 @@ pub use self::{
     changes::{Publication, Revocation},
     sessions::{NewDecision, NewSession},
 };
-use crate::policy::{Denial, Lock, Locks, OpenSession, Subject};
+use crate::{
+    directory::{Job, Outcome},
+    policy::{Denial, Lock, Locks, OpenSession, Subject},
+};
 
 use acts::{Committed, Found, Stored, Text};
 use audit::Body;
@@ -609,6 +613,29 @@ impl Ledger {
         now: Timestamp,
     ) -> Result<(), LedgerError> {
         self.0.writer.submit(changes::commit_publication(version, artefacts, now)?).await
+    }
+
+    /// The first act that waits to be done in the organisation's directory.
+    ///
+    /// # Errors
+    ///
+    /// The ledger cannot be read.
+    pub async fn next_directory_job(&self) -> Result<Option<Job>, LedgerError> {
+        self.read(directory_acts::next).await
+    }
+
+    /// Writes down what became of an act.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be written.
+    pub async fn directory_job_done(
+        &self,
+        job: Job,
+        outcome: Outcome,
+        now: Timestamp,
+    ) -> Result<(), LedgerError> {
+        self.0.writer.submit(directory_acts::done(job, outcome, now)?).await
     }
 
     /// A page of issued certificates, in the order of their release.

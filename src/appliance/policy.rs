@@ -4,6 +4,7 @@
 //! one. [`decide()`] is pure and total: it uses the request up, so that only what was granted can be
 //! issued.
 
+mod account;
 mod decide;
 mod grant;
 mod locks;
@@ -14,6 +15,7 @@ mod schedule;
 mod sessions;
 mod standing;
 
+pub use account::{DirectoryGrant, DirectoryRule};
 pub use decide::{Denial, SignGrant, decide, decide_sign, find_role};
 pub use grant::{Grant, Template};
 pub use locks::{Lock, Locks, Subject};

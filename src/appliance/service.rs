@@ -48,7 +48,10 @@ use pki::{
     x509,
 };
 use thiserror::Error;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::{
+    sync::{Semaphore, mpsc, watch},
+    task::JoinHandle,
+};
 use tokio_rustls::TlsAcceptor;
 
 pub use self::tls::TlsError;
@@ -63,6 +66,7 @@ use self::{
 use crate::{
     authority::{Authority, spiffe_id},
     config::Config,
+    directory::{Directory, Hook},
     launcher::Launcher,
     ledger::{Event, Ledger, LedgerError},
     policy::{Rules, RulesError},
@@ -180,6 +184,10 @@ pub async fn serve(
         async move { service.ocsp.keep_fresh(&service).await }
     });
     let publishing = tokio::spawn(press.run(service.publisher.clone()));
+    let hook = config.directory.clone().map(|directory| {
+        let hook = Hook::new(Directory::new(directory));
+        tokio::spawn(hook.run(service.ledger.clone(), service.clock.clone()))
+    });
     let upkeep = tokio::spawn(keep_tidy(service.clone(), metrics.clone()));
     let acceptor = TlsAcceptor::from(tls);
     let public_router = public::router(service.clone(), metrics, slots);
@@ -195,7 +203,7 @@ pub async fn serve(
         tokio::spawn(public.run(move |connection| serve_public(public_router.clone(), connection)));
     while let Some(signal) = signals.recv().await {
         match signal {
-            Signal::Reload => service.reload(&config.rules).await,
+            Signal::Reload => service.reload(&config).await,
             Signal::Stop => break,
         }
     }
@@ -206,6 +214,7 @@ pub async fn serve(
     let _ = stop.send(true);
     let _ = tokio::join!(api, public);
     due.abort();
+    hook.inspect(JoinHandle::abort);
     fresh.abort();
     answering.abort();
     publishing.abort();
@@ -328,8 +337,8 @@ impl Service {
     }
 
     /// Takes new rules if the whole set is valid and its loading is recorded; else the old stay.
-    async fn reload(&self, directory: &Path) {
-        match self.read_rules(directory).await {
+    async fn reload(&self, config: &Config) {
+        match self.read_rules(config).await {
             Ok(digest) => tracing::info!(digest, "the rules were read anew"),
             Err(error) => tracing::error!(
                 error = crate::describe(&*error),
@@ -338,11 +347,12 @@ impl Service {
         }
     }
 
-    async fn read_rules(&self, directory: &Path) -> Result<String, Box<dyn std::error::Error>> {
-        let directory = directory.to_owned();
+    async fn read_rules(&self, config: &Config) -> Result<String, Box<dyn std::error::Error>> {
+        let directory = config.rules.clone();
         let read = tokio::task::spawn_blocking(move || Rules::read(&directory)).await?;
         let rules = read.and_then(|rules: Rules| rules.bind(self.authority.handoff()));
         let rules = rules.map_err(Box::<RulesError>::new)?;
+        rules.check_directory(config.directory.as_ref()).map_err(Box::<RulesError>::new)?;
         let digest = rules.digest().to_owned();
         self.ledger.record(Event::RulesLoaded { digest: digest.clone() }).await?;
         self.authority.set_rules(rules);

@@ -68,6 +68,7 @@ impl Started {
             return Err(StartError::TokenLabel { configured, pinned });
         }
         let rules = Rules::read(&config.rules)?.bind(&handoff)?;
+        rules.check_directory(config.directory.as_ref())?;
         let rules_digest = rules.digest().to_owned();
         let ledger = Ledger::open(&config.state_directory, &config.audit_directory, clock.clone())?;
         let (changes, receiver) = mpsc::channel(CHANGES);

@@ -1,10 +1,10 @@
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use pki::names::Upn;
+use pki::{clock::Clock, names::Upn};
 use tokio::time::sleep;
 
 use super::{Act, Applied, Directory, DirectoryError};
-use crate::describe;
+use crate::{describe, ledger::Ledger};
 
 /// An act that waits to be done. It stays in the ledger until its outcome is written down.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -38,32 +38,51 @@ pub struct Hook {
     directory: Directory,
     /// What is in the way, as it was logged last.
     trouble: Option<String>,
+    /// How long to wait after the next failure.
+    pause: Duration,
 }
 
 impl Hook {
     /// The hook of a directory.
     pub fn new(directory: Directory) -> Self {
-        Self { directory, trouble: None }
+        Self { directory, trouble: None, pause: FIRST_PAUSE }
     }
 
-    /// Tries until it is done or cannot be done.
-    pub async fn carry_out(&mut self, job: &Job) -> Outcome {
-        let mut pause = FIRST_PAUSE;
+    /// Does what waits in the ledger, until it is aborted.
+    pub async fn run(mut self, ledger: Ledger, clock: Arc<dyn Clock>) {
         loop {
-            match self.directory.apply(&job.upn, &job.act).await {
-                Ok(applied) => {
-                    self.trouble = None;
-                    return match applied {
-                        Applied::Already => Outcome::Already,
-                        Applied::Changed => Outcome::Done,
-                    };
+            match ledger.next_directory_job().await {
+                // Looked for anew after each failure: what its session's end has overtaken is not
+                // done any more.
+                Ok(Some(job)) => {
+                    if let Some(outcome) = self.attempt(&job).await {
+                        record(&ledger, job, outcome, &*clock).await;
+                    }
                 }
-                Err(error) if error.may_pass() => self.tell(&error),
-                Err(error) => return Outcome::Failed(describe(&error)),
+                Ok(None) => sleep(LOOK).await,
+                Err(error) => {
+                    tracing::error!(%error, "what is to be done in the directory cannot be read");
+                    sleep(LOOK).await;
+                }
             }
-            sleep(pause).await;
-            pause = (2 * pause).min(LONGEST_PAUSE);
         }
+    }
+
+    /// Tries a job once; after a failure that may pass, waits, and gives no outcome.
+    pub async fn attempt(&mut self, job: &Job) -> Option<Outcome> {
+        let outcome = match self.directory.apply(&job.upn, &job.act).await {
+            Ok(Applied::Already) => Outcome::Already,
+            Ok(Applied::Changed) => Outcome::Done,
+            Err(error) if error.may_pass() => {
+                self.tell(&error);
+                sleep(self.pause).await;
+                self.pause = (2 * self.pause).min(LONGEST_PAUSE);
+                return None;
+            }
+            Err(error) => Outcome::Failed(describe(&error)),
+        };
+        (self.trouble, self.pause) = (None, FIRST_PAUSE);
+        Some(outcome)
     }
 
     /// Says once what is in the way.
@@ -76,6 +95,24 @@ impl Hook {
         }
     }
 }
+
+/// Writes down what became of a job. It would be done again, which does no harm, if the process
+/// ended before.
+async fn record(ledger: &Ledger, job: Job, outcome: Outcome, clock: &dyn Clock) {
+    if let Outcome::Failed(why) = &outcome {
+        let Job { session, upn, .. } = &job;
+        tracing::error!(session, %upn, why, "something cannot be done in the directory");
+    }
+    while let Err(error) =
+        ledger.directory_job_done(job.clone(), outcome.clone(), clock.now()).await
+    {
+        tracing::error!(%error, "what was done in the directory cannot be recorded");
+        sleep(LOOK).await;
+    }
+}
+
+/// How often the ledger is asked for something to do.
+const LOOK: Duration = Duration::from_millis(250);
 
 /// How long the hook waits after a failure; twice as long after each further one.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);

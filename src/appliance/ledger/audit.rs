@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 use thiserror::Error;
 
 use super::Event;
+use crate::directory;
 
 /// The end of a chain: how many entries it has, and the hash that covers them all.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -166,6 +167,16 @@ pub(super) enum Act<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         reason: Option<&'a str>,
         revoked: u64,
+    },
+    /// Something that a session gives or takes was done in the directory, or cannot be done.
+    Directory {
+        session: &'a str,
+        upn: &'a str,
+        #[serde(flatten)]
+        act: &'a directory::Act,
+        outcome: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        failure: Option<&'a str>,
     },
     /// It waited too long for its approvals.
     SessionExpired { session: &'a str },

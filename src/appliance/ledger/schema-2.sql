@@ -118,3 +118,21 @@ CREATE TABLE uses (
     at         INTEGER NOT NULL,
     PRIMARY KEY (issuer, serial)
 ) WITHOUT ROWID;
+
+-- What a session gives in the organisation's directory while it is open, as JSON.
+CREATE TABLE directory_grants (
+    session TEXT PRIMARY KEY REFERENCES sessions (id),
+    what    TEXT NOT NULL
+) WITHOUT ROWID;
+
+-- What is to be done there, in this order, until it has an outcome.
+CREATE TABLE directory_acts (
+    id         INTEGER PRIMARY KEY,
+    session    TEXT    NOT NULL REFERENCES sessions (id),
+    upn        TEXT    NOT NULL,
+    act        TEXT    NOT NULL,        -- JSON
+    created_at INTEGER NOT NULL,
+    outcome    TEXT,                    -- already, done, failed, overtaken
+    done_at    INTEGER
+);
+CREATE INDEX directory_acts_waiting ON directory_acts (id) WHERE outcome IS NULL;

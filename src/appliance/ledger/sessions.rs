@@ -11,7 +11,7 @@ use super::{
     LedgerError,
     acts::{body, json, parsed, time, word},
     audit::Act,
-    changes,
+    changes, directory_acts,
     locks::optional_time,
     writer::{Batch, Failure},
 };
@@ -66,6 +66,7 @@ pub(super) fn request(
     })?;
     let (targets, addresses) = (json(&grant.targets)?, json(&grant.source_addresses)?);
     let roles = json(&certificate_roles)?;
+    let given = grant.directory.as_ref().map(json).transpose()?;
     Ok(move |batch: &mut Batch<'_>| {
         let subject = Subject {
             caller: requester.clone(),
@@ -101,6 +102,9 @@ pub(super) fn request(
                 plus(now, grant.waiting).as_millisecond(),
             ))?;
         batch.audit(&body)?;
+        if let Some(given) = &given {
+            directory_acts::grant(batch, &id, given)?;
+        }
         if grant.approvals == 0 {
             open(batch, &id, closes_at, now)?;
         }
@@ -331,6 +335,9 @@ fn end_session(
         }
     };
     let revoked = changes::revoke(batch, change, code, intents)?;
+    if is_open(batch.sql, id)? {
+        directory_acts::take_back(batch, id, now)?;
+    }
     close(batch, id, SessionState::Ended, Some(end.cause), now)?;
     batch.audit(&body(&Act::SessionEnded {
         session: id,
@@ -362,7 +369,11 @@ fn open(
         )?
         .execute((id, now.as_millisecond(), ends_at.as_millisecond()))?;
     batch.audit(&body(&Act::SessionOpened { session: id, ends_at })?)?;
-    Ok(())
+    directory_acts::give(batch, id, now)
+}
+
+fn is_open(sql: &Connection, id: &str) -> rusqlite::Result<bool> {
+    sql.prepare_cached("SELECT 1 FROM sessions WHERE id = ?1 AND state = 'open'")?.exists([id])
 }
 
 fn plus(time: Timestamp, step: SignedDuration) -> Timestamp {

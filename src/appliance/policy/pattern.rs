@@ -9,7 +9,7 @@ use thiserror::Error;
 use super::Caller;
 
 /// What `{name}` in a pattern stands for: the last segment of the caller's SPIFFE id.
-const NAME: &str = "{name}";
+pub(super) const NAME: &str = "{name}";
 
 /// A pattern cannot be read.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]

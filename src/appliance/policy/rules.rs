@@ -17,6 +17,8 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
+use crate::config;
+
 use super::{
     Caller,
     decide::Denial,
@@ -283,6 +285,26 @@ impl Rules {
     /// The role of this name.
     pub fn role(&self, name: &str) -> Option<&Role> {
         self.roles.get(name)
+    }
+
+    /// Whether what sessions give in a directory can be given.
+    ///
+    /// # Errors
+    ///
+    /// [`RulesError::Misfit`] if a role has `[role.session.directory]` and there is no directory.
+    pub fn check_directory(&self, directory: Option<&config::Directory>) -> Result<(), RulesError> {
+        let wants = |role: &&Role| match &role.grants {
+            Grants::Session { rule, .. } => rule.directory.is_some(),
+            Grants::Certificate { .. } | Grants::Sign(_) => false,
+        };
+        match self.roles.values().find(wants) {
+            Some(role) if directory.is_none() => Err(RulesError::Misfit {
+                role: role.name.clone(),
+                what: "it has [role.session.directory], and chanceryd.toml no [directory]"
+                    .to_owned(),
+            }),
+            _ => Ok(()),
+        }
     }
 
     /// Whether certificates of this role are given in sessions only.

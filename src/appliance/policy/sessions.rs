@@ -11,7 +11,7 @@ use pki::{
 use serde::Deserialize;
 
 use super::{
-    Caller, Denial, Role, Rules, Standing, Subject,
+    Caller, Denial, DirectoryGrant, DirectoryRule, Role, Rules, Standing, Subject,
     decide::{decide_ttl, find_role, force_command, source_addresses},
     pattern::{DnsPattern, SpiffePattern},
     rules::{Grants, Validity},
@@ -47,6 +47,9 @@ pub struct SessionRule {
     /// The one command that its SSH certificates run. Without it, requests may name one.
     #[serde(default)]
     pub force_command: Option<String>,
+    /// What it gives in the organisation's directory.
+    #[serde(default)]
+    pub directory: Option<DirectoryRule>,
 }
 
 /// A session that policy granted: open at once, or after its approvals.
@@ -74,6 +77,8 @@ pub struct SessionGrant {
     pub waiting: SignedDuration,
     /// Within which time a heartbeat has to come.
     pub heartbeat: Option<SignedDuration>,
+    /// What it gives in the organisation's directory.
+    pub directory: Option<DirectoryGrant>,
 }
 
 /// Decides on a session; pure and total.
@@ -100,7 +105,10 @@ pub fn decide_session(
         ..Subject::default()
     };
     Denial::unless_free(standing, &subject)?;
+    let nameless = || Denial::NoPrincipals { role: role.name.clone(), caller: caller.id.clone() };
+    let given = rule.directory.as_ref().map(|rule| rule.grant(caller).ok_or_else(nameless));
     Ok(SessionGrant {
+        directory: given.transpose()?,
         requester: caller.id.clone(),
         length: decide_ttl(role, validity, request.ttl)?,
         source_addresses: source_addresses(request.source_addresses, role, &rule.source_addresses)?,
@@ -161,6 +169,9 @@ impl SessionRule {
         }
         if self.approvals > 0 && self.approvers.is_empty() {
             return Err("approvals are needed and `approvers` is empty".to_owned());
+        }
+        if let Some(rule) = &self.directory {
+            rule.check()?;
         }
         let minutes = SignedDuration::from_secs(5)..=SignedDuration::from_hours(24);
         if !(SignedDuration::from_secs(1)..=SignedDuration::from_hours(24 * 7))

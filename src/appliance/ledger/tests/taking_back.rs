@@ -7,7 +7,10 @@ use api::{
 use jiff::SignedDuration;
 
 use super::*;
-use crate::policy::SessionGrant;
+use crate::{
+    directory::{Act, Outcome},
+    policy::{DirectoryGrant, SessionGrant},
+};
 
 const ALICE: &str = "spiffe://example.test/user/alice";
 const BOB: &str = "spiffe://example.test/user/bob";
@@ -182,6 +185,66 @@ async fn sessions_end_by_time_by_a_missing_heartbeat_and_by_a_lock() {
 }
 
 #[tokio::test]
+async fn what_a_session_gives_in_the_directory_is_taken_back_in_order() {
+    let place = Place::new();
+    let mut ledger = place.open();
+    let given = |enable_account, groups: &[&str]| DirectoryGrant {
+        upn: "alice@corp.example".parse().unwrap(),
+        enable_account,
+        groups: groups.iter().map(|group| (*group).to_owned()).collect(),
+    };
+    let open = async |ledger: &Ledger, id: &str, approvals, directory| {
+        let mut new = session(id, approvals);
+        new.grant.directory = Some(directory);
+        ledger.request_session(new).await.unwrap();
+    };
+    let end = async |ledger: &Ledger, id: &str| {
+        ledger.end_session(id, ALICE, "done", now()).await.unwrap();
+    };
+
+    // One that never opens gives nothing, and takes nothing.
+    open(&ledger, "s-waits", 1, given(true, &["CN=a"])).await;
+    end(&ledger, "s-waits").await;
+    assert_eq!(ledger.next_directory_job().await.unwrap(), None);
+
+    open(&ledger, "s-one", 0, given(true, &["CN=a", "CN=b"])).await;
+    assert_eq!(work(&ledger, 3).await, ["s-one add CN=a", "s-one add CN=b", "s-one enable"]);
+    open(&ledger, "s-two", 0, given(false, &["CN=b"])).await;
+    // What another session gives, too, stays; it survives a restart.
+    end(&ledger, "s-one").await;
+    ledger = place.reopen(ledger);
+    assert_eq!(work(&ledger, 3).await, ["s-two add CN=b", "s-one disable", "s-one remove CN=a"]);
+    end(&ledger, "s-two").await;
+    assert_eq!(work(&ledger, 1).await, ["s-two remove CN=b"]);
+
+    // What was not given yet at the end is not given any more.
+    open(&ledger, "s-late", 0, given(true, &[])).await;
+    end(&ledger, "s-late").await;
+    assert_eq!(work(&ledger, 1).await, ["s-late disable"]);
+    assert_eq!(ledger.next_directory_job().await.unwrap(), None);
+    drop(ledger);
+    place.verified();
+}
+
+/// Does so many acts, as far as the ledger is concerned.
+async fn work(ledger: &Ledger, acts: usize) -> Vec<String> {
+    let mut done = Vec::new();
+    for _ in 0..acts {
+        let job = ledger.next_directory_job().await.unwrap().unwrap();
+        let act = match &job.act {
+            Act::AddToGroup { group } => format!("add {group}"),
+            Act::DisableAccount => "disable".to_owned(),
+            Act::EnableAccount => "enable".to_owned(),
+            Act::RemoveFromGroup { group } => format!("remove {group}"),
+        };
+        assert_eq!(job.upn.as_str(), "alice@corp.example");
+        done.push(format!("{} {act}", job.session));
+        ledger.directory_job_done(job, Outcome::Done, now()).await.unwrap();
+    }
+    done
+}
+
+#[tokio::test]
 async fn a_ledger_of_version_1_goes_on_as_version_2() {
     let place = Place::new();
     let state = place.root.path().join("state");
@@ -248,6 +311,7 @@ fn session(id: &str, approvals: u8) -> NewSession {
             approvals,
             waiting: SignedDuration::from_mins(30),
             heartbeat: Some(SignedDuration::from_mins(1)),
+            directory: None,
         },
         certificate_roles: vec!["staff".into()],
         closes_at: None,

@@ -213,10 +213,38 @@ fn a_session_role_that_says_too_little_is_not_loaded() {
             "heartbeat",
         ),
         ("max_ttl = \"1h\"\n[role.session]\ncertificates = [\"s\"]\nwaiting = \"0s\"", "waiting"),
+        (
+            "max_ttl = \"1h\"\n[role.session]\ncertificates = [\"s\"]\n\
+             [role.session.directory]\naccount = \"{name}@corp.example\"",
+            "neither `enable_account` nor `groups`",
+        ),
+        (
+            "max_ttl = \"1h\"\n[role.session]\ncertificates = [\"s\"]\n\
+             [role.session.directory]\naccount = \"{name}\"\nenable_account = true",
+            "account@domain",
+        ),
     ] {
         let error = load(&format!("{head}{rest}")).unwrap_err();
         assert!(error.contains(what), "{rest}\n{error}");
     }
+}
+
+#[test]
+fn what_a_session_gives_in_the_directory_is_the_callers_own() {
+    let given = "    force_command = \"/usr/bin/update\"\n    [role.session.directory]\n    \
+                 account = \"adm-{name}@corp.example\"\n    groups = [\"CN=Admins,DC=corp\"]\n";
+    let text = RULES.replace("    force_command = \"/usr/bin/update\"\n", given);
+    let rules = load(&text).unwrap();
+    let decided = |id: &str| {
+        let grant = decide_session(&caller(id), request("maintenance", &[]), &rules, free());
+        grant.map(|grant| grant.directory.unwrap().upn.to_string())
+    };
+    assert_eq!(decided("bot/backup").unwrap(), "adm-backup@corp.example");
+    // A name that is none of an account gives no session.
+    assert_eq!(decided("bot/backup.").unwrap_err().reason(), "no-principals");
+    let error = rules.check_directory(None).unwrap_err().to_string();
+    assert!(error.contains("[role.session.directory]"), "{error}");
+    self::rules().check_directory(None).unwrap();
 }
 
 fn rules() -> Rules {
