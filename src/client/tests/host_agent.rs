@@ -261,6 +261,19 @@ async fn what_is_damaged_is_mended_and_a_host_without_news_does_as_it_was_told()
     strict.wait("an open list", || strict.verdict("good") == Some(false));
     assert_eq!(strict.verdict("bad"), Some(true));
     strict.wait("no problems", || strict.status().unwrap().problems.is_empty());
+
+    // Both certificates live for a day: past the middle, they are renewed.
+    let own = ["state/identity.pem", "host_key-cert.pub", "reloaded"];
+    let read = || own.map(|name| fs::read(strict.path(name)).unwrap());
+    strict.wait("the first of each", || own.iter().all(|name| strict.path(name).exists()));
+    let before = read();
+    fs::remove_file(strict.path("reloaded")).unwrap();
+    clock.advance(SignedDuration::from_hours(14));
+    strict.wait("sshd's reload", || strict.path("reloaded").exists());
+    let after = read();
+    assert!(before[0] != after[0] && before[1] != after[1]);
+    appliance.publish();
+    strict.wait("an open list", || strict.verdict("good") == Some(false));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
