@@ -4,6 +4,7 @@
 //! A peer that is not installed is a failure that names the package, never a skipped test. Nothing
 //! here waits for a time to pass: it waits for a condition, up to a deadline.
 
+pub mod agent;
 pub mod clock;
 pub mod failure;
 pub mod figures;
