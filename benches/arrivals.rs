@@ -7,13 +7,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use harness::{Failure, failure::Doing};
+use harness::{Failure, failure::Doing, keep_alive::Connection};
 use tokio::{runtime, sync::Semaphore, task::LocalSet, time::sleep};
 
-use crate::{
-    callers::{Callers, Request, percentile},
-    connection::Connection,
-};
+use crate::callers::{Callers, Request, percentile};
 
 /// How many come, and how long that is looked at.
 pub(crate) struct Arrivals {

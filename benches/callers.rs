@@ -10,6 +10,7 @@ use harness::{
     Failure,
     failure::Doing,
     https::{Https, Identity},
+    keep_alive::Connection,
     office::Office,
 };
 use pki::{
@@ -20,7 +21,7 @@ use serde_json::{Value, json};
 use tokio::{runtime, task::LocalSet};
 use tokio_rustls::TlsConnector;
 
-use crate::{ROLE, connection::Connection};
+use crate::ROLE;
 
 /// Callers of one appliance.
 pub(crate) struct Callers {

@@ -8,15 +8,15 @@
 //!
 //! After the rounds come callers at 80 % of the peak, and then tokens in trouble: slow ones at
 //! loads above their limit, one that is asked for ten times what it can, and one that fails and
-//! heals.
+//! heals; and at last certificates are revoked, and a thousand hosts hear of it.
 
 #![expect(clippy::print_stdout, reason = "a program for a terminal")]
 
 mod arrivals;
 mod callers;
-mod connection;
 mod krl;
 mod processes;
+mod publishing;
 mod raw;
 mod report;
 mod trouble;
@@ -33,6 +33,7 @@ use harness::{Failure, failure::Doing, office::Office};
 use arrivals::Arrivals;
 use callers::{Callers, Load, Work};
 use processes::{Cpu, Processes};
+use publishing::Publishing;
 use raw::RawToken;
 use report::{Report, Round};
 use trouble::{Slow, Trouble};
@@ -86,6 +87,7 @@ fn measure(arguments: &Arguments) -> Result<(), Failure> {
     let mut report = measure_at_work(arguments)?;
     report.add_krl(&krl::measure()?);
     measure_in_trouble(arguments, &mut report)?;
+    measure_taking_back(&mut report)?;
     println!("\n{report}");
     Ok(())
 }
@@ -149,6 +151,17 @@ fn measure_in_trouble(arguments: &Arguments, report: &mut Report) -> Result<(), 
     Ok(())
 }
 
+/// What is taken back, on its way to those who must know.
+fn measure_taking_back(report: &mut Report) -> Result<(), Failure> {
+    println!("Revoking certificates, and letting {HOSTS} hosts join ...");
+    let publishing = Publishing::open()?;
+    let published = publishing.publish(REVOCATIONS)?;
+    report.add_published(&published);
+    let hosts = publishing.tell_hosts(HOSTS, ROUNDS_OF_HOSTS)?;
+    report.add_hosts(&hosts);
+    Ok(())
+}
+
 /// From the start of the process to the first `/readyz` that says yes, on a ledger that is there.
 fn time_to_ready(office: &mut Office) -> Result<Duration, Failure> {
     office.kill();
@@ -205,6 +218,15 @@ const CROWD: usize = 500;
 
 /// How many faults have to end.
 const RECOVERIES: u32 = 10;
+
+/// How many certificates are revoked, one after the other.
+const REVOCATIONS: usize = 200;
+
+/// How many hosts wait.
+const HOSTS: usize = 1_000;
+
+/// How often they hear of something.
+const ROUNDS_OF_HOSTS: usize = 3;
 
 /// The role of the office that grants SSH user certificates.
 const ROLE: &str = "login";

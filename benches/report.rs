@@ -2,7 +2,14 @@
 
 use std::{fmt, time::Duration};
 
-use crate::{Measured, arrivals::Answers, callers::Load, krl, trouble::Slow};
+use crate::{
+    Measured,
+    arrivals::Answers,
+    callers::{Load, percentile},
+    krl,
+    publishing::Published,
+    trouble::Slow,
+};
 
 /// What one round measured; the rates of the bare token are signatures a second.
 pub(crate) struct Round {
@@ -103,6 +110,23 @@ impl Report {
             figure("token_recovery", median(seconds), "from the end of a fault to a certificate"),
             figure("token_recovery_max", most, "the longest of them"),
         ]);
+    }
+
+    /// How soon what is revoked is published.
+    pub(crate) fn add_published(&mut self, published: &Published) {
+        let p99 = |took| milliseconds(percentile(took, 0.99));
+        let figure = |name, value, what| Figure { name, value, unit: "ms", what };
+        self.others.extend([
+            figure("publish_p99", p99(&published.alone), "from a revocation to KRL and CRLs"),
+            figure("publish_p99_loaded", p99(&published.under_load), "while others are issued"),
+        ]);
+    }
+
+    /// How soon a thousand hosts have it.
+    pub(crate) fn add_hosts(&mut self, took: &[Duration]) {
+        let what = "from a revocation to the acknowledgement of a host, of 1,000 that wait";
+        let value = milliseconds(percentile(took, 0.99));
+        self.others.push(Figure { name: "hosts_1000_ack_p99", value, unit: "ms", what });
     }
 
     fn figures(&self) -> Vec<Figure> {

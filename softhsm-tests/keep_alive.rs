@@ -1,8 +1,7 @@
 //! One keep-alive connection: HTTP/1.1 over TLS, as little of it as the appliance's answers need.
 
-use std::io;
+use std::{io, net::SocketAddr};
 
-use harness::Failure;
 use rustls::pki_types::ServerName;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -10,10 +9,11 @@ use tokio::{
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use harness::failure::Doing;
+use crate::failure::{Doing, Failure};
 
 /// An open connection.
-pub(crate) struct Connection {
+#[derive(Debug)]
+pub struct Connection {
     stream: TlsStream<TcpStream>,
     /// Bytes that were read and not yet consumed.
     buffer: Vec<u8>,
@@ -21,9 +21,13 @@ pub(crate) struct Connection {
 
 impl Connection {
     /// Connects and shakes hands.
-    pub(crate) async fn open(
+    ///
+    /// # Errors
+    ///
+    /// Nobody listens, or the handshake fails.
+    pub async fn open(
         connector: &TlsConnector,
-        address: std::net::SocketAddr,
+        address: SocketAddr,
         name: ServerName<'static>,
     ) -> Result<Self, Failure> {
         let stream = TcpStream::connect(address).await.doing("connect")?;
@@ -33,17 +37,22 @@ impl Connection {
     }
 
     /// Sends a whole request and waits for its answer.
-    pub(crate) async fn ask(&mut self, request: &[u8]) -> Result<Answer, Failure> {
+    ///
+    /// # Errors
+    ///
+    /// The server hangs up, or its answer cannot be read.
+    pub async fn ask(&mut self, request: &[u8]) -> Result<Answer, Failure> {
         self.stream.write_all(request).await.doing("send a request")?;
         self.stream.flush().await.doing("send a request")?;
         let head = self.head().await.doing("read an answer")?;
-        let body = match Length::of(&head)? {
+        let status = head.get(9..12).and_then(|status| status.parse().ok());
+        let status = status.ok_or_else(|| Failure::new("an answer without status").said(&head))?;
+        let length = if status == 204 { Length::Fixed(0) } else { Length::of(&head)? };
+        let body = match length {
             Length::Fixed(length) => self.take(length).await,
             Length::Chunked => self.chunks().await,
         }
         .doing("read an answer")?;
-        let status = head.get(9..12).and_then(|status| status.parse().ok());
-        let status = status.ok_or_else(|| Failure::new("an answer without status").said(head))?;
         Ok(Answer { status, body })
     }
 
@@ -102,15 +111,21 @@ impl Connection {
 }
 
 /// What the appliance answered.
-pub(crate) struct Answer {
+#[derive(Clone, Debug)]
+pub struct Answer {
     /// The HTTP status.
-    pub(crate) status: u16,
-    pub(crate) body: Vec<u8>,
+    pub status: u16,
+    /// The body.
+    pub body: Vec<u8>,
 }
 
 impl Answer {
     /// The body of an answer of success.
-    pub(crate) fn success(self) -> Result<Vec<u8>, Failure> {
+    ///
+    /// # Errors
+    ///
+    /// It is another one: the failure holds the body.
+    pub fn success(self) -> Result<Vec<u8>, Failure> {
         match self.status {
             200..300 => Ok(self.body),
             status => Err(Failure::new(format!("the appliance answered {status}"))
