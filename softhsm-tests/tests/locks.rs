@@ -55,6 +55,56 @@ fn after_the_answer_to_a_lock_nothing_is_signed_in_a_storm() -> Story {
     Ok(())
 }
 
+#[test]
+fn a_revoked_client_certificate_is_taken_by_nobody_and_a_lock_by_no_words() -> Story {
+    let office = Office::open()?;
+    let operator = office.https(Some(office.operator()))?;
+    let (alice, bob) = (office.enrol("user/alice")?, office.enrol("user/bob")?);
+    let (alice, bob) = (office.https(Some(&alice))?, office.https(Some(&bob))?);
+    let login = office.login_request("key")?;
+    alice.post("/v1/issue/ssh-user", &login)?.expect_status(201)?;
+
+    // 1 A lock hits her certificates, that of TLS among them; removed, it gives none back.
+    let preview = operator.post("/v1/locks/preview", &json!({ "target": "user:alice" }))?;
+    let preview = preview.expect_status(200)?.json()?;
+    assert_eq!(preview, json!({ "certificates": 2, "sessions": 0, "hosts": 0 }));
+    let lock = json!({ "target": "user:alice", "reason": "the laptop is gone" });
+    let locked = operator.post("/v1/locks", &lock)?.expect_status(200)?.json()?;
+    assert_eq!(locked["revoked"], 2);
+    let refused = alice.post("/v1/issue/ssh-user", &login)?.expect_status(403)?.json()?;
+    assert_eq!(refused["reason"], "certificate-revoked");
+    let again = office.enrol("user/alice").map(|_| ()).unwrap_err().to_string();
+    assert!(again.contains("locked"), "{again}");
+    let unlock = json!({ "target": "user:alice", "reason": "it was under the sofa" });
+    operator.post("/v1/locks/remove", &unlock)?.expect_status(200)?;
+    let refused = alice.post("/v1/issue/ssh-user", &login)?.expect_status(403)?.json()?;
+    assert_eq!(refused["reason"], "certificate-revoked");
+    let alice = office.https(Some(&office.enrol("user/alice")?))?;
+    alice.post("/v1/issue/ssh-user", &login)?.expect_status(201)?;
+
+    // 2 A serial number that there is not, a target that is none, and others than operators.
+    let revoke = |serial: &str| {
+        json!({ "issuer": "services", "serial": serial, "code": "key-compromise",
+                "reason": "it was copied" })
+    };
+    operator.post("/v1/revoke", &revoke("00"))?.expect_status(404)?;
+    let nonsense = json!({ "target": "everybody", "reason": "a typing error" });
+    operator.post("/v1/locks", &nonsense)?.expect_status(400)?;
+    let refused = bob.post("/v1/locks", &lock)?.expect_status(403)?.json()?;
+    assert_eq!(refused["reason"], "not-an-operator");
+    bob.post("/v1/issue/ssh-user", &login)?.expect_status(201)?;
+
+    // 3 Bob's own certificate, by its serial number.
+    let list = operator.get("/v1/certificates?kind=tls_client")?.expect_status(200)?.json()?;
+    let of_bob = |record: &&Value| record["names"][0] == "URI:spiffe://example.test/user/bob";
+    let serial = list["certificates"].as_array().and_then(|all| all.iter().find(of_bob));
+    let serial = serial.and_then(|record| record["serial"].as_str()).unwrap_or_default();
+    operator.post("/v1/revoke", &revoke(serial))?.expect_status(200)?;
+    let refused = bob.post("/v1/issue/ssh-user", &login)?.expect_status(403)?.json()?;
+    assert_eq!(refused["reason"], "certificate-revoked");
+    Ok(())
+}
+
 /// One round; the storm is on before the lock and after it.
 fn lock_and_unlock(operator: &Https, storm: &Storm, log: &mut AuditLog) -> Result<(), Failure> {
     storm.wait_for_more(Storm::issued, 1)?;

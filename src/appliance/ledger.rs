@@ -559,6 +559,20 @@ impl Ledger {
         self.read(move |sql| changes::revocations_after(sql, change)).await
     }
 
+    /// Whether one of these authorities has revoked a certificate of this serial number.
+    ///
+    /// # Errors
+    ///
+    /// The ledger cannot be read.
+    pub async fn is_revoked(
+        &self,
+        issuers: &Arc<[String]>,
+        serial: &str,
+    ) -> Result<bool, LedgerError> {
+        let (issuers, serial) = (Arc::clone(issuers), serial.to_owned());
+        self.read(move |sql| changes::is_certificate_revoked(sql, &issuers, &serial)).await
+    }
+
     /// When a change was made.
     ///
     /// # Errors

@@ -232,6 +232,8 @@ struct Service {
     batch_windows: Semaphore,
     /// PEM of the CA certificates that go with a certificate, by issuer.
     chains: BTreeMap<String, Vec<String>>,
+    /// X.509 authorities whose client certificates are accepted.
+    client_authorities: Arc<[String]>,
     clock: Arc<dyn Clock>,
     fleet: Fleet,
     ledger: Ledger,
@@ -275,6 +277,7 @@ impl Service {
         let ocsp = Ocsp::new(key, issuers, &authority, clock.now()).await;
         let service = Self {
             chains: chains.collect(),
+            client_authorities: config.tls.client_authorities.clone().into(),
             own_certificate: OwnCertificate::issue(&authority, &config.tls).await?,
             authorities,
             authority,

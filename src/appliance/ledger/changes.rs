@@ -148,6 +148,24 @@ pub(super) fn is_revoked(sql: &Connection, intent: i64) -> rusqlite::Result<bool
     sql.prepare_cached("SELECT 1 FROM revocations WHERE intent = ?1")?.exists([intent])
 }
 
+/// Whether a certificate of one of these authorities was taken back.
+pub(super) fn is_certificate_revoked(
+    sql: &Connection,
+    issuers: &[String],
+    serial: &str,
+) -> rusqlite::Result<bool> {
+    let mut statement = sql.prepare_cached(
+        "SELECT 1 FROM intents JOIN revocations ON intent = intents.id
+         WHERE issuer = ?1 AND serial = ?2",
+    )?;
+    for issuer in issuers {
+        if statement.exists((issuer, serial))? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// Revokes one certificate, whether it was given out or not.
 pub(super) fn revoke_one(
     request: RevokeRequest,

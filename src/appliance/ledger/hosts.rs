@@ -4,14 +4,14 @@
 use api::{CutConnection, Host, HostEffect, HostMode, LockTarget, Login, RevocationReason};
 use jiff::Timestamp;
 use pki::names::{DnsName, SpiffeId};
-use rusqlite::{Connection, OptionalExtension, Row, named_params, types::Type};
+use rusqlite::{Connection, OptionalExtension, Row, types::Type};
 use serde::Serialize;
 
 use super::{
     Ledger, LedgerError,
     acts::{not_json, time},
     audit::Body,
-    changes,
+    changes, locks,
     writer::{Batch, Failure},
 };
 use crate::policy::Lock;
@@ -181,18 +181,10 @@ impl Ledger {
     ) -> Result<Option<Host>, LedgerError> {
         let body = body(&Act::HostRemoved { host: host.as_str(), by, reason })?;
         let (host, target) = (host.clone(), LockTarget::Spiffe(id.clone()));
-        let id = id.to_string();
         let work = move |batch: &mut Batch<'_>| {
             let Some(found) = hosts(batch.sql, Some(&host))?.pop() else { return Ok(None) };
             let its = Lock { id: 0, target, issued_before: None, expires_at: None };
-            // What the condition finds is looked at more closely: names are JSON there.
-            let hit = changes::live(
-                batch.sql,
-                "caller = :id OR instr(names, :id) > 0",
-                false,
-                named_params! { ":now": now.as_millisecond(), ":after": 0, ":id": id },
-            )?;
-            let hit = hit.into_iter().filter(|(_, subject)| its.hits(subject)).map(|(id, _)| id);
+            let hit = locks::certificates(batch.sql, &its, 0, now)?;
             let change = changes::change(batch, &format!("remove host {host}"), now)?;
             changes::revoke(batch, change, RevocationReason::CessationOfOperation, hit)?;
             batch
@@ -426,6 +418,16 @@ fn effect_on_hosts(
 }
 
 /// Milliseconds from one time to a later one; 0 where clocks say otherwise.
+/// Hosts on which somebody is logged in with the certificate of an intent.
+pub(super) fn with_connections_of(sql: &Connection, intent: i64) -> rusqlite::Result<Vec<String>> {
+    sql.prepare_cached(
+        "SELECT DISTINCT host FROM logins JOIN intents USING (issuer, serial)
+         WHERE intents.id = ?1 AND ended_at IS NULL",
+    )?
+    .query_map([intent], |row| row.get(0))?
+    .collect()
+}
+
 fn milliseconds(from: Timestamp, to: Timestamp) -> u64 {
     u64::try_from(to.as_millisecond() - from.as_millisecond()).unwrap_or_default()
 }

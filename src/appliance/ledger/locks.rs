@@ -4,14 +4,13 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use api::{LockEffect, LockRequest, LockTarget, Locked, RevocationReason, UnlockRequest};
 use jiff::{SignedDuration, Timestamp};
-use pki::names::DnsName;
 use rusqlite::{Connection, Row, named_params};
 
 use super::{
     LedgerError,
     acts::{body, parsed, time},
     audit::Act,
-    changes, sessions,
+    changes, hosts, sessions,
     writer::{Batch, Failure},
 };
 use crate::policy::{Lock, Locks, Subject};
@@ -148,7 +147,10 @@ pub(super) fn preview(
     let certificates = certificates(sql, lock, 0, now)?;
     let sessions = sessions::hit(sql, lock)?;
     let targets = sessions.iter().flat_map(|(_, subject)| &subject.targets);
-    let hosts: BTreeSet<&DnsName> = targets.collect();
+    let mut hosts: BTreeSet<String> = targets.map(ToString::to_string).collect();
+    for &intent in &certificates {
+        hosts.extend(hosts::with_connections_of(sql, intent)?);
+    }
     Ok(LockEffect {
         certificates: certificates.len() as u64,
         sessions: sessions.len() as u64,
@@ -165,7 +167,7 @@ pub(super) fn optional_time(row: &Row<'_>, at: usize) -> rusqlite::Result<Option
 
 /// The intents after one that a lock hits, which are not over and not revoked. What the database can
 /// find by a column is found there; the lock itself has the last word.
-fn certificates(
+pub(super) fn certificates(
     sql: &Connection,
     lock: &Lock,
     after: i64,

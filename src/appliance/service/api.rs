@@ -177,7 +177,8 @@ impl FromRequestParts<Arc<Service>> for Caller {
         // Each connection to this listener has one; without it, there is no caller.
         let peer = head.extensions.get::<Arc<Peer>>().ok_or_else(problem::internal)?;
         service.limits.admit(peer.id(), peer.name())?;
-        match peer.caller(&*service.clock) {
+        let Service { clock, ledger, client_authorities, .. } = &**service;
+        match peer.caller(&**clock, ledger, client_authorities).await {
             Ok(caller) => Ok(caller.clone()),
             Err(problem) => Err(service.refuse(peer, problem).await.into()),
         }

@@ -1,4 +1,10 @@
-use std::net::SocketAddr;
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use api::{Problem, ProblemKind};
 use jiff::Timestamp;
@@ -11,12 +17,16 @@ use rustls_pki_types::CertificateDer;
 use sha2::{Digest, Sha256};
 
 use super::slots::Fingerprint;
-use crate::{policy::Caller, signing::Priority};
+use crate::{ledger::Ledger, policy::Caller, signing::Priority};
 
 /// Who is at the other end of a connection: found once, from the certificate of its handshake.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Peer {
     caller: Result<Caller, Problem>,
+    /// The certificate's serial number, as the ledger has it.
+    serial: String,
+    /// The last change that did not revoke the certificate; 0 before the first look.
+    good_at: AtomicU64,
     /// For the audit log: the SPIFFE id, or whatever else the certificate calls its holder.
     name: String,
     /// The last second of the certificate's validity.
@@ -32,6 +42,8 @@ impl Peer {
         match Certificate::from_der(certificate) {
             Ok(certificate) => Self {
                 caller: caller(certificate.spiffe_id(), trust_domain),
+                serial: hex::encode(certificate.serial()),
+                good_at: AtomicU64::new(0),
                 name: certificate
                     .spiffe_id()
                     .map_or_else(|| certificate.subject().to_owned(), |id| id.to_string()),
@@ -40,6 +52,8 @@ impl Peer {
             },
             Err(error) => Self {
                 caller: Err(nobody(error.to_string())),
+                serial: String::new(),
+                good_at: AtomicU64::new(0),
                 name: hex::encode(fingerprint),
                 not_after: Timestamp::MIN,
                 fingerprint,
@@ -57,8 +71,31 @@ impl Peer {
         &self.name
     }
 
-    /// The caller, as long as its certificate is valid: a connection may outlive it.
-    pub(super) fn caller(&self, clock: &dyn Clock) -> Result<&Caller, Problem> {
+    /// The caller, as long as its certificate is valid and not revoked: a connection may outlive
+    /// it. The ledger is asked again only when something was taken back since; `authorities` are
+    /// those whose client certificates are accepted.
+    pub(super) async fn caller(
+        &self,
+        clock: &dyn Clock,
+        ledger: &Ledger,
+        authorities: &Arc<[String]>,
+    ) -> Result<&Caller, Problem> {
+        let caller = self.unexpired(clock)?;
+        // Counted from 1, so that 0 is none.
+        let change = *ledger.changes().borrow() + 1;
+        if self.good_at.load(Ordering::Acquire) == change {
+            return Ok(caller);
+        }
+        if ledger.is_revoked(authorities, &self.serial).await? {
+            return Err(Problem::new(ProblemKind::Denied, "the client certificate is revoked")
+                .with_reason("certificate-revoked")
+                .with_hint("ask an operator for a new one"));
+        }
+        self.good_at.store(change, Ordering::Release);
+        Ok(caller)
+    }
+
+    fn unexpired(&self, clock: &dyn Clock) -> Result<&Caller, Problem> {
         let caller = self.caller.as_ref().map_err(Clone::clone)?;
         if clock.now() > self.not_after {
             return Err(Problem::new(ProblemKind::Denied, "the client certificate has expired")
