@@ -25,6 +25,7 @@ const PEERS: &[(&str, &str)] = &[
     ("slapd", "slapd"),
     ("softhsm2-util", "softhsm2"),
     ("ssh", "openssh-client"),
+    ("ssh-add", "openssh-client"),
     ("ssh-keygen", "openssh-client"),
     ("sshd", "openssh-server"),
     ("swtpm", "swtpm"),
