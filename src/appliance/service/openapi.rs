@@ -43,7 +43,6 @@ pub(super) fn document() -> openapi::OpenApi {
         Acknowledgement,
         Authorities,
         Authority,
-        Because,
         BatchItem,
         BatchOutcome,
         BatchResult,
