@@ -135,21 +135,21 @@ impl Slapd {
         run(self.tool("ldapmodify")?.arg("-f").arg(path))?.success().map(drop)
     }
 
-    /// How often somebody had shown a wrong password when an entry was changed for the first time.
+    /// How often somebody had shown a wrong password when so many changes of entries were made.
     ///
     /// # Errors
     ///
-    /// The log cannot be read, or tells of no change.
-    pub fn refused_logins(&self) -> Result<usize, Failure> {
+    /// The log cannot be read, or tells of fewer changes.
+    pub fn refused_logins(&self, changes: usize) -> Result<usize, Failure> {
         // RFC 4511: BindResponse is [APPLICATION 1], invalidCredentials is 49; ModifyResponse is
         // [APPLICATION 7]. The log is written after the answer.
         let changed = "RESULT tag=103 err=0";
         wait_until("a change in slapd's log", Duration::from_secs(20), || {
-            Ok(self.log()?.contains(changed))
+            Ok(self.log()?.matches(changed).count() >= changes)
         })?;
         let log = self.log()?;
-        let before = log.split(changed).next().unwrap_or_default();
-        Ok(before.matches("RESULT tag=97 err=49").count())
+        let before = log.split(changed).take(changes);
+        Ok(before.map(|log| log.matches("RESULT tag=97 err=49").count()).sum())
     }
 
     /// What the server has logged: connections, operations, results.

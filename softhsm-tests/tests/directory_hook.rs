@@ -10,7 +10,9 @@ use appliance::{
 };
 use harness::{
     Doing, Failure, Story,
-    process::wait_until,
+    https::Identity,
+    office::Office,
+    process::{run, wait_until},
     slapd::{self, Scheme, Slapd},
 };
 use jiff::{SignedDuration, Timestamp};
@@ -107,8 +109,117 @@ fn a_wrong_password_is_shown_once() -> Story {
     // Another password is another try, and a right one is all that was missing.
     write_private(&slapd.password_file(), slapd::PASSWORD)?;
     assert_eq!(apply(directory, "alice", &Act::DisableAccount)?, Applied::Changed);
-    assert_eq!(slapd.refused_logins()?, 1);
+    assert_eq!(slapd.refused_logins(1)?, 1);
     Ok(())
+}
+
+/// A session for smart cards, which enables the account and fills a group.
+const RULES: &str = r#"
+[[role]]
+name = "admin"
+callers = ["spiffe://example.test/user/*"]
+max_ttl = "1h"
+[role.session]
+certificates = ["admin-card"]
+[role.session.directory]
+account = "{name}@corp.example.test"
+enable_account = true
+groups = ["cn=Server Admins,dc=corp,dc=example,dc=test"]
+
+[[role]]
+name = "admin-card"
+callers = ["spiffe://example.test/user/*"]
+issuer = "issuing"
+max_ttl = "1h"
+[role.smartcard_logon]
+upns = ["{name}@corp.example.test"]
+"#;
+
+#[test]
+fn an_appliance_gives_with_a_session_and_takes_with_its_end() -> Story {
+    let place = place()?;
+    let mut slapd = Slapd::start(place.path(), Scheme::Ldap)?;
+    let (alice, group) = (slapd::account("alice"), slapd::GROUP);
+    let given = |slapd: &Slapd, given: bool| {
+        let what = if given { "what the session gives" } else { "what the session gave" };
+        wait_until(what, Duration::from_secs(60), || {
+            let enabled = slapd.values(&alice, CONTROL)? == ["512"];
+            let member = slapd.values(group, "member")?.contains(&alice);
+            Ok(enabled == given && member == given)
+        })
+    };
+    let mut office = Office::prepare()?;
+    fs::write(office.path("rules/admin.toml"), RULES).doing("write rules")?;
+    let configuration = office.path("chanceryd.toml");
+    let mut text = fs::read_to_string(&configuration).doing("read the configuration")?;
+    office.hold_ceremony()?;
+    let mut check = office.chanceryd(&["check", "chanceryd.toml"])?;
+    run(&mut check)?.refused("chanceryd.toml no [directory]")?;
+    text += &format!(
+        "\n[directory]\nurl = {:?}\nstart_tls = true\nca_file = {:?}\nbind_dn = {:?}\n\
+         password_file = {:?}\nbase_dn = {:?}\n",
+        slapd.url(),
+        slapd.ca_file(),
+        slapd::BIND_DN,
+        slapd.password_file(),
+        slapd::BASE_DN,
+    );
+    fs::write(&configuration, text).doing("write the configuration")?;
+    run(&mut check)?.success()?;
+    office.add_operator()?;
+    office.start()?;
+    let user = office.enrol("user/alice")?;
+
+    // The end, while the directory is down.
+    let session = request(&office, &user)?;
+    given(&slapd, true)?;
+    slapd.stop();
+    let somebody = TcpListener::bind(("127.0.0.1", slapd.port())).doing("take the port")?;
+    end(&office, &user, &session)?;
+    hang_up_once(&somebody)?;
+    drop(somebody);
+    slapd.start_again()?;
+    given(&slapd, false)?;
+
+    // A wrong password is said, and shown once, whatever is asked for meanwhile.
+    write_private(&slapd.password_file(), "a wrong one")?;
+    let session = request(&office, &user)?;
+    let said = "refuses the password of cn=chancery";
+    office.appliance()?.wait_until(Duration::from_secs(60), |log| log.contains(said))?;
+    let other = request(&office, &office.enrol("user/bob")?)?;
+    write_private(&slapd.password_file(), slapd::PASSWORD)?;
+    given(&slapd, true)?;
+    end(&office, &user, &session)?;
+    given(&slapd, false)?;
+    assert_eq!(slapd.refused_logins(8)?, 1);
+    assert!(!office.appliance()?.log()?.contains("a wrong one"));
+    let bob = slapd::account("bob");
+    assert!(slapd.values(group, "member")?.contains(&bob), "{other} is open");
+
+    let acts = [
+        "add-to-group done",
+        "enable-account done",
+        "disable-account done",
+        "remove-from-group done",
+    ];
+    let of = |wanted: &str| {
+        let records = office.audit_records()?.into_iter();
+        let own = records.filter(|it| it["event"] == "directory" && it["session"] == wanted);
+        Ok::<_, Failure>(own.map(|record| in_words(&record)).collect::<Vec<_>>())
+    };
+    wait_until("the audit log", Duration::from_secs(20), || Ok(of(&session)? == acts))
+}
+
+fn request(office: &Office, identity: &Identity) -> Result<String, Failure> {
+    let arguments = ["session", "request", "--json", "--role", "admin", "--reason", "ticket 4711"];
+    let answer = run(&mut office.chancery(identity, &arguments)?)?.success()?;
+    let session: Value = serde_json::from_str(&answer.stdout).doing("read the session")?;
+    Ok(session["id"].as_str().unwrap_or_default().to_owned())
+}
+
+fn end(office: &Office, identity: &Identity, session: &str) -> Story {
+    let arguments = ["session", "end", session, "--reason", "done"];
+    run(&mut office.chancery(identity, &arguments)?)?.success().map(drop)
 }
 
 #[test]
@@ -196,6 +307,12 @@ fn now() -> Timestamp {
     SystemClock.now()
 }
 
+/// An act, and what became of it.
+fn in_words(record: &Value) -> String {
+    let word = |key: &str| record[key].as_str().unwrap_or_default().to_owned();
+    format!("{} {}", word("act"), word("outcome"))
+}
+
 /// Waits until the hook has nothing left to do.
 async fn until_done(ledger: &Ledger) -> Story {
     let done = async {
@@ -218,8 +335,7 @@ fn audited(place: &Path) -> Result<Vec<String>, Failure> {
         for line in fs::read_to_string(path).doing("read the audit log")?.lines() {
             let record: Value = serde_json::from_str(line).doing("read a record")?;
             if record["event"] == "directory" {
-                let word = |key: &str| record[key].as_str().unwrap_or_default().to_owned();
-                done.push(format!("{} {}", word("act"), word("outcome")));
+                done.push(in_words(&record));
             }
         }
     }
