@@ -518,9 +518,9 @@ public = "127.0.0.1:0"
 
 # One client stands for many in most stories.
 [limits]
+strangers = 10000
 rate = 1000000
 burst = 1000000
-strangers = 10000
 
 [token]
 module = {module:?}
