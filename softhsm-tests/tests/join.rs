@@ -51,7 +51,8 @@ fn a_host_joins_hears_what_is_revoked_and_is_removed() -> Story {
     let path = format!("/v1/hosts/{HOST}/remove");
     operator.post(&path, &because)?.expect_status(200)?;
     operator.post(&path, &because)?.expect_status(404)?;
-    assert_reason(&host.get("/v1/revocations?wait=0")?.expect_status(403)?.json()?, "not-joined");
+    let told = host.get("/v1/revocations?wait=0")?.expect_status(403)?.json()?;
+    assert_reason(&told, "certificate-revoked");
     let certificate = office.path("host.pem");
     wait_until("its certificate is on the list", Duration::from_secs(30), || {
         Ok(openssl::verify_with_crl(&office, "services", &certificate)?
