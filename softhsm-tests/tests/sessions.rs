@@ -200,16 +200,20 @@ fn a_lock_ends_the_sessions_of_its_target_and_is_removed_by_the_same_words() -> 
     let said = said.success()?.stdout;
     assert!(said.contains("ended    1 session\n"), "{said}");
     assert!(said.contains("published  after "), "{said}");
-    scene.assert_over(&id, "lock")?;
+    let ended = scene.answer(olivia, &["session", "show", &id])?;
+    assert_eq!((text(&ended, "state"), text(&ended, "end_cause")), ("ended", "lock"));
     let certificate = fs::read_to_string(scene.office.path("locked-cert.pub")).doing("read it")?;
     scene.assert_revoked(&certificate, true)?;
-    let refused = ["session", "request", "--role", "beating", "--reason", "r"];
-    scene.chancery(&scene.alice, &refused)?.refused("locked")?;
+    // What she called with is revoked, too.
+    let ask = ["session", "request", "--role", "beating", "--reason", "r"];
+    scene.chancery(&scene.alice, &ask)?.refused("certificate-revoked")?;
     let list = scene.chancery(olivia, &["lock", "list"])?.success()?.stdout;
     assert!(list.contains("user:alice") && list.contains("laptop lost"), "{list}");
 
     let remove = ["lock", "remove", "--user", "alice", "--reason", "laptop found"];
     scene.chancery(olivia, &remove)?.success()?;
+    scene.chancery(&scene.alice, &ask)?.refused("certificate-revoked")?;
+    scene.office.enrol("user/alice")?;
     scene.request("beating")?;
     scene.assert_revoked(&certificate, true)
 }
