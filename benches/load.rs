@@ -8,7 +8,7 @@
 //!
 //! After the rounds come callers at 80 % of the peak, and then tokens in trouble: slow ones at
 //! loads above their limit, one that is asked for ten times what it can, and one that fails and
-//! heals; and at last certificates are revoked, and a thousand hosts hear of it.
+//! heals; and at last certificates are revoked, a thousand hosts hear of it, and connections end.
 
 #![expect(clippy::print_stdout, reason = "a program for a terminal")]
 
@@ -19,6 +19,7 @@ mod processes;
 mod publishing;
 mod raw;
 mod report;
+mod take_back;
 mod trouble;
 
 use std::{
@@ -159,6 +160,8 @@ fn measure_taking_back(report: &mut Report) -> Result<(), Failure> {
     report.add_published(&published);
     let hosts = publishing.tell_hosts(HOSTS, ROUNDS_OF_HOSTS)?;
     report.add_hosts(&hosts);
+    println!("Ending sessions while somebody is logged in by them ...");
+    report.add_take_back(&take_back::measure(SESSIONS)?);
     Ok(())
 }
 
@@ -224,6 +227,9 @@ const REVOCATIONS: usize = 200;
 
 /// How many hosts wait.
 const HOSTS: usize = 1_000;
+
+/// How many sessions end.
+const SESSIONS: usize = 100;
 
 /// How often they hear of something.
 const ROUNDS_OF_HOSTS: usize = 3;

@@ -129,6 +129,13 @@ impl Report {
         self.others.push(Figure { name: "hosts_1000_ack_p99", value, unit: "ms", what });
     }
 
+    /// How soon a connection ends.
+    pub(crate) fn add_take_back(&mut self, took: &[Duration]) {
+        let what = "from the end of a session to that of its connection, as ssh sees it";
+        let value = milliseconds(percentile(took, 0.99));
+        self.others.push(Figure { name: "take_back_p99", value, unit: "ms", what });
+    }
+
     fn figures(&self) -> Vec<Figure> {
         let median = |value: fn(&Round) -> f64| median(self.rounds.iter().map(value).collect());
         let resident =
