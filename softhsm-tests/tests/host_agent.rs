@@ -38,8 +38,8 @@ fn the_end_of_a_session_ends_its_connection_with_all_channels_and_each_login_aft
     login.run("true")?.refused("Permission denied")?;
 
     // Who ended it was told where it is in force, since when, and what that cut.
-    let effect = said.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let effect = effect.last().unwrap_or_default();
+    let effect = said.lines().rev().find_map(|line| serde_json::from_str::<Value>(line).ok());
+    let effect = effect.unwrap_or_default();
     let hosts = &effect["hosts"];
     assert_eq!((&hosts[0]["host"], &hosts[0]["cut"]), (&HOST.into(), &1.into()), "{said}");
     let after = hosts[0]["applied_after"].as_u64();
