@@ -13,6 +13,7 @@ use harness::{
     process::{Answer, run},
 };
 use jiff::{SignedDuration, Timestamp};
+use serde_json::Value;
 
 /// 26 October is Austria's national day; 29 March 2027 is Easter Monday.
 const RULES: &str = r#"
@@ -49,6 +50,25 @@ holiday_file = "holidays"
 [role.sign]
 keys = ["firmware"]
 schemes = ["ecdsa-p256-sha256"]
+
+[[role]]
+name = "office-session"
+callers = ["spiffe://example.test/user/*"]
+max_ttl = "6h"
+[role.schedule]
+time_zone = "Europe/Vienna"
+windows = ["Mon-Fri 09:00-18:00"]
+holiday_file = "holidays"
+[role.session]
+certificates = ["in-session"]
+
+[[role]]
+name = "in-session"
+callers = ["spiffe://example.test/user/*"]
+issuer = "ssh-user"
+max_ttl = "6h"
+[role.ssh_user]
+principals = ["{name}"]
 "#;
 
 /// When somebody asks, and until when what they get is valid, or when the role opens again.
@@ -79,7 +99,7 @@ fn certificates_end_with_the_working_hours_whatever_the_clocks_do() -> Story {
         office.add_operator()?;
         office.restart()?;
         let alice = office.enrol("user/alice")?;
-        let [ssh, tls, seal] = ask(&office, &alice)?;
+        let [ssh, tls, seal, session] = ask(&office, &alice)?;
         match expected {
             Ok(end) => {
                 let end: Timestamp = end.parse().doing("read a time")?;
@@ -89,9 +109,12 @@ fn certificates_end_with_the_working_hours_whatever_the_clocks_do() -> Story {
                 tls.success()?;
                 near(&tls_end(&office)?, end - SignedDuration::from_secs(1), now);
                 seal.success()?;
+                near(&session_end(&session.success()?)?, end, now);
             }
             Err(opening) => {
-                for (answer, role) in [(ssh, "shell"), (tls, "client"), (seal, "seal")] {
+                let refused =
+                    [(ssh, "shell"), (tls, "client"), (seal, "seal"), (session, "session")];
+                for (answer, role) in refused {
                     let what = format!("it is outside the schedule of role \"office-{role}\"");
                     let said = answer.refused(&what)?.stderr;
                     let hint = said.split("hint: ").nth(1).unwrap_or_default();
@@ -111,8 +134,8 @@ fn near(found: &Timestamp, expected: Timestamp, now: &str) {
     assert!((SignedDuration::ZERO..=tolerance).contains(&late), "at {now}: {found}");
 }
 
-/// Asks for an SSH certificate, a TLS certificate and a signature.
-fn ask(office: &Office, alice: &Identity) -> Result<[Answer; 3], Failure> {
+/// Asks for an SSH certificate, a TLS certificate, a signature and a session.
+fn ask(office: &Office, alice: &Identity) -> Result<[Answer; 4], Failure> {
     for name in ["shell", "shell.pub", "shell-cert.pub", "client.key", "client.csr", "client.pem"] {
         let path = office.path(name);
         if path.exists() {
@@ -125,6 +148,7 @@ fn ask(office: &Office, alice: &Identity) -> Result<[Answer; 3], Failure> {
         run(&["request", "ssh", "--role", "office-shell", "--key", "shell", "--generate"])?,
         run(&["request", "x509", "--role", "office-client", "--new-key", "client.key"])?,
         run(&["sign", "--role", "office-seal", "--key", "firmware", "--digest", &digest])?,
+        run(&["session", "request", "--json", "--role", "office-session", "--reason", "work"])?,
     ])
 }
 
@@ -145,6 +169,13 @@ fn tls_end(office: &Office) -> Result<Timestamp, Failure> {
     let said = run(command.arg(office.path("client.pem")))?.success()?.stdout;
     let end = said.trim().trim_start_matches("notAfter=");
     end.parse().doing(format_args!("read {said}"))
+}
+
+/// The end of the session, as the client prints it.
+fn session_end(answer: &Answer) -> Result<Timestamp, Failure> {
+    let session: Value = serde_json::from_str(&answer.stdout).doing("read the session")?;
+    let end = session["ends_at"].as_str().unwrap_or_default();
+    end.parse().doing(format_args!("read {session}"))
 }
 
 fn clock(moment: &str) -> Result<Clock, Failure> {

@@ -173,6 +173,22 @@ async fn sessions_end_by_time_by_a_missing_heartbeat_and_by_a_lock() {
     assert_eq!(ledger.end_due_sessions(after(3_600)).await.unwrap(), ["s-beats"]);
     assert_eq!(state("s-beats").await, (SessionState::Ended, Some(EndCause::Time)));
 
+    // Its role closes ten minutes after it was approved.
+    ledger.request_session(session("s-closes", 1)).await.unwrap();
+    let decision = NewDecision {
+        session: "s-closes".into(),
+        approver: BOB.into(),
+        approved: true,
+        reason: "seen".into(),
+        closes_at: Some(after(600)),
+        now: now(),
+    };
+    let opened = ledger.decide_session(decision).await.unwrap();
+    assert_eq!(opened.ends_at, Some(after(600)));
+    ledger.beat("s-closes", after(599)).await.unwrap();
+    assert_eq!(ledger.end_due_sessions(after(600)).await.unwrap(), ["s-closes"]);
+    assert_eq!(state("s-closes").await, (SessionState::Ended, Some(EndCause::Time)));
+
     ledger.request_session(session("s-locked", 0)).await.unwrap();
     let given = new(&ledger, for_session("s-locked"), 5).await;
     given.commit_bytes(b"five".to_vec(), now()).await.unwrap();
