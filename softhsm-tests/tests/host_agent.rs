@@ -85,6 +85,37 @@ fn a_lock_a_foreign_target_and_a_used_certificate_keep_out() -> Story {
     Ok(())
 }
 
+#[test]
+fn what_was_taken_back_by_an_appliance_that_is_killed_ends_when_it_is_back() -> Story {
+    let mut scene = Scene::open()?;
+    let id = scene.session(&[])?;
+    scene.certify("alice", &id)?.success()?;
+    let mut stays = scene.host.stay(&scene.office.path("alice"), &[], "alice.log")?;
+    scene.host.wait_for_connections(1)?;
+    scene.keep_port()?;
+
+    // The answer is there; whether it was published already, chance decides.
+    let words = ["session", "end", &id, "--reason", "done"];
+    let mut end = scene.office.chancery(&scene.alice, &words)?;
+    let before = scene.revoked(&id)?;
+    let mut end = Daemon::start("chancery", &mut end, &scene.office.path("end.log"))?;
+    wait_until("the end of the session in the ledger", PATIENCE, || {
+        Ok(scene.revoked(&id)? > before || !end.running()?)
+    })?;
+    scene.office.kill();
+    scene.office.restart()?;
+    wait_for_end(&mut stays)?;
+    scene.login("alice").run("true")?.refused("Permission denied")?;
+
+    // The host goes on with the appliance that came back: another session, another end.
+    let id = scene.session(&[])?;
+    scene.certify("again", &id)?.success()?;
+    let mut stays = scene.host.stay(&scene.office.path("again"), &[], "again.log")?;
+    let words = ["session", "end", &id, "--reason", "done"];
+    scene.chancery(&scene.alice, &words)?.success()?;
+    wait_for_end(&mut stays)
+}
+
 /// An office with a host, and somebody who works there.
 struct Scene {
     // Its sshd and agent end before the directory that they lie in goes.
@@ -101,6 +132,25 @@ impl Scene {
         let alice = office.enrol("user/alice")?;
         let host = Host::join(&office, HOST, "alice")?;
         Ok(Self { host, alice, office })
+    }
+
+    /// The appliance listens where it does now also after its next start, so that its host finds
+    /// it.
+    fn keep_port(&self) -> Story {
+        let path = self.office.path("chanceryd.toml");
+        let text = fs::read_to_string(&path).doing("read the configuration")?;
+        let port = format!("api = \"{}\"", self.office.api());
+        fs::write(&path, text.replace("api = \"127.0.0.1:0\"", &port)).doing("write it")
+    }
+
+    /// How many audit records speak of a session's end.
+    fn revoked(&self, session: &str) -> Result<usize, Failure> {
+        let records = self.office.audit_records()?;
+        let ends = records.iter().filter(|it| {
+            let text = it.to_string();
+            text.contains(session) && text.contains("ended")
+        });
+        Ok(ends.count())
     }
 
     fn session(&self, more: &[&str]) -> Result<String, Failure> {
