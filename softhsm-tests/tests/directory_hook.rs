@@ -11,7 +11,7 @@ use appliance::{
 use harness::{
     Doing, Failure, Story,
     https::Identity,
-    office::Office,
+    office::{Office, http_get},
     process::{run, wait_until},
     slapd::{self, Scheme, Slapd},
 };
@@ -165,6 +165,10 @@ fn an_appliance_gives_with_a_session_and_takes_with_its_end() -> Story {
         slapd::BASE_DN,
     );
     fs::write(&configuration, text).doing("write the configuration")?;
+    let ca = slapd.ca_file();
+    fs::rename(&ca, ca.with_extension("away")).doing("move a file")?;
+    run(&mut check)?.refused("directory.ca_file")?;
+    fs::rename(ca.with_extension("away"), &ca).doing("move a file")?;
     run(&mut check)?.success()?;
     office.add_operator()?;
     office.start()?;
@@ -186,6 +190,7 @@ fn an_appliance_gives_with_a_session_and_takes_with_its_end() -> Story {
     let session = request(&office, &user)?;
     let said = "refuses the password of cn=chancery";
     office.appliance()?.wait_until(Duration::from_secs(60), |log| log.contains(said))?;
+    assert!(metrics(&office)?.contains("\nchancery_directory_up 0\n"));
     let other = request(&office, &office.enrol("user/bob")?)?;
     write_private(&slapd.password_file(), slapd::PASSWORD)?;
     given(&slapd, true)?;
@@ -195,6 +200,10 @@ fn an_appliance_gives_with_a_session_and_takes_with_its_end() -> Story {
     assert!(!office.appliance()?.log()?.contains("a wrong one"));
     let bob = slapd::account("bob");
     assert!(slapd.values(group, "member")?.contains(&bob), "{other} is open");
+
+    let told = metrics(&office)?;
+    assert!(told.contains("\nchancery_directory_up 1\n"), "{told}");
+    assert!(told.contains("chancery_directory_acts_total{outcome=\"done\"} "), "{told}");
 
     let acts = [
         "add-to-group done",
@@ -208,6 +217,10 @@ fn an_appliance_gives_with_a_session_and_takes_with_its_end() -> Story {
         Ok::<_, Failure>(own.map(|record| in_words(&record)).collect::<Vec<_>>())
     };
     wait_until("the audit log", Duration::from_secs(20), || Ok(of(&session)? == acts))
+}
+
+fn metrics(office: &Office) -> Result<String, Failure> {
+    http_get(office.public(), "/metrics").doing("read the metrics")
 }
 
 fn request(office: &Office, identity: &Identity) -> Result<String, Failure> {

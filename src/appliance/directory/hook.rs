@@ -30,6 +30,17 @@ pub enum Outcome {
     Failed(String),
 }
 
+impl Outcome {
+    /// The word for it in the ledger, the audit log and the metrics.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Already => "already",
+            Self::Done => "done",
+            Self::Failed(_) => "failed",
+        }
+    }
+}
+
 /// Does jobs one after the other, in the order in which they are given: what a session gave is
 /// never given after it was taken. What may pass (the directory is down, its password refused)
 /// holds up all; what concerns one job (no such account) ends that job alone.
@@ -74,6 +85,7 @@ impl Hook {
             Ok(Applied::Already) => Outcome::Already,
             Ok(Applied::Changed) => Outcome::Done,
             Err(error) if error.may_pass() => {
+                metrics::gauge!("chancery_directory_up").set(0);
                 self.tell(&error);
                 sleep(self.pause).await;
                 self.pause = (2 * self.pause).min(LONGEST_PAUSE);
@@ -81,6 +93,7 @@ impl Hook {
             }
             Err(error) => Outcome::Failed(describe(&error)),
         };
+        metrics::gauge!("chancery_directory_up").set(1);
         (self.trouble, self.pause) = (None, FIRST_PAUSE);
         Some(outcome)
     }
@@ -99,6 +112,7 @@ impl Hook {
 /// Writes down what became of a job. It would be done again, which does no harm, if the process
 /// ended before.
 async fn record(ledger: &Ledger, job: Job, outcome: Outcome, clock: &dyn Clock) {
+    metrics::counter!("chancery_directory_acts_total", "outcome" => outcome.word()).increment(1);
     if let Outcome::Failed(why) = &outcome {
         let Job { session, upn, .. } = &job;
         tracing::error!(session, %upn, why, "something cannot be done in the directory");

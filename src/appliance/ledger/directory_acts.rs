@@ -69,10 +69,10 @@ pub(super) fn done(
     outcome: Outcome,
     now: Timestamp,
 ) -> Result<impl FnOnce(&mut Batch<'_>) -> Result<(), Failure>, LedgerError> {
-    let (word, failure) = match &outcome {
-        Outcome::Already => ("already", None),
-        Outcome::Done => ("done", None),
-        Outcome::Failed(why) => ("failed", Some(why.as_str())),
+    let word = outcome.word();
+    let failure = match &outcome {
+        Outcome::Already | Outcome::Done => None,
+        Outcome::Failed(why) => Some(why.as_str()),
     };
     let body = body(&audit::Act::Directory {
         session: &job.session,

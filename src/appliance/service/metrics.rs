@@ -43,6 +43,10 @@ fn describe() {
     describe_counter!("chancery_certificates_total", "Certificates given out, by kind");
     describe_counter!("chancery_connections_refused_total", "Connections refused for want of room");
     describe_counter!(
+        "chancery_directory_acts_total",
+        "Acts of the directory hook that came to an end, by outcome"
+    );
+    describe_counter!(
         "chancery_rate_limited_total",
         "Requests and items of batches refused because their client asks too often"
     );
@@ -57,6 +61,7 @@ fn describe() {
     describe_counter!("chancery_publications_failed_total", "Publications that are tried again");
     describe_gauge!("chancery_connections", "Open connections, by listener");
     describe_gauge!("chancery_crl_bytes", "Length of the CRL, by issuer");
+    describe_gauge!("chancery_directory_up", "1 when the directory did or refused the last act");
     describe_gauge!("chancery_krl_bytes", "Length of the KRL");
     describe_gauge!("chancery_ledger_up", "1 when ledger and audit log can be written");
     describe_gauge!(
