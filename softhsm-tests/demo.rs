@@ -6,17 +6,19 @@ use std::{
     fs,
     path::Path,
     process::{Command, ExitCode},
+    time::Duration,
 };
 
 use harness::{
     Doing, Failure, Story,
+    agent::{self, Host},
     https::Identity,
     kdc::{self, Kdc, Realm},
     narrator::Narrator,
     office::Office,
     openssl,
     peers::{ours, source_tree},
-    process::{Answer, run},
+    process::{Answer, run, wait_until},
     ssh::{self, Login},
     sshd::{Settings, Sshd},
 };
@@ -27,6 +29,9 @@ use tokio::{
 
 /// What the host is called, in its certificate and in `known_hosts`.
 const HOST: &str = "web1.example.test";
+
+/// A host that goes by what the appliance says at each moment.
+const DATABASE: &str = "db1.example.test";
 
 fn main() -> ExitCode {
     match outlive_interrupts().and_then(|()| Demonstration::begin()).and_then(Demonstration::tell) {
@@ -74,6 +79,7 @@ impl Demonstration {
         self.tls()?;
         self.smart_card(&alice)?;
         self.digest(&alice)?;
+        self.just_in_time(&alice)?;
         self.power_cut(&alice)?;
         self.ledger()?;
         self.narrator.end("Every step did what it says")
@@ -96,6 +102,7 @@ impl Demonstration {
         let answer = self.office.add_operator()?;
         self.narrator.command(&self.plain(&answer.command))?;
         self.narrator.good("a client certificate for spiffe://example.test/operator/olivia")?;
+        self.write("rules/sessions.toml", &format!("{}{ACCESS}", agent::RULES))?;
         self.office.start()?;
         self.narrator.command("chanceryd serve --config chanceryd.toml")?;
         let (api, public) = (self.office.api(), self.office.public());
@@ -208,6 +215,53 @@ impl Demonstration {
         self.run(verify.args(["firmware.pub", "-signature", "firmware.img.sig", "firmware.img"]))?;
         self.narrator.say("Alice asks for the same:")?;
         self.refused(self.office.chancery(alice, &sign)?)
+    }
+
+    fn just_in_time(&mut self, alice: &Identity) -> Story {
+        self.narrator.chapter("Alice needs a database for an hour, and Bob says yes")?;
+        let bob = self.office.enrol("user/bob")?;
+        let host = Host::join(&self.office, DATABASE, "alice")?;
+        self.narrator.good(&format!("{DATABASE} has joined; its agent tells sshd who may in"))?;
+        let words = ["session", "request", "--role", "admin", "--target", DATABASE, "--reason"];
+        let mut request = self.office.chancery(alice, &words)?;
+        let asked = self.answer(request.arg("ticket 4711"))?;
+        self.narrator.answer(&asked.stdout)?;
+        let session = asked.stdout.lines().find_map(|line| line.strip_prefix("session "));
+        let id = session.unwrap_or_default().trim();
+        let approve = ["session", "approve", id, "--reason", "seen"];
+        self.refused(self.office.chancery(alice, &approve)?)?;
+        self.narrator.say("Bob:")?;
+        self.run(self.office.chancery(&bob, &approve)?)?;
+        let certify = ["request", "ssh", "--role", "session-login", "--session", id];
+        let mut certify = self.office.chancery(alice, &certify)?;
+        self.run(certify.args(["--key", "hour", "--generate"]))?;
+        let key = self.office.path("hour");
+        let mut open = host.stay(&key, &[], "stays.log")?;
+        host.wait_for_connections(1)?;
+        self.narrator.command(&format!("ssh {DATABASE}"))?;
+        self.narrator.good("Alice is logged in, and stays")?;
+
+        self.narrator.chapter("The session ends: the connection is cut, and nobody comes back")?;
+        let end = ["session", "end", id, "--reason", "done", "--wait", "30s"];
+        self.run(self.office.chancery(alice, &end)?)?;
+        wait_until("the end of a connection", Duration::from_secs(10), || Ok(!open.running()?))?;
+        self.narrator.good("her connection is gone")?;
+        let again = host.login(&key).run("true")?.refused("Permission denied")?;
+        self.narrator.command(&format!("ssh {DATABASE}"))?;
+        self.narrator.refused(&line_with(&again.output(), "Permission denied"))?;
+
+        self.narrator.chapter("All of it in one: chancery ssh, with a key that is in no file")?;
+        let login = host.login(&key);
+        let command = "echo hello from $SSH_CONNECTION";
+        let words = ["ssh", "--role", "access", "--target", DATABASE, "--reason", "ticket 4712"];
+        let mut ssh = self.office.chancery(alice, &words)?;
+        ssh.args(["-F", "none", "-p", &login.port.to_string(), "-o", "UserKnownHostsFile=none"]);
+        ssh.args(["-o", &format!("HostKeyAlias={DATABASE}"), "-o", "BatchMode=yes"]);
+        ssh.arg(format!("{}@127.0.0.1", login.user)).arg(command);
+        let said = run(&mut ssh)?.success()?;
+        let typed = "chancery ssh --role access --reason 'ticket 4712'";
+        self.narrator.command(&format!("{typed} {DATABASE} '{command}'"))?;
+        self.narrator.answer(&said.output())
     }
 
     fn power_cut(&mut self, alice: &Identity) -> Story {
@@ -333,3 +387,17 @@ fn line_with(text: &str, what: &str) -> String {
 fn kinit(account: &str) -> String {
     format!("kinit -X X509_user_identity=FILE:card.pem,card.key -E {account}@corp.example.test")
 }
+
+/// Who may work on hosts after somebody else said yes.
+const ACCESS: &str = r#"
+[[role]]
+name = "admin"
+callers = ["spiffe://example.test/user/*"]
+default_ttl = "1h"
+max_ttl = "8h"
+[role.session]
+certificates = ["session-login"]
+targets = ["*.example.test"]
+approvals = 1
+approvers = ["spiffe://example.test/user/*"]
+"#;
