@@ -14,12 +14,11 @@ use tokio::{
     sync::{Semaphore, mpsc},
     task::{JoinSet, spawn_blocking},
 };
-use tokio_rustls::TlsConnector;
 
 use crate::{
     Doing, Failure,
     https::{Https, Identity},
-    keep_alive::Connection,
+    keep_alive::{Connection, get, post},
     office::Office,
     openssl,
 };
@@ -50,8 +49,8 @@ impl Fleet {
         openssl::request(&key, "/CN=host", &[], &request)?;
         let csr = fs::read_to_string(&request).doing("read a request")?;
         let joined = block_on(async {
-            let mut operator = open(&office.https(Some(office.operator()))?).await?;
-            let mut stranger = open(&office.https(None)?).await?;
+            let mut operator = Connection::to(&office.https(Some(office.operator()))?).await?;
+            let mut stranger = Connection::to(&office.https(None)?).await?;
             let mut joined = Vec::with_capacity(count);
             for number in 0..count {
                 let name = format!("fleet-{number}.example.test");
@@ -127,7 +126,7 @@ async fn hear(
     waits: mpsc::Sender<()>,
 ) -> Result<Instant, Failure> {
     let permit = opening.acquire().await.doing("wait for a turn")?;
-    let mut connection = open(&host).await?;
+    let mut connection = Connection::to(&host).await?;
     let first = version(&connection.ask(&get("/v1/revocations")).await?.success()?)?;
     acknowledge(&mut connection, first).await?;
     drop(permit);
@@ -155,25 +154,6 @@ fn version(bundle: &[u8]) -> Result<u64, Failure> {
     version
         .and_then(|version| version.parse().ok())
         .ok_or_else(|| Failure::new("a bundle without a version").said(statement))
-}
-
-async fn open(https: &Https) -> Result<Connection, Failure> {
-    let connector = TlsConnector::from(https.configuration());
-    Connection::open(&connector, https.address(), https.name()).await
-}
-
-fn get(path: &str) -> Vec<u8> {
-    format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n").into_bytes()
-}
-
-fn post(path: &str, body: &Value) -> Vec<u8> {
-    let body = body.to_string();
-    format!(
-        "POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
-         content-length: {}\r\n\r\n{body}",
-        body.len()
-    )
-    .into_bytes()
 }
 
 fn block_on<T>(doing: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {

@@ -3,13 +3,17 @@
 use std::{io, net::SocketAddr};
 
 use rustls::pki_types::ServerName;
+use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use crate::failure::{Doing, Failure};
+use crate::{
+    failure::{Doing, Failure},
+    https::Https,
+};
 
 /// An open connection.
 #[derive(Debug)]
@@ -34,6 +38,16 @@ impl Connection {
         stream.set_nodelay(true).doing("set TCP_NODELAY")?;
         let stream = connector.connect(name, stream).await.doing("shake hands")?;
         Ok(Self { stream, buffer: Vec::with_capacity(64 * 1024) })
+    }
+
+    /// Connects to the server of a client.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub async fn to(https: &Https) -> Result<Self, Failure> {
+        let connector = TlsConnector::from(https.configuration());
+        Self::open(&connector, https.address(), https.name()).await
     }
 
     /// Sends a whole request and waits for its answer.
@@ -108,6 +122,22 @@ impl Connection {
             _ => Ok(()),
         }
     }
+}
+
+/// A request that gets a resource.
+pub fn get(path: &str) -> Vec<u8> {
+    format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n").into_bytes()
+}
+
+/// A request with a JSON body.
+pub fn post(path: &str, body: &Value) -> Vec<u8> {
+    let body = body.to_string();
+    format!(
+        "POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
+         content-length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .into_bytes()
 }
 
 /// What the appliance answered.
