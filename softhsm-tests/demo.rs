@@ -261,7 +261,13 @@ impl Demonstration {
         let said = run(&mut ssh)?.success()?;
         let typed = "chancery ssh --role access --reason 'ticket 4712'";
         self.narrator.command(&format!("{typed} {DATABASE} '{command}'"))?;
-        self.narrator.answer(&said.output())
+        self.narrator.answer(&said.output())?;
+
+        self.narrator.chapter("A lock: from its answer on, not one signature for Bob")?;
+        let lock = ["lock", "add", "user:bob", "--reason", "his laptop is gone", "--yes"];
+        self.run(self.office.chancery(self.office.operator(), &lock)?)?;
+        let request = ["request", "ssh", "--role", "login", "--key", "bob", "--generate"];
+        self.refused(self.office.chancery(&bob, &request)?)
     }
 
     fn power_cut(&mut self, alice: &Identity) -> Story {

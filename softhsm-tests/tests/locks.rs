@@ -78,7 +78,7 @@ fn a_revoked_client_certificate_is_taken_by_nobody_and_a_lock_by_no_words() -> S
     let locked = operator.post("/v1/locks", &lock)?.expect_status(200)?.json()?;
     assert_eq!(locked["revoked"], 2);
     let refused = alice.post("/v1/issue/ssh-user", &login)?.expect_status(403)?.json()?;
-    assert_eq!(refused["reason"], "certificate-revoked");
+    assert_eq!(refused["reason"], "locked");
     let again = office.enrol("user/alice").map(|_| ()).unwrap_err().to_string();
     assert!(again.contains("locked"), "{again}");
     let unlock = json!({ "target": "user:alice", "reason": "it was under the sofa" });

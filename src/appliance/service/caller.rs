@@ -17,7 +17,11 @@ use rustls_pki_types::CertificateDer;
 use sha2::{Digest, Sha256};
 
 use super::slots::Fingerprint;
-use crate::{ledger::Ledger, policy::Caller, signing::Priority};
+use crate::{
+    ledger::Ledger,
+    policy::{Caller, Denial, Subject},
+    signing::Priority,
+};
 
 /// Who is at the other end of a connection: found once, from the certificate of its handshake.
 #[derive(Debug)]
@@ -87,6 +91,10 @@ impl Peer {
             return Ok(caller);
         }
         if ledger.is_revoked(authorities, &self.serial).await? {
+            let subject = Subject { caller: caller.id.to_string(), ..Subject::default() };
+            if let Some(lock) = ledger.standing_locks().hit(&subject, clock.now()) {
+                return Err(Denial::Locked { target: lock.target.clone() }.into());
+            }
             return Err(Problem::new(ProblemKind::Denied, "the client certificate is revoked")
                 .with_reason("certificate-revoked")
                 .with_hint("ask an operator for a new one"));
