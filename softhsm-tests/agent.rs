@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use crate::{
     failure::{Doing, Failure},
+    https::Identity,
     office::Office,
     peers::{ours, peer},
     process::{Answer, Daemon, run, wait_until},
@@ -112,6 +113,12 @@ impl Host {
             host: self.name.clone(),
             port: self.sshd.port(),
         }
+    }
+
+    /// Who the agent is to the appliance: certificate and key are in one file.
+    pub fn identity(&self) -> Identity {
+        let file = self.directory.join("state/identity.pem");
+        Identity { certificate: file.clone(), key: file }
     }
 
     /// A connection that stays until somebody ends it; with `options` of ssh.

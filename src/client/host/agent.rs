@@ -11,7 +11,7 @@ use std::{
     io,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use api::{Authorities, RevocationBundle};
@@ -384,9 +384,13 @@ impl Shared {
     /// Renews what this host shows, and learns whose certificates it takes.
     async fn renew(&self) {
         let mut reload_owed = false;
+        let mut asked: Option<Instant> = None;
         loop {
-            let authorities = self.learn_authorities().await;
-            self.outcome("asking for the authorities", authorities);
+            if asked.is_none_or(|at| at.elapsed() >= AUTHORITIES_LOOK) {
+                let authorities = self.learn_authorities().await;
+                let learnt = self.outcome("asking for the authorities", authorities);
+                asked = learnt.map(|()| Instant::now());
+            }
             if self.known().life.is_due(self.now()) {
                 let renewed = self.renew_identity().await;
                 self.outcome("renewing the TLS certificate", renewed);
@@ -479,6 +483,9 @@ const LOOK: Duration = Duration::from_millis(500);
 
 /// Between two looks at what may need renewal.
 const RENEWAL_LOOK: Duration = Duration::from_secs(15);
+
+/// Between two questions for the authorities: they change with a ceremony.
+const AUTHORITIES_LOOK: Duration = Duration::from_secs(5 * 60);
 
 /// Between two tries to report.
 const REPORT_AGAIN: Duration = Duration::from_secs(5);

@@ -51,29 +51,39 @@ impl Shared {
     }
 
     async fn serve(self: Arc<Self>, mut stream: UnixStream) {
-        let Ok(question) = socket::question(&mut stream).await else { return };
-        let answer = match question {
-            Ask::Status => self.status(&stream),
-            Ask::Principals { user, certificate } => {
-                self.principals(&stream, &user, &certificate).await
-            }
+        // Strangers are not even heard: a line that does not come costs its time.
+        let answer = match self.asker(&stream) {
+            Err(stranger) => Answer::Refused(stranger.to_string()),
+            Ok(asker) => match socket::question(&mut stream).await {
+                Err(_) => return,
+                Ok(Ask::Status) => self.status(),
+                Ok(Ask::Principals { user, certificate }) => {
+                    self.answer_sshd(asker, &user, &certificate).await
+                }
+            },
         };
-        let answer = answer.unwrap_or_else(|denial| {
-            let why = super::chain(&denial);
-            tracing::warn!("refused: {why}");
-            Answer::Refused(why)
-        });
         // Whoever does not wait for the answer is not let in.
         let _ = socket::answer(&mut stream, &answer).await;
     }
 
+    async fn answer_sshd(self: &Arc<Self>, asker: i32, user: &str, certificate: &str) -> Answer {
+        match self.principals(asker, user, certificate).await {
+            Ok(principals) => Answer::Principals(principals),
+            Err(denial) => {
+                let (why, key_id) = (super::chain(&denial), key_id(certificate));
+                tracing::warn!(user, key_id, "refused: {why}");
+                Answer::Refused(why)
+            }
+        }
+    }
+
     async fn principals(
         self: &Arc<Self>,
-        stream: &UnixStream,
+        asker: i32,
         user: &str,
         certificate: &str,
-    ) -> Result<Answer, Denial> {
-        let sshd = self.sshd_behind(stream)?;
+    ) -> Result<BTreeSet<Principal>, Denial> {
+        let sshd = sshd_behind(asker)?;
         let blob = STANDARD.decode(certificate)?;
         let certificate = ssh::Certificate::from_wire(&blob)?;
         let one_use = certificate.restrictions().one_use;
@@ -81,7 +91,7 @@ impl Shared {
         if one_use && !consumed {
             self.consume(sshd, issuer, &certificate).await?;
         }
-        Ok(Answer::Principals(principals))
+        Ok(principals)
     }
 
     /// Decides, and binds the certificate to the sshd that asks: as one, so that no revocation
@@ -156,15 +166,6 @@ impl Shared {
         Ok(())
     }
 
-    /// The sshd that has started whoever asks: its part with privileges, which serves one
-    /// connection and ends with it.
-    fn sshd_behind(&self, stream: &UnixStream) -> Result<Process, Denial> {
-        let asker = self.asker(stream)?;
-        let parent = Process::of(asker).and_then(Process::parent);
-        let is_sshd = |it: &Process| it.program().is_some_and(|name| SSHD.contains(&name.as_str()));
-        parent.filter(is_sshd).ok_or(Denial::NoSshd(asker))
-    }
-
     /// The process that asks, if it is of an account that may: the kernel says both.
     fn asker(&self, stream: &UnixStream) -> Result<i32, Denial> {
         let credentials = stream.peer_cred().map_err(|_| Denial::NoSshd(0))?;
@@ -174,8 +175,7 @@ impl Shared {
         credentials.pid().ok_or(Denial::NoSshd(0))
     }
 
-    fn status(&self, stream: &UnixStream) -> Result<Answer, Denial> {
-        self.asker(stream)?;
+    fn status(&self) -> Answer {
         let now = self.now();
         let known = self.known();
         let connections = known.connections.iter().map(|(process, it)| ConnectionStatus {
@@ -187,7 +187,7 @@ impl Shared {
             valid_before: it.certificate.valid_before(),
             logged_in: it.logged_in,
         });
-        Ok(Answer::Status(Box::new(Status {
+        Answer::Status(Box::new(Status {
             name: self.membership.name.clone(),
             server: self.membership.server.to_string(),
             mode: self.membership.mode,
@@ -198,8 +198,22 @@ impl Shared {
             problems: known.problems.iter().map(|(what, why)| format!("{what}: {why}")).collect(),
             client_certificate_not_after: known.life.not_after,
             connections: connections.collect(),
-        })))
+        }))
     }
+}
+
+/// The sshd that has started whoever asks: its part with privileges, which serves one connection
+/// and ends with it.
+fn sshd_behind(asker: i32) -> Result<Process, Denial> {
+    let parent = Process::of(asker).and_then(Process::parent);
+    let is_sshd = |it: &Process| it.program().is_some_and(|name| SSHD.contains(&name.as_str()));
+    parent.filter(is_sshd).ok_or(Denial::NoSshd(asker))
+}
+
+/// What the log says of a certificate that was refused.
+fn key_id(certificate: &str) -> String {
+    let blob = STANDARD.decode(certificate).unwrap_or_default();
+    ssh::Certificate::from_wire(&blob).map(|it| it.key_id().to_owned()).unwrap_or_default()
 }
 
 /// The part of sshd that speaks with those who are not let in yet. Its title ends so since
