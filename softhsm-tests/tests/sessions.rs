@@ -134,6 +134,25 @@ fn chancery_ssh_that_is_killed_leaves_no_session_and_no_process_either() -> Stor
 }
 
 #[test]
+fn chancery_ssh_ends_when_somebody_else_ends_its_session() -> Story {
+    let scene = Scene::open()?;
+    let sshd = scene.sshd()?;
+    let mut ssh = scene.start_ssh(&sshd, "ended")?;
+    let running = scene.sessions("open")?;
+    let id = text(&running[0], "id");
+    let end = ["session", "end", id, "--reason", "not during the freeze"];
+    scene.chancery(scene.office.operator(), &end)?.success()?;
+    // This sshd lets connections be. The next heartbeat tells that nobody needs this one.
+    scene.wait_for_end(&mut ssh)?;
+    let said = ssh.log()?;
+    assert!(
+        said.contains(&format!("session {id} was over: somebody's request ended it")),
+        "{said}"
+    );
+    Ok(())
+}
+
+#[test]
 fn a_session_that_is_denied_not_approved_in_time_or_not_needed_is_over() -> Story {
     let scene = Scene::open()?;
     let denied = scene.request("admin")?;
@@ -457,7 +476,7 @@ max_ttl = "8h"
 # The first is for cards, and of no use to ssh.
 certificates = ["a-card", "admin-login"]
 targets = ["host.example.test"]
-heartbeat = "30s"
+heartbeat = "15s"
 
 [[role]]
 name = "a-card"
