@@ -3,7 +3,7 @@ use pki::{keys::SignatureScheme, seal::Kind};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::Problem;
+use crate::{Problem, RevocationReason};
 
 /// A certificate that was issued.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize, ToSchema)]
@@ -95,6 +95,16 @@ pub struct CertificateRecord {
     pub caller: String,
     /// The role that granted it.
     pub role: String,
+    /// The session that it is for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<String>,
+    /// When it was taken back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub revoked_at: Option<Timestamp>,
+    /// Why, as CRLs and OCSP answers say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revocation: Option<RevocationReason>,
     /// PEM, or the line of an OpenSSH `-cert.pub` file.
     pub certificate: String,
 }

@@ -217,9 +217,7 @@ pub(super) fn revocations_after(
         Ok(Revocation {
             change: row.get(0)?,
             at: time(row, 1)?,
-            code: parsed(row, 2, |word| {
-                RevocationReason::deserialize(StrDeserializer::<serde::de::value::Error>::new(word))
-            })?,
+            code: code(row, 2)?,
             issuer: row.get(3)?,
             kind: parsed(row, 4, super::acts::parse_kind)?,
             serial: parsed(row, 5, str::parse)?,
@@ -227,6 +225,13 @@ pub(super) fn revocations_after(
         })
     })?;
     rows.collect()
+}
+
+/// Reads the reason of a revocation.
+pub(super) fn code(row: &Row<'_>, at: usize) -> rusqlite::Result<RevocationReason> {
+    parsed(row, at, |word| {
+        RevocationReason::deserialize(StrDeserializer::<serde::de::value::Error>::new(word))
+    })
 }
 
 /// The last change; 0 for none.

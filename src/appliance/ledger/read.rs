@@ -3,7 +3,11 @@
 use pki::{seal::Kind, ssh, x509};
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, named_params};
 
-use super::acts::{SUMMARY_COLUMNS, kind_name, summary, time};
+use super::{
+    acts::{SUMMARY_COLUMNS, kind_name, summary, time},
+    changes::code,
+    locks::optional_time,
+};
 
 /// A page of certificates in the order of their release.
 pub(super) fn certificates(
@@ -53,13 +57,16 @@ pub(super) fn was_begun(sql: &Connection, issuer: &str, serial: &str) -> rusqlit
 
 fn select(condition: &str) -> String {
     format!(
-        "SELECT certificates.id, released_at, certificate, issuer, caller, role, {SUMMARY_COLUMNS}
-         FROM certificates JOIN intents ON intents.id = intent {condition}"
+        "SELECT certificates.id, released_at, certificate, issuer, caller, role,
+                session, changes.at, code, {SUMMARY_COLUMNS}
+         FROM certificates JOIN intents ON intents.id = certificates.intent
+              LEFT JOIN revocations ON revocations.intent = intents.id
+              LEFT JOIN changes ON changes.id = change {condition}"
     )
 }
 
 fn record(row: &Row<'_>) -> rusqlite::Result<api::CertificateRecord> {
-    let summary = summary(row, 6)?;
+    let summary = summary(row, 9)?;
     let certificate: Vec<u8> = row.get(2)?;
     Ok(api::CertificateRecord {
         id: row.get(0)?,
@@ -75,6 +82,12 @@ fn record(row: &Row<'_>) -> rusqlite::Result<api::CertificateRecord> {
         issued_at: time(row, 1)?,
         caller: row.get(4)?,
         role: row.get(5)?,
+        session: row.get(6)?,
+        revoked_at: optional_time(row, 7)?,
+        revocation: match row.get::<_, Option<String>>(8)? {
+            Some(_) => Some(code(row, 8)?),
+            None => None,
+        },
     })
 }
 

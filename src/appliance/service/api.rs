@@ -27,7 +27,7 @@ use super::{
     answer::{self, Failure},
     batch,
     body::{Incoming, json},
-    caller::{Peer, priority},
+    caller::{AnyCaller, Peer, priority},
     connection::BODY_PATIENCE,
     hosts, metrics, problem, revocations,
 };
@@ -180,6 +180,19 @@ impl FromRequestParts<Arc<Service>> for Caller {
         let Service { clock, ledger, client_authorities, .. } = &**service;
         match peer.caller(&**clock, ledger, client_authorities).await {
             Ok(caller) => Ok(caller.clone()),
+            Err(problem) => Err(service.refuse(peer, problem).await.into()),
+        }
+    }
+}
+
+impl FromRequestParts<Arc<Service>> for AnyCaller {
+    type Rejection = Failure;
+
+    async fn from_request_parts(head: &mut Parts, service: &Arc<Service>) -> Result<Self, Failure> {
+        let peer = head.extensions.get::<Arc<Peer>>().ok_or_else(problem::internal)?;
+        service.limits.admit(peer.id(), peer.name())?;
+        match peer.unexpired(&*service.clock) {
+            Ok(caller) => Ok(Self(caller.clone())),
             Err(problem) => Err(service.refuse(peer, problem).await.into()),
         }
     }

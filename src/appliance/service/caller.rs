@@ -103,7 +103,8 @@ impl Peer {
         Ok(caller)
     }
 
-    fn unexpired(&self, clock: &dyn Clock) -> Result<&Caller, Problem> {
+    /// The caller, as long as its certificate has not expired.
+    pub(super) fn unexpired(&self, clock: &dyn Clock) -> Result<&Caller, Problem> {
         let caller = self.caller.as_ref().map_err(Clone::clone)?;
         if clock.now() > self.not_after {
             return Err(Problem::new(ProblemKind::Denied, "the client certificate has expired")
@@ -113,6 +114,10 @@ impl Peer {
         Ok(caller)
     }
 }
+
+/// A caller whose certificate may be revoked: for what is public anyway. A host that was taken back
+/// still has to hear what was, to cut the connections that it has.
+pub(super) struct AnyCaller(pub(super) Caller);
 
 /// Who has shown no certificate: known by nothing but an address, and asks for nothing but to join.
 #[derive(Clone, Copy, Debug)]

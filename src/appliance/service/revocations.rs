@@ -17,7 +17,7 @@ use super::{
     Service,
     access::read,
     answer::{self, Failure},
-    caller::host_name,
+    caller::{AnyCaller, host_name},
     hosts::operators_only,
     slots::InFlight,
 };
@@ -35,7 +35,7 @@ const CUT: usize = 1_000;
 /// `GET /v1/revocations`
 pub(super) async fn bundle(
     State(service): State<Arc<Service>>,
-    caller: Caller,
+    AnyCaller(caller): AnyCaller,
     Extension(in_flight): Extension<Arc<InFlight>>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Failure> {
@@ -102,7 +102,7 @@ pub(super) async fn acknowledge(
 /// `GET /v1/effects/{change}`
 pub(super) async fn effect(
     State(service): State<Arc<Service>>,
-    caller: Caller,
+    AnyCaller(caller): AnyCaller,
     Extension(in_flight): Extension<Arc<InFlight>>,
     change: Result<Path<u64>, PathRejection>,
     RawQuery(query): RawQuery,

@@ -75,7 +75,7 @@ pub(super) async fn show(client: &Client, it: &Show, output: &mut Output) -> Res
         return Ok(output.text(&format!("{}\n", record.certificate.trim_end()))?);
     }
     output.show(&record, |record| {
-        vec![
+        let mut rows = vec![
             ("serial", record.serial.clone()),
             ("issuer", record.issuer.clone()),
             ("kind", word(&record.kind)),
@@ -88,7 +88,11 @@ pub(super) async fn show(client: &Client, it: &Show, output: &mut Output) -> Res
             ("role", record.role.clone()),
             ("key sha256", record.key_fingerprint.clone()),
             ("ledger id", record.id.to_string()),
-        ]
+        ];
+        rows.extend(record.session.clone().map(|session| ("session", session)));
+        rows.extend(record.revoked_at.map(|at| ("revoked", time(at))));
+        rows.extend(record.revocation.map(|code| ("reason", word(&code))));
+        rows
     })?;
     Ok(())
 }
@@ -101,7 +105,10 @@ fn row(record: &CertificateRecord) -> [String; 7] {
         record.serial.clone(),
         record.names.join(","),
         record.caller.clone(),
-        time(record.not_after),
+        match record.revoked_at {
+            Some(_) => "revoked".to_owned(),
+            None => time(record.not_after),
+        },
     ]
 }
 

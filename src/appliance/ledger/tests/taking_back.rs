@@ -142,6 +142,9 @@ async fn a_session_waits_opens_and_ends_with_its_certificates() {
     let told = ledger.revocations_after(0).await.unwrap();
     assert_eq!(told[0].code, RevocationReason::CessationOfOperation);
     assert_eq!(told[0].change, ended.change);
+    let record = ledger.certificate("users", "1").await.unwrap().unwrap();
+    assert_eq!((record.session.as_deref(), record.revoked_at), (Some("s-one"), Some(now())));
+    assert_eq!(record.revocation, Some(RevocationReason::CessationOfOperation));
 }
 
 #[tokio::test]
