@@ -3,8 +3,6 @@
 //! that a token signs is followed by a record, that it was issued or that it was withheld; so the
 //! audit log shows whether any was signed after the answer to a lock.
 
-#![expect(clippy::print_stdout, reason = "the figures are for people to see")]
-
 use std::{
     collections::HashSet,
     fs::File,
