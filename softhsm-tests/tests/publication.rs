@@ -16,6 +16,7 @@ use harness::{
     openssl,
     peers::peer,
     process::{Answer, run, wait_until},
+    shim::{Action, Fault, Plan, pkcs11::CKR_DEVICE_ERROR},
 };
 use serde_json::{Value, json};
 
@@ -126,15 +127,28 @@ fn openssl_asks_whether_a_certificate_is_good() -> Story {
 #[test]
 fn what_grows_old_is_signed_anew() -> Story {
     let mut office = Office::open()?;
-    let path = office.path("chanceryd.toml");
-    let text = fs::read_to_string(&path).doing("read the configuration")?;
-    let brief = "\n[revocation]\nbundle_lifetime = \"10s\"\ncrl_lifetime = \"10s\"\n";
-    fs::write(&path, text + brief).doing("write the configuration")?;
-    office.restart()?;
+    let_lists_be_brief(&mut office)?;
     let (version, number) = (version(&office)?, crl_number(&office, "issuing")?);
     wait_until("two more versions", PATIENCE, || Ok(self::version(&office)? > version + 1))?;
     assert!(crl_number(&office, "issuing")? > number);
     get(&office, "/readyz", None)?.expect_status(200).map(drop)
+}
+
+#[test]
+fn a_token_that_fails_lets_lists_expire_and_one_that_heals_does_not() -> Story {
+    let (mut office, shim) = Office::open_with_shim()?;
+    let_lists_be_brief(&mut office)?;
+    let version = version(&office)?;
+    let faults = vec![Fault::everywhere(Action::Return(CKR_DEVICE_ERROR))];
+    shim.play(Plan { faults, ..Plan::default() })?;
+    wait_until("the bundle has expired", PATIENCE, || {
+        let answer = get(&office, "/readyz", None)?;
+        Ok(answer.status == 503 && answer.text().contains("the revocation bundle has expired"))
+    })?;
+    shim.heal()?;
+    wait_until("all is well again", PATIENCE, || {
+        Ok(get(&office, "/readyz", None)?.status == 200 && self::version(&office)? > version)
+    })
 }
 
 #[test]
@@ -173,6 +187,15 @@ fn versions_grow_and_nothing_is_forgotten_when_the_appliance_is_killed() -> Stor
         last = now;
     }
     Ok(())
+}
+
+/// Lists are good for ten seconds from now on.
+fn let_lists_be_brief(office: &mut Office) -> Story {
+    let path = office.path("chanceryd.toml");
+    let text = fs::read_to_string(&path).doing("read the configuration")?;
+    let brief = "\n[revocation]\nbundle_lifetime = \"10s\"\ncrl_lifetime = \"10s\"\n";
+    fs::write(&path, text + brief).doing("write the configuration")?;
+    office.restart()
 }
 
 /// What OpenSSL says of a status that it has verified.
