@@ -8,8 +8,8 @@
 //!                                          └── SIGTERM ─▶ connections whose certificate is over
 //! ```
 //!
-//! What must be in force is worked out from what is known ([`revocation`]), then the files are made
-//! to say so, again and again ([`agent`]): what applied a bundle also repairs a damaged file, closes
+//! What must be in force is worked out from what is known (`revocation`), then the files are made
+//! to say so, again and again (`agent`): what applied a bundle also repairs a damaged file, closes
 //! a host that hears nothing, and opens it again.
 
 mod agent;
