@@ -52,7 +52,7 @@ fn a_host_joins_hears_what_is_revoked_and_is_removed() -> Story {
     operator.post(&path, &because)?.expect_status(200)?;
     operator.post(&path, &because)?.expect_status(404)?;
     let told = host.get("/v1/revocations?wait=0")?.expect_status(403)?.json()?;
-    assert_reason(&told, "certificate-revoked");
+    assert_reason(&told, "not-joined");
     let certificate = office.path("host.pem");
     wait_until("its certificate is on the list", Duration::from_secs(30), || {
         Ok(openssl::verify_with_crl(&office, "services", &certificate)?
@@ -62,6 +62,50 @@ fn a_host_joins_hears_what_is_revoked_and_is_removed() -> Story {
     for event in ["host_added", "host_joining", "host_joined", "login", "host_removed"] {
         assert!(audited(&office, event)?.contains(HOST), "{event}");
     }
+    Ok(())
+}
+
+#[test]
+fn a_one_use_certificate_is_used_up_by_its_first_connection() -> Story {
+    let office = Office::open()?;
+    let operator = office.https(Some(office.operator()))?;
+    let token = add(&operator, &json!({ "name": HOST }))?;
+    let (key, csr) = key_and_request(&office, "host")?;
+    let joined = join(&office, &token, &csr)?.expect_status(201)?.json()?;
+    let host = office.https(Some(&identity(&office, &joined, key)?))?;
+    let alice = office.enrol("user/alice")?;
+    let certificate = || {
+        let issued = office.ask(&alice, "/v1/issue/ssh-user", &office.login_request("alice")?)?;
+        let serial = issued["serial"].as_str().and_then(|serial| serial.parse::<u64>().ok());
+        serial.ok_or_else(|| Failure::new("no serial number").said(issued.to_string()))
+    };
+    let consume = |serial: u64, connection: &str| {
+        let body = json!({ "issuer": "ssh-user", "serial": serial, "connection": connection });
+        host.post("/v1/consume", &body)
+    };
+    let serial = certificate()?;
+    consume(serial, "first")?.expect_status(204)?;
+    consume(serial, "first")?.expect_status(204)?;
+    assert_reason(&consume(serial, "second")?.expect_status(403)?.json()?, "used-up");
+    assert!(audited(&office, "used_up")?.contains(HOST));
+
+    let revoked = certificate()?;
+    let body = json!({
+        "issuer": "ssh-user",
+        "serial": revoked.to_string(),
+        "code": "key-compromise",
+        "reason": "a story",
+    });
+    operator.post("/v1/revoke", &body)?.expect_status(200)?;
+    for not_valid in [revoked, 4_000_000_000] {
+        let told = consume(not_valid, "third")?.expect_status(403)?.json()?;
+        assert_reason(&told, "not-valid");
+    }
+    let asked = office.https(Some(&alice))?.post(
+        "/v1/consume",
+        &json!({ "issuer": "ssh-user", "serial": serial, "connection": "mine" }),
+    )?;
+    assert_reason(&asked.expect_status(403)?.json()?, "not-a-host");
     Ok(())
 }
 
