@@ -110,6 +110,29 @@ fn a_revoked_client_certificate_is_taken_by_nobody_and_a_lock_by_no_words() -> S
     Ok(())
 }
 
+#[test]
+fn a_lock_on_everything_leaves_somebody_to_remove_it() -> Story {
+    let mut office = Office::open()?;
+    let alice = office.https(Some(&office.enrol("user/alice")?))?;
+    let login = office.login_request("key")?;
+    let lock = json!({ "target": "all", "reason": "nobody knows what is going on" });
+    let operator = office.https(Some(office.operator()))?;
+    operator.post("/v1/locks", &lock)?.expect_status(200)?;
+    let refused = alice.post("/v1/issue/ssh-user", &login)?.expect_status(403)?.json()?;
+    assert_eq!(refused["reason"], "locked");
+
+    // It starts again, with a certificate of its own, and the lock holds.
+    office.restart()?;
+    let operator = office.https(Some(office.operator()))?;
+    let again = office.enrol("user/alice").map(|_| ()).unwrap_err().to_string();
+    assert!(again.contains("locked"), "{again}");
+    let unlock = json!({ "target": "all", "reason": "now we know" });
+    operator.post("/v1/locks/remove", &unlock)?.expect_status(200)?;
+    let alice = office.https(Some(&office.enrol("user/alice")?))?;
+    alice.post("/v1/issue/ssh-user", &login)?.expect_status(201)?;
+    Ok(())
+}
+
 /// One round; the storm is on before the lock and after it.
 async fn lock_and_unlock(
     operator: &mut Connection,

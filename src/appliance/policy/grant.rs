@@ -59,6 +59,9 @@ impl Grant {
     /// The role of operators' certificates, made on the machine itself.
     pub const OPERATOR_ROLE: &str = "operator";
 
+    /// What no rule file may call a role: these are granted by no rule.
+    pub const RESERVED_ROLES: [&str; 3] = [Self::OWN_ROLE, Self::JOIN_ROLE, Self::OPERATOR_ROLE];
+
     /// The appliance's own TLS certificate: no rule file can grant or refuse it.
     pub fn own_tls(
         issuer: &str,

@@ -4,6 +4,8 @@ use api::LockTarget;
 use jiff::Timestamp;
 use pki::{names::DnsName, seal::Kind};
 
+use super::Grant;
+
 /// All locks that were not removed.
 #[derive(Clone, Debug, Default)]
 pub struct Locks(pub Vec<Lock>);
@@ -63,6 +65,20 @@ impl Lock {
     pub fn hits(&self, subject: &Subject) -> bool {
         self.issued_before.is_none_or(|time| subject.issued_at < time)
             && is_about(&self.target, subject)
+            && !spares(&self.target, subject)
+    }
+}
+
+/// Whether a lock would lock out those who could remove it: without its own certificates the
+/// appliance does not start, and without an operator nobody is heard. One certificate can always be
+/// named, and an operator by name.
+fn spares(target: &LockTarget, subject: &Subject) -> bool {
+    match target {
+        LockTarget::Serial(..) => false,
+        LockTarget::All | LockTarget::Issuer(_) => {
+            [Grant::OWN_ROLE, Grant::OPERATOR_ROLE].contains(&subject.role.as_str())
+        }
+        _ => subject.role == Grant::OWN_ROLE,
     }
 }
 
@@ -192,6 +208,27 @@ mod tests {
                 wanted,
                 "{target} on {caller} {names:?}"
             );
+        }
+    }
+
+    #[test]
+    fn no_lock_shuts_out_whoever_could_remove_it() {
+        let of_role = |role: &str| Subject {
+            role: role.to_owned(),
+            ..subject("service/chanceryd", &["URI:spiffe://example.test/operator/olivia"])
+        };
+        let (own, operator) = (of_role(Grant::OWN_ROLE), of_role(Grant::OPERATOR_ROLE));
+        for (target, hits_own, hits_operator) in [
+            ("all", false, false),
+            ("issuer:ssh-user", false, false),
+            ("spiffe:spiffe://example.test/service/chanceryd", false, true),
+            ("user:olivia", false, true),
+            ("serial:ssh-user/7", true, true),
+        ] {
+            let target: LockTarget = target.parse().unwrap();
+            let lock = Lock { id: 1, target, issued_before: None, expires_at: None };
+            assert_eq!(lock.hits(&own), hits_own, "{}", lock.target);
+            assert_eq!(lock.hits(&operator), hits_operator, "{}", lock.target);
         }
     }
 

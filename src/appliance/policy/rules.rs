@@ -20,7 +20,7 @@ use thiserror::Error;
 use crate::config;
 
 use super::{
-    Caller,
+    Caller, Grant,
     decide::Denial,
     pattern::{DnsPattern, HostPattern, PrincipalPattern, SpiffePattern, UpnPattern},
     schedule::{RawSchedule, Schedule, holidays},
@@ -537,6 +537,9 @@ impl RawRole {
         let plain = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
         if name.is_empty() || name.len() > 32 || !name.bytes().all(plain) {
             return Err(format!("role {name:?}: a role's name has 1 to 32 of a-z, 0-9 and -"));
+        }
+        if Grant::RESERVED_ROLES.contains(&name.as_str()) {
+            return Err(format!("role {name:?}: the appliance calls a role of its own so"));
         }
         if callers.is_empty() {
             return Err(format!("role {name:?}: `callers` is empty, so that nobody has it"));

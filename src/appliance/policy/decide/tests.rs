@@ -470,6 +470,16 @@ fn a_role_that_says_too_little_or_too_much_is_not_loaded() {
     }
 }
 
+#[test]
+fn no_rule_grants_a_role_of_the_appliance_itself() {
+    for name in ["appliance", "join", "operator"] {
+        let role = "callers = [\"spiffe://example.test/user/*\"]\nissuer = \"services\"\n\
+                    max_ttl = \"1h\"\n[role.tls_client]";
+        let error = load(&format!("[[role]]\nname = \"{name}\"\n{role}")).unwrap_err();
+        assert!(error.contains("a role of its own"), "{error}");
+    }
+}
+
 /// An SSH user CA and a publication key, both in software.
 fn handoff() -> Handoff {
     let mut token = SoftwareToken::default();
