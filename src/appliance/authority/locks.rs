@@ -63,7 +63,7 @@ impl Authority {
     ///
     /// The caller is no operator, or the ledger cannot be read.
     pub async fn list_locks(&self, caller: &Caller) -> Result<api::Locks, IssueError> {
-        self.only_operators(caller, "lock list", "").await?;
+        self.only_operators(caller, "lock", "list").await?;
         Ok(self.ledger.locks(self.clock.now()).await?)
     }
 
@@ -90,7 +90,12 @@ impl Authority {
         self.ledger.standing_locks()
     }
 
-    pub(super) async fn only_operators(
+    /// Refuses everybody but operators, and records it.
+    ///
+    /// # Errors
+    ///
+    /// The caller is none, or the refusal cannot be written down.
+    pub async fn only_operators(
         &self,
         caller: &Caller,
         operation: &str,

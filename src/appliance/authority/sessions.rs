@@ -1,9 +1,8 @@
 //! Sessions: asked for, decided on, and ended.
 
 use api::{Because, Session, SessionEnded, SessionQuery, SessionRequest, Sessions};
-use aws_lc_rs::rand;
 
-use super::{Authority, IssueError, locks::reason};
+use super::{Authority, IssueError, locks::reason, random};
 use crate::{
     ledger::{NewDecision, NewSession},
     policy::{
@@ -102,7 +101,7 @@ impl Authority {
     pub async fn beat(&self, caller: &Caller, session: &str) -> Result<Session, IssueError> {
         let found = self.session(caller, session).await?;
         if found.requester != caller.id.as_str() {
-            return Err(no_such_session(caller, session).into());
+            return Err(Denial::no_such_session(caller, session).into());
         }
         Ok(self.ledger.beat(session, self.clock.now()).await?)
     }
@@ -147,7 +146,7 @@ impl Authority {
     pub async fn session(&self, caller: &Caller, id: &str) -> Result<Session, IssueError> {
         let found = self.ledger.session(id).await?;
         let found = found.filter(|session| may_see(caller, session, &self.rules.load()));
-        Ok(found.ok_or_else(|| no_such_session(caller, id))?)
+        Ok(found.ok_or_else(|| Denial::no_such_session(caller, id))?)
     }
 
     /// The sessions that the caller may see, the latest first.
@@ -174,16 +173,10 @@ fn may_see(caller: &Caller, session: &Session, rules: &Rules) -> bool {
         || rules.role(&session.role).is_some_and(|role| is_approver(caller, role))
 }
 
-fn no_such_session(caller: &Caller, session: &str) -> Denial {
-    let session = session.chars().take(64).collect();
-    Denial::NoSuchSession { session, caller: caller.id.clone() }
-}
-
 /// `s-` and 80 random bits.
 fn session_id() -> Result<String, IssueError> {
     const LETTERS: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
-    let mut random = [0; 16];
-    rand::fill(&mut random).map_err(|_| IssueError::Random)?;
+    let random: [u8; 16] = random()?;
     let letter = |byte: u8| char::from(LETTERS[usize::from(byte % 32)]);
     Ok(["s-".to_owned(), random.into_iter().map(letter).collect()].concat())
 }

@@ -8,8 +8,17 @@ use pki::{
     seal::{Kind, Summary},
     serial::Serial,
 };
-use rusqlite::{OptionalExtension, Row, types::Type};
-use serde::{Deserialize, Serialize, de::value::StrDeserializer};
+use rusqlite::{
+    OptionalExtension, Row,
+    types::{Type, ValueRef},
+};
+use serde::{
+    Serialize,
+    de::{
+        DeserializeOwned,
+        value::{Error as WordError, StrDeserializer},
+    },
+};
 
 use super::{
     Idempotency, LedgerError, NewIntent, RawDigest,
@@ -232,7 +241,7 @@ pub(super) const SUMMARY_COLUMNS: &str =
 /// Reads a summary from [`SUMMARY_COLUMNS`] that begin at column `at`.
 pub(super) fn summary(row: &Row<'_>, at: usize) -> rusqlite::Result<Summary> {
     Ok(Summary {
-        kind: parsed(row, at, parse_kind)?,
+        kind: variant(row, at)?,
         serial: parsed(row, at + 1, str::parse::<Serial>)?,
         subject: row.get(at + 2)?,
         names: parsed(row, at + 3, |names| serde_json::from_str(names))?,
@@ -272,8 +281,21 @@ pub(super) fn json(list: &impl Serialize) -> Result<String, LedgerError> {
     serde_json::to_string(list).map_err(not_json)
 }
 
-pub(super) fn parse_kind(name: &str) -> Result<Kind, serde::de::value::Error> {
-    Kind::deserialize(StrDeserializer::new(name))
+/// Reads what [`word`] wrote.
+pub(super) fn variant<T: DeserializeOwned>(row: &Row<'_>, at: usize) -> rusqlite::Result<T> {
+    parsed(row, at, |word| T::deserialize(StrDeserializer::<WordError>::new(word)))
+}
+
+/// Reads a column that may have nothing.
+pub(super) fn optional<T>(
+    row: &Row<'_>,
+    at: usize,
+    read: impl FnOnce(&Row<'_>, usize) -> rusqlite::Result<T>,
+) -> rusqlite::Result<Option<T>> {
+    match row.get_ref(at)? {
+        ValueRef::Null => Ok(None),
+        _ => read(row, at).map(Some),
+    }
 }
 
 pub(super) fn parsed<T, E: std::error::Error + Send + Sync + 'static>(

@@ -7,11 +7,10 @@ use pki::{
     serial::Serial,
 };
 use rusqlite::{Connection, OptionalExtension, Params, Row, named_params};
-use serde::{Deserialize as _, de::value::StrDeserializer};
 
 use super::{
     LedgerError,
-    acts::{SUMMARY_COLUMNS, body, parsed, summary, time, word},
+    acts::{SUMMARY_COLUMNS, body, parsed, summary, time, variant, word},
     audit::Act,
     writer::{Batch, Failure},
 };
@@ -217,21 +216,14 @@ pub(super) fn revocations_after(
         Ok(Revocation {
             change: row.get(0)?,
             at: time(row, 1)?,
-            code: code(row, 2)?,
+            code: variant(row, 2)?,
             issuer: row.get(3)?,
-            kind: parsed(row, 4, super::acts::parse_kind)?,
+            kind: variant(row, 4)?,
             serial: parsed(row, 5, str::parse)?,
             not_after: time(row, 6)?,
         })
     })?;
     rows.collect()
-}
-
-/// Reads the reason of a revocation.
-pub(super) fn code(row: &Row<'_>, at: usize) -> rusqlite::Result<RevocationReason> {
-    parsed(row, at, |word| {
-        RevocationReason::deserialize(StrDeserializer::<serde::de::value::Error>::new(word))
-    })
 }
 
 /// The last change; 0 for none.

@@ -4,12 +4,12 @@
 use api::{CutConnection, Host, HostEffect, HostMode, LockTarget, Login, RevocationReason};
 use jiff::Timestamp;
 use pki::names::{DnsName, SpiffeId};
-use rusqlite::{Connection, OptionalExtension, Row, types::Type};
+use rusqlite::{Connection, OptionalExtension, Row};
 use serde::Serialize;
 
 use super::{
     Ledger, LedgerError,
-    acts::{not_json, time},
+    acts::{not_json, optional, parsed, time, word},
     audit::Body,
     changes, locks,
     writer::{Batch, Failure},
@@ -100,7 +100,7 @@ impl Ledger {
                 )?
                 .execute((
                     host.name.as_str(),
-                    mode_name(host.mode),
+                    word(host.mode),
                     host.secret,
                     host.expires_at.as_millisecond(),
                 ))?;
@@ -126,7 +126,7 @@ impl Ledger {
                 .sql
                 .prepare_cached("SELECT name, mode, expires_at, key FROM hosts WHERE secret = ?1")?
                 .query_row([secret], |row| {
-                    Ok((name(row, 0)?, mode(row, 1)?, time(row, 2)?, row.get(3)?))
+                    Ok((parsed(row, 0, str::parse)?, mode(row, 1)?, time(row, 2)?, row.get(3)?))
                 })
                 .optional()?;
             let Some((name, mode, expires_at, key)) = found else { return Ok(Token::Unknown) };
@@ -382,10 +382,10 @@ fn hosts(sql: &Connection, only: Option<&DnsName>) -> rusqlite::Result<Vec<Host>
     )?;
     let rows = statement.query_map([only.map(DnsName::as_str)], |row| {
         Ok(Host {
-            name: name(row, 0)?,
+            name: parsed(row, 0, str::parse)?,
             mode: mode(row, 1)?,
-            joined_at: optional_time(row, 2)?,
-            last_seen: optional_time(row, 3)?,
+            joined_at: optional(row, 2, time)?,
+            last_seen: optional(row, 3, time)?,
             version: row.get(4)?,
             connections: row.get(5)?,
         })
@@ -406,10 +406,10 @@ fn effect_on_hosts(
          WHERE joined_at IS NOT NULL GROUP BY name ORDER BY name",
     )?;
     let rows = statement.query_map([version], |row| {
-        let applied = optional_time(row, 2)?;
+        let applied = optional(row, 2, time)?;
         Ok(HostEffect {
             host: row.get(0)?,
-            last_seen: optional_time(row, 1)?,
+            last_seen: optional(row, 1, time)?,
             applied_after: applied.map(|at| milliseconds(since, at)),
             cut: row.get(3)?,
         })
@@ -470,27 +470,9 @@ fn is_valid(
     .query_row((&wanted.issuer, wanted.serial.to_string(), now.as_millisecond()), |row| row.get(0))
 }
 
-fn mode_name(mode: HostMode) -> &'static str {
-    match mode {
-        HostMode::BestEffort => "best-effort",
-        HostMode::Strict => "strict",
-    }
-}
-
 /// What is not the one is the stricter one.
 fn mode(row: &Row<'_>, at: usize) -> rusqlite::Result<HostMode> {
     let name: String = row.get(at)?;
-    let best_effort = name == mode_name(HostMode::BestEffort);
+    let best_effort = name == word(HostMode::BestEffort);
     Ok(if best_effort { HostMode::BestEffort } else { HostMode::Strict })
-}
-
-fn name(row: &Row<'_>, at: usize) -> rusqlite::Result<DnsName> {
-    let name: String = row.get(at)?;
-    name.parse()
-        .map_err(|error| rusqlite::Error::FromSqlConversionFailure(at, Type::Text, Box::new(error)))
-}
-
-fn optional_time(row: &Row<'_>, at: usize) -> rusqlite::Result<Option<Timestamp>> {
-    let given: Option<i64> = row.get(at)?;
-    given.map(|_| time(row, at)).transpose()
 }

@@ -4,11 +4,11 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use api::{LockEffect, LockRequest, LockTarget, Locked, RevocationReason, UnlockRequest};
 use jiff::{SignedDuration, Timestamp};
-use rusqlite::{Connection, Row, named_params};
+use rusqlite::{Connection, named_params};
 
 use super::{
     LedgerError,
-    acts::{body, parsed, time},
+    acts::{body, optional, parsed, time},
     audit::Act,
     changes, hosts, sessions,
     writer::{Batch, Failure},
@@ -119,11 +119,11 @@ pub(super) fn in_force(sql: &Connection, now: Timestamp) -> rusqlite::Result<Vec
         Ok(api::Lock {
             id: row.get(0)?,
             target: parsed(row, 1, str::parse::<LockTarget>)?,
-            issued_before: optional_time(row, 2)?,
+            issued_before: optional(row, 2, time)?,
             reason: row.get(3)?,
             locked_by: row.get(4)?,
             locked_at: time(row, 5)?,
-            expires_at: optional_time(row, 6)?,
+            expires_at: optional(row, 6, time)?,
         })
     })?;
     rows.collect()
@@ -156,13 +156,6 @@ pub(super) fn preview(
         sessions: sessions.len() as u64,
         hosts: hosts.len() as u64,
     })
-}
-
-pub(super) fn optional_time(row: &Row<'_>, at: usize) -> rusqlite::Result<Option<Timestamp>> {
-    match row.get::<_, Option<i64>>(at)? {
-        Some(_) => time(row, at).map(Some),
-        None => Ok(None),
-    }
 }
 
 /// The intents after one that a lock hits, which are not over and not revoked. What the database can

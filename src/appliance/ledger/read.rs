@@ -3,11 +3,7 @@
 use pki::{seal::Kind, ssh, x509};
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, named_params};
 
-use super::{
-    acts::{SUMMARY_COLUMNS, kind_name, summary, time},
-    changes::code,
-    locks::optional_time,
-};
+use super::acts::{SUMMARY_COLUMNS, kind_name, optional, summary, time, variant};
 
 /// A page of certificates in the order of their release.
 pub(super) fn certificates(
@@ -83,11 +79,8 @@ fn record(row: &Row<'_>) -> rusqlite::Result<api::CertificateRecord> {
         caller: row.get(4)?,
         role: row.get(5)?,
         session: row.get(6)?,
-        revoked_at: optional_time(row, 7)?,
-        revocation: match row.get::<_, Option<String>>(8)? {
-            Some(_) => Some(code(row, 8)?),
-            None => None,
-        },
+        revoked_at: optional(row, 7, time)?,
+        revocation: optional(row, 8, variant)?,
     })
 }
 

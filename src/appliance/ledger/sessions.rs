@@ -5,14 +5,12 @@ use api::{
 };
 use jiff::{SignedDuration, Timestamp};
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, named_params};
-use serde::{Deserialize as _, de::value::StrDeserializer};
 
 use super::{
     LedgerError,
-    acts::{body, json, parsed, time, word},
+    acts::{body, json, optional, parsed, time, variant, word},
     audit::Act,
     changes, directory_acts,
-    locks::optional_time,
     writer::{Batch, Failure},
 };
 use crate::policy::{Denial, Lock, OpenSession, SessionGrant, Subject};
@@ -424,13 +422,9 @@ const COLUMNS: &str = "id, state, role, requester, reason, targets, source_addre
     heartbeat, opened_at, ends_at, ended_at, end_cause";
 
 fn session(row: &Row<'_>) -> rusqlite::Result<Session> {
-    type WordError = serde::de::value::Error;
-    let cause: Option<String> = row.get(18)?;
     Ok(Session {
         id: row.get(0)?,
-        state: parsed(row, 1, |word| {
-            SessionState::deserialize(StrDeserializer::<WordError>::new(word))
-        })?,
+        state: variant(row, 1)?,
         role: row.get(2)?,
         requester: row.get(3)?,
         reason: row.get(4)?,
@@ -445,15 +439,10 @@ fn session(row: &Row<'_>) -> rusqlite::Result<Session> {
         requested_at: time(row, 12)?,
         waits_until: time(row, 13)?,
         heartbeat: row.get(14)?,
-        opened_at: optional_time(row, 15)?,
-        ends_at: optional_time(row, 16)?,
-        ended_at: optional_time(row, 17)?,
-        end_cause: match cause {
-            None => None,
-            Some(_) => parsed(row, 18, |word| {
-                EndCause::deserialize(StrDeserializer::<WordError>::new(word)).map(Some)
-            })?,
-        },
+        opened_at: optional(row, 15, time)?,
+        ends_at: optional(row, 16, time)?,
+        ended_at: optional(row, 17, time)?,
+        end_cause: optional(row, 18, variant)?,
     })
 }
 

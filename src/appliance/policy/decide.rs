@@ -99,6 +99,12 @@ pub enum Denial {
 }
 
 impl Denial {
+    /// The caller has no such session; what was named is cut, since it may be anything.
+    pub fn no_such_session(caller: &Caller, named: &str) -> Self {
+        let session = named.chars().take(64).collect();
+        Self::NoSuchSession { session, caller: caller.id.clone() }
+    }
+
     /// Refuses what a lock hits.
     pub(super) fn unless_free(standing: Standing<'_>, subject: &Subject) -> Result<(), Self> {
         match standing.locks.hit(subject, standing.now) {
@@ -287,7 +293,7 @@ fn decide_in_session<'a>(
             false => Ok(None),
         };
     };
-    let none = || Denial::NoSuchSession { session: named.to_owned(), caller: caller.id.clone() };
+    let none = || Denial::no_such_session(caller, named);
     let own =
         |session: &&OpenSession| session.id == named && session.requester == caller.id.as_str();
     let session = standing.session.filter(own).ok_or_else(none)?;

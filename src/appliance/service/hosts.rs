@@ -48,7 +48,7 @@ pub(super) async fn add(
     request: Request,
 ) -> Result<Response, Failure> {
     let (caller, wanted) = read::<HostRequest>(&service, request).await?;
-    operators_only(&service, &caller, "host add").await?;
+    service.authority.only_operators(&caller, "host", "add").await?;
     let ttl = wanted.ttl.unwrap_or(TOKEN_TTL);
     if !(1..=TOKEN_TTL_MAX).contains(&ttl) {
         return Err(bad(format!("ttl is 1 to {TOKEN_TTL_MAX} seconds")).into());
@@ -76,7 +76,7 @@ pub(super) async fn list(
     State(service): State<Arc<Service>>,
     caller: Caller,
 ) -> Result<Response, Failure> {
-    operators_only(&service, &caller, "host list").await?;
+    service.authority.only_operators(&caller, "host", "list").await?;
     let (mut hosts, version) = (service.ledger.hosts().await?, service.publisher.version());
     for host in &mut hosts {
         // That a host waits is not written down each time.
@@ -92,7 +92,7 @@ pub(super) async fn remove(
     request: Request,
 ) -> Result<Response, Failure> {
     let (caller, because) = read::<Because>(&service, request).await?;
-    operators_only(&service, &caller, "host remove").await?;
+    service.authority.only_operators(&caller, "host", "remove").await?;
     let Path(name) = name.map_err(answer::bad_path)?;
     let name: DnsName = name.parse().map_err(|error| bad(format!("{error}")))?;
     let absent = || Problem::new(ProblemKind::NotFound, format!("there is no host {name}"));
@@ -139,19 +139,6 @@ pub(super) async fn consume(
         Use::UsedUp => ("used-up", format!("{what} was used before")),
     };
     Err(deny(&service, &caller, "consume", reason, &detail).await.into())
-}
-
-/// Refuses everybody else, and records it.
-pub(super) async fn operators_only(
-    service: &Service,
-    caller: &Caller,
-    operation: &str,
-) -> Result<(), Problem> {
-    if caller.is_operator() {
-        return Ok(());
-    }
-    let detail = format!("only operators may do this, and {} is none", caller.id);
-    Err(deny(service, caller, operation, "not-an-operator", &detail).await)
 }
 
 async fn deny(

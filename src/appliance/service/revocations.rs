@@ -18,7 +18,6 @@ use super::{
     access::read,
     answer::{self, Failure},
     caller::{AnyCaller, host_name},
-    hosts::operators_only,
     slots::InFlight,
 };
 use crate::{ledger::hosts::Applied, policy::Caller, publisher::News};
@@ -43,7 +42,7 @@ pub(super) async fn bundle(
     let until = deadline(query.wait.unwrap_or(WAIT))?;
     match host_name(&caller) {
         Ok(host) => service.fleet.seen(&host, service.clock.now())?,
-        Err(_) => operators_only(&service, &caller, "revocations").await?,
+        Err(_) => service.authority.only_operators(&caller, "revocations", "read").await?,
     }
     let mut watch = service.publisher.watch();
     let known = query.after;
