@@ -2,7 +2,7 @@
 //! transactions.
 //!
 //! All writes go through one thread, which commits whatever waits in one transaction and appends
-//! its audit entries to the audit directory before it answers.
+//! its audit entries to the audit directory before it answers. All reads go through another.
 
 mod acts;
 pub mod audit;
@@ -14,18 +14,13 @@ mod directory_acts;
 pub mod hosts;
 mod locks;
 mod read;
+mod reader;
 mod sessions;
 #[cfg(test)]
 mod tests;
 mod writer;
 
-use std::{
-    collections::HashMap,
-    fs,
-    ops::Range,
-    path::Path,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{collections::HashMap, fs, ops::Range, path::Path, sync::Arc};
 
 use jiff::Timestamp;
 use pki::{
@@ -51,6 +46,7 @@ use acts::{Committed, Found, Stored, Text};
 use audit::Body;
 use checkpoint::{Checkpointer, Due};
 use directory::AuditDirectory;
+use reader::Reader;
 use writer::Writer;
 
 /// A handle on the ledger; cheap to clone.
@@ -60,7 +56,7 @@ pub struct Ledger(Arc<Inner>);
 struct Inner {
     writer: Writer,
     _checkpointer: Checkpointer,
-    reader: Mutex<Connection>,
+    reader: Reader,
     /// What is left of the block that each SSH authority has reserved.
     ssh_serials: tokio::sync::Mutex<HashMap<String, Range<u64>>>,
 }
@@ -278,16 +274,17 @@ impl Ledger {
         let path = state_directory.join(FILE_NAME);
         let _turn = database::turn_to_open(&path).map_err(unavailable)?;
         let connection = database::open_for_writing(&path).map_err(unavailable)?;
-        let reader = database::open_for_reading(&path).map_err(unavailable)?;
         let directory = AuditDirectory::open(audit_directory, &connection).map_err(unavailable)?;
         let due = Arc::new(Due::default());
         let copying = database::open_for_checkpoints(&path).map_err(unavailable)?;
         let checkpointer = Checkpointer::start(copying, Arc::clone(&due)).map_err(unavailable)?;
         let writer = Writer::start(connection, directory, clock, due).map_err(unavailable)?;
+        let reading = database::open_for_reading(&path).map_err(unavailable)?;
+        let reader = Reader::start(reading).map_err(unavailable)?;
         Ok(Self(Arc::new(Inner {
             writer,
             _checkpointer: checkpointer,
-            reader: Mutex::new(reader),
+            reader,
             ssh_serials: tokio::sync::Mutex::default(),
         })))
     }
@@ -692,16 +689,13 @@ impl Ledger {
         &self,
         query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, LedgerError> {
-        let inner = Arc::clone(&self.0);
-        let read = move || query(&inner.reader.lock().unwrap_or_else(PoisonError::into_inner));
-        let read = tokio::task::spawn_blocking(read).await.map_err(unavailable)?;
-        read.map_err(unavailable)
+        self.0.reader.ask(query).await
     }
 
-    /// Whether the ledger and the audit directory could be written last; tried again twice a
-    /// second while they cannot.
+    /// Whether the ledger is read, and the ledger and the audit directory could be written last;
+    /// tried again twice a second while they cannot.
     pub fn healthy(&self) -> bool {
-        self.0.writer.healthy()
+        self.0.writer.healthy() && self.0.reader.healthy()
     }
 
     /// How many transactions were committed since the start; each holds all that waited.
