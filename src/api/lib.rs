@@ -29,6 +29,15 @@
 //! | `GET /v1/hosts` | | [`Hosts`] |
 //! | `POST /v1/hosts/{name}/remove` | [`Because`] | [`Host`] |
 //! | `POST /v1/join` | [`JoinRequest`], without a client certificate | [`Joined`] |
+//! | `POST /v1/bots` | [`BotSpec`] | [`BotApplied`] |
+//! | `GET /v1/bots` | | [`Bots`] |
+//! | `GET /v1/bots/{name}` | | [`Bot`] |
+//! | `POST /v1/bots/{name}/token` | [`BotTokenRequest`] | [`BotToken`] |
+//! | `POST /v1/bots/{name}/remove` | [`Because`] | [`Bot`] that was removed |
+//! | `POST /v1/join/challenge` | nothing, without a client certificate | [`Challenge`] |
+//! | `POST /v1/join/bot` | [`BotJoinRequest`], without a client certificate | [`BotIdentity`] |
+//! | `POST /v1/bot/renew` | [`BotRenewRequest`], from an instance | [`BotIdentity`] |
+//! | `GET /v1/bot` | from an instance | [`BotStatus`] |
 //! | `POST /v1/logins` | [`LoginReport`], from a host | 204 |
 //! | `POST /v1/consume` | [`ConsumeRequest`], from a host | 204 |
 //!
@@ -36,6 +45,7 @@
 //! ([`Problem`]), whose `type` is one of [`ProblemKind`] and never changes its meaning.
 
 mod answer;
+mod bot;
 mod host;
 mod lock;
 mod problem;
@@ -46,6 +56,11 @@ mod session;
 pub use answer::{
     Authorities, Authority, BatchOutcome, BatchResult, CertificatePage, CertificateRecord, Issued,
     Signed,
+};
+pub use bot::{
+    Bot, BotApplied, BotIdentity, BotInstance, BotInstanceState, BotJoinRequest, BotName,
+    BotNameError, BotRenewRequest, BotRole, BotSpec, BotStatus, BotToken, BotTokenRequest, Bots,
+    Challenge, JoinMethod, JoinProof, join_statement,
 };
 pub use host::{
     ConsumeRequest, Host, HostMode, HostRequest, Hosts, JoinRequest, JoinToken, Joined, Login,

@@ -1,6 +1,7 @@
 //! The connection to the appliance: one method for each endpoint of [`api`].
 
 mod access;
+mod bot;
 mod host;
 
 use std::{collections::VecDeque, time::Duration};
@@ -180,7 +181,11 @@ impl Client {
     ///
     /// As all: [`Error`].
     pub async fn authorities(&self) -> Result<Authorities, Error> {
-        let request = self.request(Method::GET, &["authorities"], None)?;
+        self.get(&["authorities"]).await
+    }
+
+    async fn get<A: DeserializeOwned>(&self, path: &[&str]) -> Result<A, Error> {
+        let request = self.request(Method::GET, path, None)?;
         self.answer(self.send(request).await?).await
     }
 

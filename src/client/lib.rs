@@ -14,6 +14,8 @@
 //! # }
 //! ```
 
+#[cfg(target_os = "linux")]
+mod bot;
 mod connection;
 mod error;
 pub mod files;

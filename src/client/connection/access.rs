@@ -30,7 +30,7 @@ impl Client {
     ///
     /// As all: [`Error`].
     pub async fn sessions(&self, query: &SessionQuery) -> Result<Sessions, Error> {
-        self.get(&["sessions"], query).await
+        self.query(&["sessions"], query).await
     }
 
     /// `GET /v1/sessions/{id}`.
@@ -39,7 +39,7 @@ impl Client {
     ///
     /// As all: [`Error`].
     pub async fn session(&self, id: &str) -> Result<Session, Error> {
-        self.get(&["sessions", id], &()).await
+        self.get(&["sessions", id]).await
     }
 
     /// `POST /v1/sessions/{id}/approve`.
@@ -102,7 +102,7 @@ impl Client {
     ///
     /// As all: [`Error`].
     pub async fn locks(&self) -> Result<Locks, Error> {
-        self.get(&["locks"], &()).await
+        self.get(&["locks"]).await
     }
 
     /// `POST /v1/locks/remove`: gives the locks that were removed.
@@ -135,7 +135,7 @@ impl Client {
             let left = until.saturating_duration_since(Instant::now()).min(LONGEST_WAIT);
             let wait = u32::try_from(left.as_millis().div_ceil(1_000)).unwrap_or(u32::MAX);
             let query = EffectQuery { wait: Some(wait) };
-            let effect: Effect = self.get(&["effects", &change.to_string()], &query).await?;
+            let effect: Effect = self.query(&["effects", &change.to_string()], &query).await?;
             if is_complete(&effect) || Instant::now() >= until {
                 return Ok(effect);
             }
@@ -143,7 +143,7 @@ impl Client {
         }
     }
 
-    async fn get<A: DeserializeOwned>(
+    async fn query<A: DeserializeOwned>(
         &self,
         path: &[&str],
         query: &impl Serialize,

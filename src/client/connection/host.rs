@@ -102,8 +102,7 @@ impl Client {
     ///
     /// As all: [`Error`].
     pub async fn hosts(&self) -> Result<Hosts, Error> {
-        let request = self.request(Method::GET, &["hosts"], None)?;
-        self.answer(self.send(request).await?).await
+        self.get(&["hosts"]).await
     }
 
     /// `POST /v1/hosts/{name}/remove`.

@@ -1,0 +1,13 @@
+//! The agent of a bot: joins once, renews for ever, and gives what it is given to other programs.
+//!
+//! ```text
+//!   appliance ── own certificate ──▶ identity ── client ──▶ outputs ──▶ directories: one bundle each
+//!        ▲                                                     │
+//!        └── join, renew, confirm                              └──────▶ sockets: ssh-agent, SPIFFE
+//! ```
+//!
+//! An output makes a new key, has it certified, and puts the whole bundle in the place of the old
+//! one (`bundle`), or serves it from memory.
+
+mod bundle;
+mod output;

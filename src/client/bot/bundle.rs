@@ -1,0 +1,33 @@
+//! What an output gives at one time: files that belong together.
+
+use jiff::Timestamp;
+use zeroize::Zeroizing;
+
+/// Key, certificate and CA of one issuance, as files. They are put in place together, or not.
+#[derive(Debug)]
+pub(super) struct Bundle {
+    /// The files.
+    pub(super) files: Vec<BundleFile>,
+    /// From when to when it is good.
+    pub(super) life: Life,
+}
+
+/// A file of a bundle.
+#[derive(Debug)]
+pub(super) struct BundleFile {
+    /// Its name in the bundle's directory.
+    pub(super) name: &'static str,
+    /// What is in it.
+    pub(super) contents: Zeroizing<Vec<u8>>,
+    /// Whether it is for the output's readers alone: it has a private key.
+    pub(super) secret: bool,
+}
+
+/// From when to when something is valid.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Life {
+    /// The first moment.
+    pub(super) not_before: Timestamp,
+    /// The last.
+    pub(super) not_after: Timestamp,
+}

@@ -1,0 +1,1 @@
+//! An ssh-agent socket: the key is in memory, or in a PKCS#11 token, and never in a file.

@@ -1,0 +1,1 @@
+//! Files for clients of PostgreSQL and MySQL.

@@ -1,0 +1,1 @@
+//! A kubeconfig whose user is an exec credential plugin.

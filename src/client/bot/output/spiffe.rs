@@ -1,0 +1,1 @@
+//! X.509-SVIDs: as files, and by the SPIFFE Workload API.

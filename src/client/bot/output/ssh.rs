@@ -1,0 +1,1 @@
+//! Files for `ssh -F`: key, certificate, `ssh_config`, `known_hosts`.

@@ -1,0 +1,1 @@
+//! Files for TLS: PEM, and PKCS#12 if asked for.
