@@ -4,7 +4,7 @@ use api::LockTarget;
 use jiff::{SignedDuration, Zoned};
 use pki::{
     keys::SignatureScheme,
-    names::{DnsName, Principal, SourceAddress, SpiffeId, Upn},
+    names::{DistinguishedName, DnsName, Principal, SourceAddress, SpiffeId, Upn},
     ssh::{self, CriticalOptions, Restrictions},
     x509::Profile,
 };
@@ -13,10 +13,10 @@ use thiserror::Error;
 use super::{
     Caller, Certify, Grant, OpenSession, Role, Rules, SignDigest, SshUser, Standing, Subject,
     Template, Validity, Wanted, X509Names, certificate_roles,
-    pattern::{self, DnsPattern, SpiffePattern},
+    pattern::{self, DnsPattern, PrincipalPattern, SpiffePattern},
     rules::{
-        CertificateRule, Grants, KdcRule, SmartcardRule, SshHostRule, SshUserRule, TlsClientRule,
-        TlsServerRule,
+        self, CertificateRule, Grants, KdcRule, SmartcardRule, SshHostRule, SshUserRule,
+        TlsClientRule, TlsServerRule,
     },
 };
 
@@ -529,7 +529,22 @@ fn tls_client(
     if spiffe_id != caller.id {
         check_spiffe_id(Some(&spiffe_id), &rule.spiffe_ids, role)?;
     }
-    Ok(x509(Profile::TlsClient { spiffe_id, dns_names: names.dns_names }))
+    let subject = rule.common_name.as_ref();
+    let subject = subject.map(|pattern| common_name(caller, pattern, role)).transpose()?;
+    let profile = Profile::TlsClient { spiffe_id, dns_names: names.dns_names };
+    Ok(Template::X509 { subject, profile, policies: Vec::new() })
+}
+
+fn common_name(
+    caller: &Caller,
+    pattern: &PrincipalPattern,
+    role: &Role,
+) -> Result<DistinguishedName, Denial> {
+    let name = pattern.expand(caller);
+    // Parsed after expansion: a caller's name must not add another attribute.
+    let subject = name.and_then(|name| rules::common_name(name.as_str()).parse().ok());
+    subject
+        .ok_or_else(|| Denial::NoPrincipals { role: role.name.clone(), caller: caller.id.clone() })
 }
 
 fn tls_server(

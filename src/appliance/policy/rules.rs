@@ -159,6 +159,10 @@ pub struct TlsClientRule {
     /// DNS names, for peers that know no SPIFFE id.
     #[serde(default)]
     pub dns_names: Vec<DnsPattern>,
+    /// The common name of the subject, for peers that know no alternative name, as PostgreSQL and
+    /// MySQL; `{name}` is the caller's. Without it the subject is empty.
+    #[serde(default)]
+    pub common_name: Option<PrincipalPattern>,
 }
 
 /// `[role.smartcard_logon]`.
@@ -489,7 +493,7 @@ struct RawAccount {
 
 impl RawAccount {
     fn parse(self) -> Result<Account, String> {
-        let mut subject = format!("CN={}", escape(self.upn.account()));
+        let mut subject = common_name(self.upn.account());
         for label in self.upn.domain().split('.') {
             subject.push_str(",DC=");
             subject.push_str(label);
@@ -497,6 +501,11 @@ impl RawAccount {
         let subject = subject.parse().map_err(|error| format!("account {}: {error}", self.upn))?;
         Ok(Account { upn: self.upn, sid: self.sid, subject })
     }
+}
+
+/// The text of a distinguished name (RFC 4514) that is nothing but a common name.
+pub(super) fn common_name(value: &str) -> String {
+    format!("CN={}", escape(value))
 }
 
 /// Escapes a value for RFC 4514 (section 2.4).

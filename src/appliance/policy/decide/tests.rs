@@ -68,6 +68,14 @@ const RULES: &str = r#"
     [role.tls_client]
 
     [[role]]
+    name = "databases"
+    callers = ["spiffe://example.test/service/*"]
+    issuer = "services"
+    max_ttl = "24h"
+    [role.tls_client]
+    common_name = "{name}_ro"
+
+    [[role]]
     name = "controllers"
     callers = ["spiffe://example.test/host/*"]
     issuer = "issuing"
@@ -468,6 +476,25 @@ fn a_role_that_says_too_little_or_too_much_is_not_loaded() {
         let error = load(&format!("{head}{rest}")).unwrap_err();
         assert!(error.contains(what), "{rest}\n{error}");
     }
+}
+
+#[test]
+fn a_role_gives_a_common_name_and_no_other_attribute() {
+    let subject = |name: &str, role: &str| {
+        let (role, wanted) = (role.to_owned(), Wanted::X509(X509Names::default()));
+        let request = Certify { role, public_key: key(), ttl: None, session: None, wanted };
+        let grant = decide(&caller(&format!("service/{name}")), request, &rules(), free());
+        grant.map_err(|denial| denial.reason()).map(|grant| match grant.template {
+            Template::X509 { subject, .. } => subject.map(|subject| subject.to_string()),
+            Template::Ssh { .. } => panic!("no X.509"),
+        })
+    };
+    assert_eq!(subject("web", "clients"), Ok(None));
+    assert_eq!(subject("web", "databases"), Ok(Some("CN=web_ro".to_owned())));
+    // RFC 5280 has an upper bound of 64 characters.
+    let longest = "w".repeat(61);
+    assert_eq!(subject(&longest, "databases"), Ok(Some(format!("CN={longest}_ro"))));
+    assert_eq!(subject(&format!("{longest}w"), "databases"), Err("no-principals"));
 }
 
 #[test]
