@@ -15,8 +15,9 @@
 //! ```
 
 #[cfg(target_os = "linux")]
-mod bot;
+pub mod bot;
 mod connection;
+pub mod duration;
 mod error;
 pub mod files;
 #[cfg(target_os = "linux")]
