@@ -10,4 +10,5 @@
 //! one (`bundle`), or serves it from memory.
 
 mod bundle;
+pub mod config;
 mod output;

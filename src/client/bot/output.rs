@@ -7,11 +7,139 @@ pub(super) mod spiffe;
 pub(super) mod ssh;
 pub(super) mod tls;
 
-use std::path::Path;
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use api::{Authorities, BotName};
+use serde::de::DeserializeOwned;
+use thiserror::Error;
 
-use crate::Client;
+use super::{
+    bundle::{Bundle, Life},
+    config::{self, Place},
+};
+use crate::{Client, local_key::LocalKeyError};
+
+/// What an output is, with the settings of its kind.
+#[derive(Clone, Debug)]
+pub(super) enum Kind {
+    /// Files that go into a directory.
+    Files {
+        /// What they are.
+        kind: FileKind,
+        /// Where they go.
+        place: Place,
+    },
+    /// A socket that other programs ask.
+    Socket(SocketKind),
+}
+
+/// Outputs that make files. A kind is a variant here, a word in [`Kind::read`], and an arm in
+/// [`make`](Self::make).
+#[derive(Clone, Debug)]
+pub(super) enum FileKind {}
+
+/// Outputs that listen on a socket. A kind is a variant here, a word in [`Kind::read`], an arm in
+/// [`listen`](Self::listen), and a variant of [`Socket`].
+#[derive(Clone, Debug)]
+pub(super) enum SocketKind {}
+
+/// A socket that is served until this value is dropped.
+#[derive(Debug)]
+pub(super) enum Socket {}
+
+impl Kind {
+    /// Reads the settings of a kind, by the kind's word in the configuration file.
+    pub(super) fn read(word: &str, table: toml::Table) -> Result<Self, String> {
+        match word {
+            // "tls" => files(table, FileKind::Tls),
+            // "agent" => socket(table, SocketKind::Agent),
+            _ => Err(format!("kind = {word:?} is none of those that there are")),
+        }
+    }
+
+    /// Where its files go, if it has files.
+    pub(super) fn place(&self) -> Option<&Place> {
+        match self {
+            Self::Files { place, .. } => Some(place),
+            Self::Socket(_) => None,
+        }
+    }
+}
+
+impl FileKind {
+    /// Makes a key, has it certified, and gives the files.
+    pub(super) async fn make(&self, _making: &Making<'_>) -> Result<Bundle, MakeError> {
+        match *self {
+            // Self::Tls(settings) => tls::make(settings, making).await,
+        }
+    }
+}
+
+impl SocketKind {
+    /// Listens. There is nothing to have until the first renewal.
+    pub(super) fn listen(&self) -> Result<Socket, ListenError> {
+        match *self {
+            // Self::Agent(settings) => agent::Agent::listen(settings).map(Socket::Agent),
+        }
+    }
+}
+
+impl Socket {
+    /// Makes a key, has it certified, and serves it in the place of the old one.
+    pub(super) async fn renew(&self, _making: &Making<'_>) -> Result<Life, MakeError> {
+        match *self {}
+    }
+
+    /// Serves nothing more, until the next renewal.
+    pub(super) fn withdraw(&self) {
+        match *self {}
+    }
+}
+
+fn files<S: DeserializeOwned>(
+    mut table: toml::Table,
+    kind: impl FnOnce(S) -> FileKind,
+) -> Result<Kind, String> {
+    let place = Place::take(&mut table)?;
+    Ok(Kind::Files { kind: kind(config::read(table)?), place })
+}
+
+fn socket<S: DeserializeOwned>(
+    table: toml::Table,
+    kind: impl FnOnce(S) -> SocketKind,
+) -> Result<Kind, String> {
+    Ok(Kind::Socket(kind(config::read(table)?)))
+}
+
+/// A socket cannot be listened on.
+#[derive(Debug, Error)]
+#[error("cannot listen on {}", path.display())]
+pub(super) struct ListenError {
+    /// The socket.
+    pub(super) path: PathBuf,
+    /// Why.
+    pub(super) source: io::Error,
+}
+
+/// Nothing was made; what was there before still is.
+#[derive(Debug, Error)]
+pub(super) enum MakeError {
+    /// The appliance refused, or cannot be reached.
+    #[error(transparent)]
+    Client(#[from] crate::Error),
+    /// A key cannot be made, or is not the certificate's.
+    #[error(transparent)]
+    Key(#[from] LocalKeyError),
+    /// The settings ask for what cannot be had: what, and what to write instead.
+    #[error("{0}")]
+    Settings(String),
+    /// The appliance's answer cannot be used: what is wrong with it.
+    #[error("the appliance's answer cannot be used: {0}")]
+    Unusable(String),
+}
 
 /// What an output is made with: a new key each time.
 #[derive(Clone, Copy, Debug)]
