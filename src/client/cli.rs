@@ -2,6 +2,7 @@
 
 mod arguments;
 mod batch;
+mod bot;
 mod effect;
 mod environment;
 mod failure;
@@ -47,6 +48,7 @@ async fn perform(arguments: Arguments, output: &mut Output) -> Result<ExitCode, 
     let Arguments { global, command } = arguments;
     match command {
         Command::Batch(batch) => return batch::run(&connect(global)?, &batch, output).await,
+        Command::Bot(it) => return bot::run(global, it, output).await,
         Command::Ca(ca) => inspect::authorities(&connect(global)?, &ca, output).await?,
         Command::Csr(csr) => setup::signing_request(&csr, output)?,
         Command::Host(host) => return host::run(global, host, output).await,

@@ -1,5 +1,6 @@
 //! The command line as clap reads it: every value is parsed here, once.
 
+pub(super) mod bot;
 pub(super) mod host;
 pub(super) mod lock;
 pub(super) mod session;
@@ -88,6 +89,9 @@ pub(super) enum Command {
     Lock(lock::LockCommand),
     Revoke(lock::Revoke),
     Csr(Csr),
+    /// Bots: services that join once and renew by themselves
+    #[command(subcommand)]
+    Bot(bot::BotCommand),
     /// Hosts: let them join; on them, the agent for sshd
     #[command(subcommand)]
     Host(host::HostCommand),

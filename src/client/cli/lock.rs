@@ -107,7 +107,8 @@ async fn remove(client: &Client, it: Remove, output: &mut Output) -> Result<(), 
     list(&removed, output)
 }
 
-fn list(locks: &Locks, output: &mut Output) -> Result<(), Failure> {
+/// Prints locks.
+pub(super) fn list(locks: &Locks, output: &mut Output) -> Result<(), Failure> {
     if output.is_json() {
         locks.locks.iter().try_for_each(|lock| output.line(lock))?;
     } else {

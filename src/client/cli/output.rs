@@ -31,6 +31,11 @@ impl Output {
         if self.json { self.line(value) } else { Ok(()) }
     }
 
+    /// The value as one line of JSON, or a line of text for people.
+    pub(super) fn show_line(&mut self, value: &impl Serialize, text: &str) -> io::Result<()> {
+        if self.json { self.line(value) } else { self.text(&format!("{text}\n")) }
+    }
+
     /// One line of JSON, for whomever.
     pub(super) fn line(&mut self, value: &impl Serialize) -> io::Result<()> {
         serde_json::to_writer(&mut self.out, value)?;

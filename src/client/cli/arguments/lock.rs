@@ -193,7 +193,7 @@ fn key(text: &str) -> Result<LockTarget, String> {
 
 /// The key that a file is about: OpenSSH public key or certificate; PEM public key, certificate or
 /// certificate signing request.
-fn public_key(text: &str) -> Option<PublicKey> {
+pub(super) fn public_key(text: &str) -> Option<PublicKey> {
     let line = text.lines().find(|line| !line.trim().is_empty())?;
     if let Ok(certificate) = ssh_key::Certificate::from_openssh(line) {
         let key = ssh_key::PublicKey::from(certificate.public_key().clone());
