@@ -323,23 +323,28 @@ fn with_comment(mut line: String, comment: &str) -> String {
     line
 }
 
-/// Joins to-be-signed bytes and signature: `string signature` of `string name, string blob`
-/// (RFC 4253 section 6.6, RFC 5656 section 3.1.2, RFC 8332 section 3, RFC 8709 section 6).
+/// Joins to-be-signed bytes and signature, which is a string.
 pub(crate) fn assemble(bytes: &[u8], scheme: SignatureScheme, signature: &Signature) -> Vec<u8> {
     let mut writer = Writer::with_capacity(bytes.len() + signature.0.len() + 64);
     writer.raw(bytes);
-    writer.string_of(|writer| {
-        writer.string(signature_name(scheme).as_bytes());
-        if matches!(scheme, SignatureScheme::EcdsaP256Sha256 | SignatureScheme::EcdsaP384Sha384) {
-            let (r, s) = signature.0.split_at(signature.0.len() / 2);
-            writer.string_of(|writer| {
-                writer.positive_mpint(r);
-                writer.positive_mpint(s);
-            });
-        } else {
-            writer.string(&signature.0);
-        }
-    });
+    writer.string(&signature_blob(scheme, signature));
+    writer.into_bytes()
+}
+
+/// A signature as SSH has it: `string name, string blob` (RFC 4253 section 6.6, RFC 5656 section
+/// 3.1.2, RFC 8332 section 3, RFC 8709 section 6).
+pub fn signature_blob(scheme: SignatureScheme, signature: &Signature) -> Vec<u8> {
+    let mut writer = Writer::with_capacity(signature.0.len() + 64);
+    writer.string(signature_name(scheme).as_bytes());
+    if matches!(scheme, SignatureScheme::EcdsaP256Sha256 | SignatureScheme::EcdsaP384Sha384) {
+        let (r, s) = signature.0.split_at(signature.0.len() / 2);
+        writer.string_of(|writer| {
+            writer.positive_mpint(r);
+            writer.positive_mpint(s);
+        });
+    } else {
+        writer.string(&signature.0);
+    }
     writer.into_bytes()
 }
 

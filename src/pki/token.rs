@@ -39,7 +39,8 @@ pub trait Token {
     ) -> Result<Signature, TokenError>;
 }
 
-/// A token in which keys can be made and destroyed: only the ceremony takes one.
+/// A token in which keys can be made and destroyed: only the ceremony takes one, and the agent of a
+/// bot for the bot's own.
 pub trait KeyStore: Token {
     /// Checks that no object has this label or this CKA_ID, so that a key of these can be made.
     ///
@@ -177,6 +178,11 @@ impl From<KeyId> for String {
 pub enum Purpose {
     /// Certificates and revocation lists of a CA.
     Issuing,
+    /// The proof by which a bot joins.
+    Join,
+    /// SSH user authentication of a bot. Such a key is made and destroyed as its certificates come
+    /// and go.
+    Login,
     /// What is not a certificate: log checkpoints, KRL bundles.
     Publication,
     /// Digests that a client hands over.
@@ -188,6 +194,8 @@ impl Purpose {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Issuing => "issuing",
+            Self::Join => "join",
+            Self::Login => "login",
             Self::Publication => "publication",
             Self::Raw => "raw",
         }
@@ -242,10 +250,10 @@ impl FromStr for KeyLabel {
 
     fn from_str(text: &str) -> Result<Self, ParseKeyNameError> {
         let (purpose, name) = text.split_once('/').ok_or(ParseKeyNameError::Label)?;
-        let purpose = [Purpose::Issuing, Purpose::Publication, Purpose::Raw]
-            .into_iter()
-            .find(|known| known.as_str() == purpose)
-            .ok_or(ParseKeyNameError::Label)?;
+        let known =
+            [Purpose::Issuing, Purpose::Join, Purpose::Login, Purpose::Publication, Purpose::Raw];
+        let purpose = known.into_iter().find(|known| known.as_str() == purpose);
+        let purpose = purpose.ok_or(ParseKeyNameError::Label)?;
         Self::new(purpose, name)
     }
 }
@@ -272,7 +280,8 @@ pub enum ParseKeyNameError {
     Id,
     /// Not a label of ours.
     #[error(
-        "a key label is issuing/NAME, publication/NAME or raw/NAME; NAME has 1 to 32 of a-z, 0-9, -"
+        "a key label is PURPOSE/NAME: PURPOSE is issuing, join, login, publication or raw, NAME has \
+         1 to 32 of a-z, 0-9, -"
     )]
     Label,
 }

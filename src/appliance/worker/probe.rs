@@ -101,7 +101,7 @@ impl Probe<'_> {
         for mut keys in kinds.into_values() {
             // A CA's key only where nothing else is there to measure with.
             keys.sort_by_key(|key| match key.label.purpose() {
-                Purpose::Raw => 0,
+                Purpose::Join | Purpose::Login | Purpose::Raw => 0,
                 Purpose::Publication => 1,
                 Purpose::Issuing => 2,
             });

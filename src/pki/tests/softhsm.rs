@@ -32,6 +32,7 @@ fn stories() {
     assert!(Path::new(LIBRARY).exists(), "{LIBRARY} is missing: install the package softhsm2");
     for story in [
         "a_key_that_vanishes_is_missed",
+        "a_key_is_looked_up_by_its_label_and_cleared_away_by_its_purpose",
         "a_key_is_found_by_its_public_key_and_alone",
         "a_token_is_found_by_what_it_is",
         "a_wrong_pin_is_tried_once",
@@ -235,6 +236,35 @@ fn a_key_that_vanishes_is_missed() {
     // The handle is stale: the session says so, looks again, and finds nothing.
     assert!(matches!(sign(&mut session), Err(TokenError::Session { .. })));
     assert!(matches!(sign(&mut session), Err(TokenError::KeyMissing { .. })));
+}
+
+#[test]
+#[ignore = "run by `stories`"]
+fn a_key_is_looked_up_by_its_label_and_cleared_away_by_its_purpose() {
+    let (module, token) = new_token();
+    let mut session = open(&module, &token);
+    let join = KeyLabel::new(Purpose::Join, "ci").unwrap();
+    assert!(matches!(session.look_up(&join), Err(TokenError::KeyMissing { .. })));
+    let key = session.generate(KeyAlgorithm::EcP256, &join, &id(1)).unwrap().key;
+    assert_eq!(session.look_up(&join).unwrap(), key);
+    assert!(matches!(session.clear(&join), Err(TokenError::KeyUnfit { .. })));
+    assert_eq!(session.look_up(&join).unwrap(), key);
+
+    // A public half alone is what a process leaves that is killed while it makes a key.
+    let login = KeyLabel::new(Purpose::Login, "ci-1").unwrap();
+    assert!(!session.clear(&login).unwrap());
+    session.generate(KeyAlgorithm::EcP256, &login, &id(2)).unwrap();
+    let login_text = login.to_string();
+    let told = Command::new("pkcs11-tool")
+        .args(["--module", LIBRARY, "--token-label", "chancery", "--login", "--pin", USER_PIN])
+        .args(["--delete-object", "--type", "privkey", "--label", &login_text])
+        .output()
+        .expect("pkcs11-tool is needed: install the package opensc");
+    assert!(told.status.success(), "{told:?}");
+    let again = session.generate(KeyAlgorithm::EcP256, &login, &id(2));
+    assert!(matches!(again, Err(TokenError::KeyExists { .. })));
+    assert!(session.clear(&login).unwrap());
+    session.generate(KeyAlgorithm::EcP256, &login, &id(2)).unwrap();
 }
 
 #[test]

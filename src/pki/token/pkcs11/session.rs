@@ -3,7 +3,7 @@
 use cryptoki::{
     error::{Error, RvError},
     mechanism::Mechanism,
-    object::{Attribute, ObjectClass, ObjectHandle},
+    object::{Attribute, AttributeType, ObjectClass, ObjectHandle},
     session::SessionState,
     slot::Slot,
 };
@@ -22,7 +22,7 @@ use super::{
 use crate::{
     keys::{KeyAlgorithm, Signature, SignatureScheme},
     secret::Secret,
-    token::{Generated, Input, KeyId, KeyLabel, KeyRef, KeyStore, Token, TokenError},
+    token::{Generated, Input, KeyId, KeyLabel, KeyRef, KeyStore, Purpose, Token, TokenError},
 };
 
 /// A logged-in session on one token, for one thread.
@@ -186,6 +186,59 @@ impl Session {
         self.half(key, ObjectClass::PRIVATE_KEY, "private")?;
         self.gives_random = false;
         Ok(())
+    }
+
+    /// The one key pair that has this label, and is fit to sign with: for whoever is yet to learn
+    /// which key that is. A CA's key is never taken so, but by its pinned public key.
+    ///
+    /// # Errors
+    ///
+    /// As [`Token::find`].
+    pub fn look_up(&self, label: &KeyLabel) -> Result<KeyRef, TokenError> {
+        let class = Attribute::Class(ObjectClass::PUBLIC_KEY);
+        let public = match self.objects(vec![class, label_attribute(label)])?[..] {
+            [object] => object,
+            [] => {
+                let what = "no public key has this label".to_owned();
+                return Err(TokenError::KeyMissing { label: label.clone(), what });
+            }
+            _ => {
+                let what = "more than one public key has this label".to_owned();
+                return Err(TokenError::KeyAmbiguous { label: label.clone(), what });
+            }
+        };
+        let unfit = |what: String| TokenError::KeyUnfit { label: label.clone(), what };
+        let public_key = read_public_key(&self.session, public)?
+            .map_err(|error| unfit(format!("its public key: {error}")))?;
+        let told =
+            self.session.get_attributes(public, &[AttributeType::Id]).map_err(token_error)?;
+        let id = match told.first() {
+            Some(Attribute::Id(id)) => KeyId::new(id).map_err(|error| unfit(error.to_string()))?,
+            _ => return Err(unfit("the token does not tell CKA_ID".to_owned())),
+        };
+        let key = KeyRef { label: label.clone(), id, public_key };
+        self.locate(&key)?;
+        Ok(key)
+    }
+
+    /// Destroys what is left of a key for logging in, be it one half: its certificates were in the
+    /// memory of a process that is gone. Tells whether there was anything.
+    ///
+    /// # Errors
+    ///
+    /// The label is one of another purpose, or the token fails.
+    pub fn clear(&mut self, label: &KeyLabel) -> Result<bool, TokenError> {
+        if label.purpose() != Purpose::Login {
+            let what = "keys of its purpose are not cleared away".to_owned();
+            return Err(TokenError::KeyUnfit { label: label.clone(), what });
+        }
+        self.found.clear();
+        let objects = self.objects(vec![label_attribute(label)])?;
+        let writer = self.writer()?;
+        for object in &objects {
+            writer.destroy_object(*object).map_err(token_error)?;
+        }
+        Ok(!objects.is_empty())
     }
 
     fn sign_after_login(
