@@ -27,6 +27,8 @@ pub mod local_key;
 pub mod profile;
 #[cfg(unix)]
 pub mod session_key;
+#[cfg(unix)]
+pub mod ssh_agent;
 
 pub use connection::{BatchAnswers, Client};
 pub use error::{Error, TlsFault};

@@ -1,47 +1,22 @@
-//! A key that exists in this process's memory only, and the ssh-agent through which ssh uses it.
-//!
-//! The few messages of the agent protocol (draft-ietf-sshm-ssh-agent) are written out here:
-//! `ssh-agent-lib` stands on ssh-key 0.6, and would bring a second copy of each RustCrypto crate
-//! for the three messages that this agent speaks. It lists one identity and signs with it what SSH
-//! user authentication signs, nothing else: whoever reaches the socket can neither add nor read a
-//! key, and a signature over a file or a Git commit cannot be had.
+//! A key that exists in this process's memory only, for SSH.
 
-use std::{io, sync::Arc};
-
-use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
-use base64::{Engine, engine::general_purpose::STANDARD};
-use thiserror::Error;
-use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
-    net::UnixListener,
-    task::JoinSet,
+use aws_lc_rs::{
+    encoding::{AsDer, PublicKeyX509Der},
+    signature::{Ed25519KeyPair, KeyPair},
+};
+use pki::{
+    keys::{PublicKey, Signature},
+    token::TokenError,
 };
 
-use crate::local_key::LocalKeyError;
+use crate::{local_key::LocalKeyError, ssh_agent::LoginKey};
 
-/// An Ed25519 key for one session. There is no way to write it down; its memory is cleared when
-/// it is dropped (`OPENSSL_free` of AWS-LC does that to all it frees).
+/// An Ed25519 key for one session, or for one certificate. There is no way to write it down; its
+/// memory is cleared when it is dropped (`OPENSSL_free` of AWS-LC does that to all it frees).
 #[derive(Debug)]
-pub struct SessionKey(Ed25519KeyPair);
-
-/// A certificate is not one for the key.
-#[derive(Debug, Error)]
-pub enum CertificateError {
-    /// It is for another key, or for hosts.
-    #[error("the certificate is not a user certificate for the key that was sent")]
-    Other,
-    /// It cannot be read.
-    #[error("the certificate cannot be read")]
-    Unreadable(#[source] ssh_key::Error),
-}
-
-/// An agent with one identity: a session's key and its certificate.
-#[derive(Debug)]
-pub struct Agent {
-    key: SessionKey,
-    /// The certificate as its line has it, decoded.
-    certificate: Vec<u8>,
-    comment: String,
+pub struct SessionKey {
+    pair: Ed25519KeyPair,
+    public_key: PublicKey,
 }
 
 impl SessionKey {
@@ -51,301 +26,25 @@ impl SessionKey {
     ///
     /// [`LocalKeyError::Generate`].
     pub fn generate() -> Result<Self, LocalKeyError> {
-        Ok(Self(Ed25519KeyPair::generate()?))
+        let pair = Ed25519KeyPair::generate()?;
+        let spki: PublicKeyX509Der<'_> = pair.public_key().as_der()?;
+        let public_key =
+            PublicKey::from_spki_der(spki.as_ref()).map_err(|_| LocalKeyError::Generate)?;
+        Ok(Self { pair, public_key })
     }
 
     /// The public key line, without comment and line end.
     pub fn public_line(&self) -> String {
-        let mut blob = Vec::new();
-        put_string(&mut blob, ED25519);
-        put_string(&mut blob, self.0.public_key().as_ref());
-        format!("ssh-ed25519 {}", STANDARD.encode(blob))
+        self.public_key.to_openssh()
     }
 }
 
-impl Agent {
-    /// An agent that shows this certificate, of which `comment` is the name in ssh's messages.
-    ///
-    /// # Errors
-    ///
-    /// The certificate is no user certificate for the key.
-    pub fn new(key: SessionKey, line: &str, comment: &str) -> Result<Self, CertificateError> {
-        let parsed =
-            ssh_key::Certificate::from_openssh(line).map_err(CertificateError::Unreadable)?;
-        let own = parsed.public_key().ed25519().map(|key| key.as_ref() as &[u8]);
-        let is_for_users = parsed.cert_type() == ssh_key::certificate::CertType::User;
-        if own != Some(key.0.public_key().as_ref()) || !is_for_users {
-            return Err(CertificateError::Other);
-        }
-        let blob = line.split_whitespace().nth(1).unwrap_or_default();
-        let certificate = STANDARD.decode(blob).map_err(|_| CertificateError::Other)?;
-        Ok(Self { key, certificate, comment: comment.to_owned() })
+impl LoginKey for SessionKey {
+    fn public_key(&self) -> &PublicKey {
+        &self.public_key
     }
 
-    /// Serves until it is dropped; then the connections end and the key is gone.
-    ///
-    /// # Errors
-    ///
-    /// The socket takes no connections any more.
-    pub async fn serve(self, listener: UnixListener) -> io::Result<()> {
-        let agent = Arc::new(self);
-        // Dropping the set ends its tasks.
-        let mut connections = JoinSet::new();
-        loop {
-            let (stream, _) = listener.accept().await?;
-            while connections.try_join_next().is_some() {}
-            connections.spawn(Arc::clone(&agent).talk(stream));
-        }
-    }
-
-    async fn talk(self: Arc<Self>, mut stream: impl AsyncRead + AsyncWrite + Unpin) {
-        // ssh going away, or saying what is no message, ends a connection and nothing else.
-        while let Ok(message) = read_message(&mut stream).await {
-            let answer = self.answer(&message).unwrap_or_else(|| vec![FAILURE]);
-            if write_message(&mut stream, &answer).await.is_err() {
-                return;
-            }
-        }
-    }
-
-    /// The answer to a message; `None` is a refusal.
-    fn answer(&self, message: &[u8]) -> Option<Vec<u8>> {
-        let (&kind, mut rest) = message.split_first()?;
-        match kind {
-            REQUEST_IDENTITIES => Some(self.identities()),
-            SIGN_REQUEST => {
-                let (blob, data) = (take_string(&mut rest)?, take_string(&mut rest)?);
-                let wanted = blob == self.certificate && is_user_authentication(data, blob);
-                wanted.then(|| self.signature(data))
-            }
-            _ => None,
-        }
-    }
-
-    fn identities(&self) -> Vec<u8> {
-        let mut answer = vec![IDENTITIES_ANSWER];
-        answer.extend(1_u32.to_be_bytes());
-        put_string(&mut answer, &self.certificate);
-        put_string(&mut answer, self.comment.as_bytes());
-        answer
-    }
-
-    fn signature(&self, data: &[u8]) -> Vec<u8> {
-        let mut signature = Vec::new();
-        put_string(&mut signature, ED25519);
-        put_string(&mut signature, self.key.0.sign(data).as_ref());
-        let mut answer = vec![SIGN_RESPONSE];
-        put_string(&mut answer, &signature);
-        answer
-    }
-}
-
-/// Whether this is what a client signs to authenticate with this key (RFC 4252 section 7; with the
-/// host key behind it, PROTOCOL of OpenSSH, section 3.1).
-fn is_user_authentication(data: &[u8], blob: &[u8]) -> bool {
-    user_authentication(data).is_some_and(|key| key == blob)
-}
-
-/// The key that user authentication by a certificate of our kind names.
-fn user_authentication(mut data: &[u8]) -> Option<&[u8]> {
-    let session = take_string(&mut data)?;
-    let request = *data.split_off_first()?;
-    let _user = take_string(&mut data)?;
-    let service = take_string(&mut data)?;
-    let method = take_string(&mut data)?;
-    let signed = *data.split_off_first()?;
-    let algorithm = take_string(&mut data)?;
-    let key = take_string(&mut data)?;
-    match method {
-        b"publickey" => {}
-        b"publickey-hostbound-v00@openssh.com" => _ = take_string(&mut data)?,
-        _ => return None,
-    }
-    let complete = !session.is_empty() && signed == 1 && data.is_empty();
-    let named = service == b"ssh-connection" && algorithm == ED25519_CERTIFICATE;
-    (complete && named && request == USERAUTH_REQUEST).then_some(key)
-}
-
-async fn read_message(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Vec<u8>> {
-    let length = stream.read_u32().await?;
-    if length > LONGEST_MESSAGE {
-        return Err(io::ErrorKind::InvalidData.into());
-    }
-    let mut message = vec![0; length as usize];
-    stream.read_exact(&mut message).await?;
-    Ok(message)
-}
-
-async fn write_message(stream: &mut (impl AsyncWrite + Unpin), message: &[u8]) -> io::Result<()> {
-    let mut framed = Vec::new();
-    put_string(&mut framed, message);
-    stream.write_all(&framed).await?;
-    stream.flush().await
-}
-
-/// Takes a `string` of RFC 4251 section 5 from the front.
-fn take_string<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
-    let length = u32::from_be_bytes(*bytes.split_off(..4)?.first_chunk()?);
-    bytes.split_off(..usize::try_from(length).ok()?)
-}
-
-/// Writes a `string` of RFC 4251 section 5. What is written here is short.
-fn put_string(to: &mut Vec<u8>, bytes: &[u8]) {
-    let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-    to.extend(length.to_be_bytes());
-    to.extend(bytes);
-}
-
-const ED25519: &[u8] = b"ssh-ed25519";
-const ED25519_CERTIFICATE: &[u8] = b"ssh-ed25519-cert-v01@openssh.com";
-/// SSH_MSG_USERAUTH_REQUEST (RFC 4252 section 6).
-const USERAUTH_REQUEST: u8 = 50;
-
-// The messages of draft-ietf-sshm-ssh-agent, section 6.1.
-const FAILURE: u8 = 5;
-const REQUEST_IDENTITIES: u8 = 11;
-const IDENTITIES_ANSWER: u8 = 12;
-const SIGN_REQUEST: u8 = 13;
-const SIGN_RESPONSE: u8 = 14;
-/// As OpenSSH has it (`AGENT_MAX_LEN`).
-const LONGEST_MESSAGE: u32 = 256 * 1_024;
-
-#[cfg(test)]
-mod tests {
-    use std::{fs, path::Path, process::Command};
-
-    use super::*;
-
-    #[test]
-    fn a_signature_is_given_for_user_authentication_only() {
-        let agent = agent();
-        let sign = |data: &[u8], blob: &[u8]| {
-            let mut message = vec![SIGN_REQUEST];
-            put_string(&mut message, blob);
-            put_string(&mut message, data);
-            message.extend(0_u32.to_be_bytes());
-            agent.answer(&message)
-        };
-        let certificate = &agent.certificate;
-        let (plain, bound) = ("publickey", "publickey-hostbound-v00@openssh.com");
-        let good = authentication(plain, "ssh-connection", certificate, false);
-        let answer = sign(&good, certificate).unwrap();
-        let mut signature = &answer[5..];
-        assert_eq!(take_string(&mut signature), Some(ED25519));
-        let signature = take_string(&mut signature).unwrap();
-        let public = aws_lc_rs::signature::UnparsedPublicKey::new(
-            &aws_lc_rs::signature::ED25519,
-            agent.key.0.public_key(),
-        );
-        public.verify(&good, signature).unwrap();
-        let bound_good = authentication(bound, "ssh-connection", certificate, true);
-        assert!(sign(&bound_good, certificate).is_some());
-
-        for refused in [
-            b"SSHSIG and what follows".to_vec(),
-            Vec::new(),
-            authentication(plain, "ssh-userauth", certificate, false),
-            authentication("hostbased", "ssh-connection", certificate, false),
-            authentication(plain, "ssh-connection", b"another key", false),
-            authentication(plain, "ssh-connection", certificate, true),
-            authentication(bound, "ssh-connection", certificate, false),
-            [&good[..], b"x"].concat(),
-            good[..good.len() - 1].to_vec(),
-        ] {
-            assert_eq!(sign(&refused, certificate), None, "{refused:?}");
-        }
-        assert_eq!(sign(&good, b"another key"), None);
-    }
-
-    #[test]
-    fn what_is_no_message_of_ours_is_refused() {
-        let agent = agent();
-        for kind in 0..=u8::MAX {
-            let answered = agent.answer(&[kind]).is_some();
-            assert_eq!(answered, kind == REQUEST_IDENTITIES, "{kind}");
-        }
-        assert_eq!(agent.answer(&[]), None);
-        assert_eq!(agent.answer(&[SIGN_REQUEST, 0xff, 0xff, 0xff, 0xff, 1]), None);
-    }
-
-    #[test]
-    fn another_keys_certificate_and_one_for_hosts_are_refused() {
-        let directory = tempfile::tempdir().unwrap();
-        let (key, other) = (SessionKey::generate().unwrap(), SessionKey::generate().unwrap());
-        let line = certify(directory.path(), &other, &[]);
-        assert!(matches!(Agent::new(key, &line, ""), Err(CertificateError::Other)));
-        let key = SessionKey::generate().unwrap();
-        let line = certify(directory.path(), &key, &["-h"]);
-        assert!(matches!(Agent::new(key, &line, ""), Err(CertificateError::Other)));
-        let key = SessionKey::generate().unwrap();
-        let bare = key.public_line();
-        assert!(matches!(Agent::new(key, &bare, ""), Err(CertificateError::Unreadable(_))));
-    }
-
-    /// `ssh-add -L` and `-T` are a client of the protocol that is not ours.
-    #[tokio::test]
-    async fn ssh_add_lists_the_certificate_and_can_neither_add_nor_sign_data() {
-        let directory = tempfile::tempdir().unwrap();
-        let at = |name: &str| directory.path().join(name);
-        let key = SessionKey::generate().unwrap();
-        let line = certify(directory.path(), &key, &[]);
-        let agent = Agent::new(key, &line, "chancery").unwrap();
-        let listener = UnixListener::bind(at("agent")).unwrap();
-        let serving = tokio::spawn(agent.serve(listener));
-
-        let list = add(&at("agent"), &["-L".as_ref()]).await;
-        let listed = String::from_utf8(list.stdout).unwrap();
-        let expected: Vec<_> = line.split_whitespace().take(2).chain(["chancery"]).collect();
-        assert_eq!(listed.split_whitespace().collect::<Vec<_>>(), expected);
-        fs::write(at("session-cert.pub"), &line).unwrap();
-        let test = add(&at("agent"), &["-T".as_ref(), at("session-cert.pub").as_ref()]).await;
-        assert!(!test.status.success(), "it signed data that authenticates nobody");
-        let added = add(&at("agent"), &[at("ca").as_ref()]).await;
-        assert!(!added.status.success(), "it took a key");
-        serving.abort();
-    }
-
-    async fn add(socket: &Path, arguments: &[&std::ffi::OsStr]) -> std::process::Output {
-        let mut command = tokio::process::Command::new("ssh-add");
-        command.args(arguments).env("SSH_AUTH_SOCK", socket).output().await.unwrap()
-    }
-
-    fn agent() -> Agent {
-        let directory = tempfile::tempdir().unwrap();
-        let key = SessionKey::generate().unwrap();
-        let line = certify(directory.path(), &key, &[]);
-        Agent::new(key, &line, "").unwrap()
-    }
-
-    fn certify(directory: &Path, key: &SessionKey, flags: &[&str]) -> String {
-        fs::write(directory.join("key.pub"), key.public_line()).unwrap();
-        if !directory.join("ca").exists() {
-            keygen(directory, &["-q", "-t", "ed25519", "-N", "", "-f", "ca"]);
-        }
-        let sign = ["-q", "-s", "ca", "-I", "id", "-n", "alice"];
-        keygen(directory, &[&sign[..], flags, &["key.pub"]].concat());
-        fs::read_to_string(directory.join("key-cert.pub")).unwrap()
-    }
-
-    fn keygen(directory: &Path, arguments: &[&str]) {
-        let output =
-            Command::new("ssh-keygen").current_dir(directory).args(arguments).output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    }
-
-    fn authentication(method: &str, service: &str, key: &[u8], host: bool) -> Vec<u8> {
-        let mut data = Vec::new();
-        put_string(&mut data, b"session id");
-        data.push(USERAUTH_REQUEST);
-        put_string(&mut data, b"alice");
-        put_string(&mut data, service.as_bytes());
-        put_string(&mut data, method.as_bytes());
-        data.push(1);
-        put_string(&mut data, ED25519_CERTIFICATE);
-        put_string(&mut data, key);
-        if host {
-            put_string(&mut data, b"host key");
-        }
-        data
+    async fn sign(&self, data: &[u8]) -> Result<Signature, TokenError> {
+        Ok(Signature(self.pair.sign(data).as_ref().to_vec()))
     }
 }

@@ -12,7 +12,7 @@ use super::output::Output;
 pub(crate) enum Failure {
     #[cfg(unix)]
     #[error(transparent)]
-    Certificate(#[from] client::session_key::CertificateError),
+    Certificate(#[from] client::ssh_agent::CertificateError),
     #[error(transparent)]
     Client(#[from] client::Error),
     #[error(transparent)]

@@ -15,6 +15,7 @@ use std::{
     os::unix::{fs::PermissionsExt, process::ExitStatusExt},
     path::{Path, PathBuf},
     process::{ExitCode, ExitStatus},
+    sync::Arc,
     time::Duration,
 };
 
@@ -22,7 +23,8 @@ use api::{Issued, ProblemKind, Session, SessionRequest, SessionState, SshUserReq
 use client::{
     Client, Error,
     profile::Settings,
-    session_key::{Agent, SessionKey},
+    session_key::SessionKey,
+    ssh_agent::{Agent, Identity},
 };
 use rustix::process::{Pid, Signal, getppid, kill_process};
 use tempfile::TempDir;
@@ -94,7 +96,7 @@ pub(super) fn exec(it: Exec) -> Failure {
 /// All that ssh needs.
 struct Ready {
     session: Session,
-    agent: Agent,
+    agent: Arc<Agent<SessionKey>>,
     listener: UnixListener,
     options: Vec<OsString>,
 }
@@ -114,7 +116,8 @@ async fn prepare(
     refuse_core_dumps()?;
     let key = SessionKey::generate()?;
     let issued = certify(client, &session, it.certificate_role.as_deref(), &key).await?;
-    let agent = Agent::new(key, &issued.certificate, &session.id)?;
+    let agent = Agent::new([rustix::process::geteuid().as_raw()].into());
+    agent.show(Identity::new(key, &issued.certificate, &session.id)?);
     let socket = directory.path().join("agent");
     let listener = UnixListener::bind(&socket).map_err(system("make a socket for ssh"))?;
     let mut hosts = None;
@@ -124,7 +127,7 @@ async fn prepare(
         hosts = Some(path);
     }
     let options = options(&socket, destination, hosts);
-    Ok(Ready { session, agent, listener, options })
+    Ok(Ready { session, agent: Arc::new(agent), listener, options })
 }
 
 impl Ready {
@@ -139,7 +142,7 @@ impl Ready {
         let mut over = std::pin::pin!(async {
             tokio::select! {
                 () = beat(client, &self.session) => Ok(()),
-                served = self.agent.serve(self.listener) => served,
+                served = self.agent.serve(&self.listener) => served,
             }
         });
         let mut kill_at: Option<Instant> = None;
