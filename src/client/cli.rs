@@ -1,5 +1,7 @@
 //! The command line: arguments, commands, output.
 
+#[cfg(target_os = "linux")]
+mod agent;
 mod arguments;
 mod batch;
 mod bot;

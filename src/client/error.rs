@@ -161,6 +161,17 @@ impl TlsFault {
     }
 }
 
+/// An error with its causes, in one line.
+pub fn chain(error: &dyn StdError) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(&format!(": {error}"));
+        source = error.source();
+    }
+    text
+}
+
 /// Both ends of a connection, as errors name them.
 #[derive(Clone, Debug)]
 pub(crate) struct Peer {

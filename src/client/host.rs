@@ -16,10 +16,8 @@ mod agent;
 pub mod config;
 mod connections;
 pub mod doctor;
-mod install;
 pub mod join;
 pub mod principals;
-mod process;
 mod renewal;
 mod reports;
 mod revocation;
@@ -29,4 +27,4 @@ mod trust;
 
 pub use agent::{Agent, AgentError};
 pub use socket::{Answer, Ask, AskError, ConnectionStatus, Status, ask};
-pub use state::StateError;
+pub use state::MembershipError;

@@ -15,6 +15,8 @@
 //! ```
 
 #[cfg(target_os = "linux")]
+mod accounts;
+#[cfg(target_os = "linux")]
 pub mod bot;
 mod connection;
 pub mod duration;
@@ -23,12 +25,20 @@ pub mod files;
 #[cfg(target_os = "linux")]
 pub mod host;
 pub mod identity;
+#[cfg(target_os = "linux")]
+mod install;
+#[cfg(target_os = "linux")]
+mod life;
 pub mod local_key;
+#[cfg(target_os = "linux")]
+mod process;
 pub mod profile;
 #[cfg(unix)]
 pub mod session_key;
 #[cfg(unix)]
 pub mod ssh_agent;
+#[cfg(target_os = "linux")]
+pub mod state;
 
 pub use connection::{BatchAnswers, Client};
-pub use error::{Error, TlsFault};
+pub use error::{Error, TlsFault, chain};

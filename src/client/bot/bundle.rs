@@ -1,7 +1,8 @@
 //! What an output gives at one time: files that belong together.
 
-use jiff::Timestamp;
 use zeroize::Zeroizing;
+
+pub(super) use crate::life::Life;
 
 /// Key, certificate and CA of one issuance, as files. They are put in place together, or not.
 #[derive(Debug)]
@@ -21,13 +22,4 @@ pub(super) struct BundleFile {
     pub(super) contents: Zeroizing<Vec<u8>>,
     /// Whether it is for the output's readers alone: it has a private key.
     pub(super) secret: bool,
-}
-
-/// From when to when something is valid.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Life {
-    /// The first moment.
-    pub(super) not_before: Timestamp,
-    /// The last.
-    pub(super) not_after: Timestamp,
 }

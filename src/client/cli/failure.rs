@@ -1,6 +1,6 @@
 //! What a person and a program are told when a command does not succeed.
 
-use std::{error::Error as StdError, io, path::PathBuf, process::ExitCode};
+use std::{io, path::PathBuf, process::ExitCode};
 
 use client::{files::FileError, local_key::LocalKeyError, profile::ProfileError};
 use thiserror::Error;
@@ -53,13 +53,7 @@ impl Failure {
             let reason = problem.reason.as_ref().map(|it| format!(" ({it})")).unwrap_or_default();
             return format!("{}: {}{reason}", problem.title, problem.detail);
         }
-        let mut text = self.to_string();
-        let mut source = self.source();
-        while let Some(error) = source {
-            text.push_str(&format!(": {error}"));
-            source = error.source();
-        }
-        text
+        client::chain(self)
     }
 
     fn hint(&self) -> Option<String> {

@@ -22,15 +22,20 @@ use thiserror::Error;
 use super::{
     config::Config,
     connections::{Connections, Stored},
-    process::{Process, boot_id, end_tree},
-    renewal::{self, Life},
+    renewal,
     reports::Reports,
     revocation::Revocations,
     socket,
-    state::{AUTHORITIES, BUNDLE, CONNECTIONS, Membership, StateDirectory, StateError},
+    state::{AUTHORITIES, BUNDLE, CONNECTIONS, Membership, MembershipError},
     trust::Trust,
 };
-use crate::Client;
+use crate::{
+    Client, accounts,
+    error::chain,
+    life::{Life, chance},
+    process::{Process, boot_id, end_tree},
+    state::{StateDirectory, StateError},
+};
 
 /// The agent of this host.
 pub struct Agent {
@@ -57,6 +62,9 @@ pub enum AgentError {
     /// The publication key that the host got when it joined cannot be read.
     #[error("the publication key of joined.json cannot be used: {0}")]
     PublicationKey(String),
+    /// The host has not joined.
+    #[error(transparent)]
+    Member(#[from] MembershipError),
     /// Its state cannot be used.
     #[error(transparent)]
     State(#[from] StateError),
@@ -73,6 +81,7 @@ impl AgentError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Client(error) => error.hint(),
+            Self::Member(error) => error.hint(),
             Self::State(error) => error.hint(),
             Self::Unknown(_) => Some(
                 "command_user is the AuthorizedPrincipalsCommandUser of sshd_config".to_owned(),
@@ -105,6 +114,8 @@ struct Known {
     connections: Connections,
     client: Client,
     life: Life,
+    /// When in it there is to be another certificate.
+    due: Timestamp,
     last_news: Option<Timestamp>,
     /// What is tried in vain, by what it is.
     problems: BTreeMap<&'static str, String>,
@@ -119,7 +130,7 @@ impl Agent {
     /// The host has not joined, another agent runs, or a file of its state cannot be used.
     pub fn new(config: Config, clock: Arc<dyn Clock>) -> Result<Self, AgentError> {
         let state = StateDirectory::new(&config.state_directory);
-        let membership = state.membership()?;
+        let membership = Membership::read(&state)?;
         let lock = state.lock()?;
         let askers = askers(&config.command_user)?;
         let boot_id = boot_id().map_err(AgentError::System)?;
@@ -187,14 +198,15 @@ impl Known {
             Some(stored) => stored.live(boot_id),
             None => Connections::new(),
         };
-        let client = Client::new(&state.settings(&membership.server))?;
-        let life = identity_life(state)?;
+        let client = Client::new(&membership.settings(state))?;
+        let (life, due) = identity_life(state)?;
         Ok(Self {
             revocations,
             trust,
             connections,
             client,
             life,
+            due,
             last_news: None,
             problems: BTreeMap::new(),
         })
@@ -391,7 +403,7 @@ impl Shared {
                 let learnt = self.outcome("asking for the authorities", authorities);
                 asked = learnt.map(|()| Instant::now());
             }
-            if self.known().life.is_due(self.now()) {
+            if self.now() >= self.known().due {
                 let renewed = self.renew_identity().await;
                 self.outcome("renewing the TLS certificate", renewed);
             }
@@ -413,10 +425,10 @@ impl Shared {
 
     async fn renew_identity(&self) -> Result<(), RenewError> {
         renewal::renew_identity(&self.client(), &self.config.client_role, &self.state).await?;
-        let client = Client::new(&self.state.settings(&self.membership.server))?;
-        let life = identity_life(&self.state)?;
+        let client = Client::new(&self.membership.settings(&self.state))?;
+        let (life, due) = identity_life(&self.state)?;
         let mut known = self.known();
-        (known.client, known.life) = (client, life);
+        (known.client, known.life, known.due) = (client, life, due);
         tracing::info!(not_after = %life.not_after, "the TLS certificate was renewed");
         Ok(())
     }
@@ -447,35 +459,19 @@ enum RenewError {
     State(#[from] StateError),
 }
 
-fn identity_life(state: &StateDirectory) -> Result<Life, StateError> {
-    let mut chance = [128];
-    // Without random bytes the middle is as good.
-    let _ = aws_lc_rs::rand::fill(&mut chance);
-    renewal::identity_life(state, chance[0]).map_err(|error| StateError::Invalid {
+/// The life of the agent's certificate, and when in it there is to be another.
+fn identity_life(state: &StateDirectory) -> Result<(Life, Timestamp), StateError> {
+    let life = renewal::identity_life(state);
+    life.map(|life| (life, life.middle(chance()))).map_err(|error| StateError::Invalid {
         path: state.path(super::state::IDENTITY),
         what: chain(&error),
     })
 }
 
 fn askers(command_user: &str) -> Result<BTreeSet<u32>, AgentError> {
-    let number = command_user.parse().ok().or_else(|| {
-        let accounts = std::fs::read_to_string("/etc/passwd").ok()?;
-        let line = accounts.lines().find(|line| line.split(':').next() == Some(command_user))?;
-        line.split(':').nth(2)?.parse().ok()
-    });
-    let number = number.ok_or_else(|| AgentError::Unknown(command_user.to_owned()))?;
+    let number =
+        accounts::user(command_user).ok_or_else(|| AgentError::Unknown(command_user.to_owned()))?;
     Ok([0, rustix::process::geteuid().as_raw(), number].into())
-}
-
-/// An error with its causes, in one line.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text.push_str(&format!(": {error}"));
-        source = error.source();
-    }
-    text
 }
 
 /// Between two looks at files and connections.

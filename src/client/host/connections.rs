@@ -7,7 +7,8 @@ use jiff::Timestamp;
 use pki::ssh::Certificate;
 use serde::{Deserialize, Serialize};
 
-use super::{principals::session_of, process::Process};
+use super::principals::session_of;
+use crate::process::Process;
 
 /// An sshd process and the certificate that it asked about last: the one that lets in, since sshd
 /// asks again right before it does.

@@ -295,7 +295,7 @@ fn examine_agent(config: &Config) -> Vec<Finding> {
         Ok(Answer::Principals(_) | Answer::Refused(_)) => {
             vec![agent("it does not tell its status", "run this as root")]
         }
-        Err(error) => vec![agent(&super::agent::chain(&error), "systemctl start chancery-host")],
+        Err(error) => vec![agent(&crate::error::chain(&error), "systemctl start chancery-host")],
     }
 }
 

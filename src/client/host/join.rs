@@ -11,11 +11,12 @@ use jiff::Timestamp;
 use pki::{keys::PublicKey, names::DnsName};
 use thiserror::Error;
 
-use super::state::{CA, IDENTITY, JOINED, JOINING, Membership, StateDirectory, StateError};
+use super::state::{CA, IDENTITY, JOINED, JOINING, Membership, MembershipError};
 use crate::{
     Client,
     local_key::{LocalKey, LocalKeyError},
     profile::ServerUrl,
+    state::{StateDirectory, StateError},
 };
 
 /// What a host joins with.
@@ -59,7 +60,10 @@ pub enum JoinError {
     /// The key for TLS cannot be made.
     #[error(transparent)]
     Key(#[from] LocalKeyError),
-    /// The state cannot be written, or is another host's.
+    /// The host has joined before.
+    #[error(transparent)]
+    Member(#[from] MembershipError),
+    /// The state cannot be written.
     #[error(transparent)]
     State(#[from] StateError),
     /// The token file cannot be used.
@@ -85,6 +89,7 @@ impl JoinError {
                 name.as_str()
             )),
             Self::Key(_) | Self::Unusable(_) => None,
+            Self::Member(error) => error.hint(),
             Self::State(error) => error.hint(),
             Self::Token { .. } => {
                 Some("--token-file is what `chancery host add NAME` wrote".to_owned())
@@ -103,7 +108,7 @@ pub async fn join(joining: &Joining, now: Timestamp) -> Result<Member, JoinError
     let state = StateDirectory::new(&joining.state_directory);
     state.create()?;
     let _lock = state.lock()?;
-    state.refuse_joined()?;
+    Membership::refuse(&state)?;
     if now > token.expires_at {
         return Err(JoinError::Expired { name: token.name, expires_at: token.expires_at });
     }

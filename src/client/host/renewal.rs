@@ -7,30 +7,24 @@ use std::{
 };
 
 use api::{SshHostRequest, X509Request};
-use der::DecodePem as _;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use pki::names::{DnsName, Principal};
 use rustix::process::Signal;
 use thiserror::Error;
 
 use super::{
     config::{HostCertificate, Reload},
-    install::install,
     join::identity,
-    process::Process,
-    state::{IDENTITY, StateDirectory, StateError},
+    state::IDENTITY,
 };
 use crate::{
     Client,
+    install::install,
+    life::Life,
     local_key::{LocalKey, LocalKeyError},
+    process::Process,
+    state::{StateDirectory, StateError},
 };
-
-/// The life of a certificate, and when in it this host renews.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Life {
-    pub(super) not_after: Timestamp,
-    due: Timestamp,
-}
 
 /// Something was not renewed; what was there before still is.
 #[derive(Debug, Error)]
@@ -51,40 +45,12 @@ pub(super) enum RenewalError {
     Write { path: PathBuf, source: io::Error },
 }
 
-impl Life {
-    /// Hosts that were set up together shall not renew together: `chance` moves the middle of the
-    /// life by a tenth of it at most.
-    fn new(not_before: Timestamp, not_after: Timestamp, chance: u8) -> Self {
-        let length = not_after.duration_since(not_before).as_millis();
-        let part = length * (450 + i128::from(chance) * 100 / 255) / 1_000;
-        let part = SignedDuration::from_millis(i64::try_from(part).unwrap_or(i64::MAX));
-        Self { not_after, due: not_before.saturating_add(part).unwrap_or(not_after) }
-    }
-
-    pub(super) fn is_due(&self, now: Timestamp) -> bool {
-        now >= self.due
-    }
-}
-
 /// The life of the agent's TLS certificate.
-pub(super) fn identity_life(state: &StateDirectory, chance: u8) -> Result<Life, RenewalError> {
+pub(super) fn identity_life(state: &StateDirectory) -> Result<Life, RenewalError> {
     let path = state.path(IDENTITY);
-    let invalid = |what: String| RenewalError::Invalid { path: path.clone(), what };
     let text = fs::read_to_string(&path)
         .map_err(|source| RenewalError::Read { path: path.clone(), source })?;
-    let start = text.find("-----BEGIN CERTIFICATE-----");
-    let own = start.and_then(|start| text[start..].split_inclusive(PEM_END).next());
-    let own = own.ok_or_else(|| invalid("there is no certificate in it".to_owned()))?;
-    let own = x509_cert::Certificate::from_pem(own).map_err(|error| invalid(error.to_string()))?;
-    let validity = own.tbs_certificate().validity();
-    let time = |time: x509_cert::time::Time| {
-        let since_epoch = SignedDuration::try_from(time.to_unix_duration());
-        since_epoch.ok().and_then(|it| Timestamp::from_duration(it).ok())
-    };
-    match (time(validity.not_before), time(validity.not_after)) {
-        (Some(not_before), Some(not_after)) => Ok(Life::new(not_before, not_after, chance)),
-        _ => Err(invalid("its validity is out of range".to_owned())),
-    }
+    Life::of_certificate(&text).map_err(|what| RenewalError::Invalid { path, what })
 }
 
 /// Has a new TLS key certified, and keeps both in the place of the old ones.
@@ -192,7 +158,8 @@ fn needs_certificate(path: &Path, public_key: &str, now: Timestamp) -> bool {
     let (from, to) = (time(certificate.valid_after()), time(certificate.valid_before()));
     // The serial number is the host's own chance, and stays the same from look to look.
     let chance = u8::try_from(certificate.serial() % 256).unwrap_or_default();
-    certificate.public_key() != key.key_data() || Life::new(from, to, chance).is_due(now)
+    let life = Life { not_before: from, not_after: to };
+    certificate.public_key() != key.key_data() || now >= life.middle(chance)
 }
 
 fn principals(
@@ -210,22 +177,4 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     name.into()
-}
-
-const PEM_END: &str = "-----END CERTIFICATE-----";
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn hosts_renew_in_the_middle_and_not_together() {
-        let start: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
-        let end: Timestamp = "2026-01-01T10:00:00Z".parse().unwrap();
-        for (chance, due) in [(0, "2026-01-01T04:30:00Z"), (255, "2026-01-01T05:30:00Z")] {
-            let due: Timestamp = due.parse().unwrap();
-            let life = Life::new(start, end, chance);
-            assert!(life.is_due(due) && !life.is_due(due - SignedDuration::from_secs(1)));
-        }
-    }
 }

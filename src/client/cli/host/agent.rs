@@ -1,13 +1,6 @@
 //! The commands that run on a host.
 
-use std::{
-    error::Error as StdError,
-    io::{self, IsTerminal as _},
-    path::Path,
-    process::ExitCode,
-    sync::Arc,
-    time::Duration,
-};
+use std::{path::Path, process::ExitCode, sync::Arc, time::Duration};
 
 use client::host::{
     Agent, AgentError, Answer, Ask, ConnectionStatus, Status, ask,
@@ -16,10 +9,10 @@ use client::host::{
     join::{JoinError, Joining},
 };
 use pki::clock::{Clock, SystemClock};
-use tokio::signal::unix::{SignalKind, signal};
 
 use super::{
     super::{
+        agent::{failure, start_log, stop},
         arguments::{
             Global,
             host::{AgentStatus, Doctor, Join, Principals},
@@ -162,38 +155,6 @@ fn config(global: &Global) -> Result<Config, Failure> {
 fn question_for(socket: &Path, question: &Ask) -> Result<Answer, Failure> {
     let start = || Some("is the agent running? `systemctl status chancery-host`".to_owned());
     ask(socket, question).map_err(|error| failure(&error, start()))
-}
-
-fn start_log() {
-    tracing_subscriber::fmt()
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal())
-        .with_target(false)
-        // A log that cannot be written, on a full disk perhaps, is no reason to stop.
-        .log_internal_errors(false)
-        .init();
-}
-
-/// Ends at SIGTERM or SIGINT.
-fn stop() -> Result<impl Future<Output = ()>, Failure> {
-    let (mut terminate, mut interrupt) =
-        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-    })
-}
-
-fn failure(error: &dyn StdError, hint: Option<String>) -> Failure {
-    let mut what = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        what.push_str(&format!(": {error}"));
-        source = error.source();
-    }
-    usage(what, hint)
 }
 
 fn usage(what: String, hint: Option<String>) -> Failure {

@@ -12,12 +12,12 @@ use super::{
     super::{
         connections::Connection,
         principals::{Question, Refusal, decide},
-        process::Process,
         revocation::Closed,
         socket::{self, Answer, Ask, ConnectionStatus, Status},
     },
     Shared,
 };
+use crate::{error::chain, process::Process};
 
 /// Why sshd is given no principals.
 #[derive(Debug, Error)]
@@ -70,7 +70,7 @@ impl Shared {
         match self.principals(asker, user, certificate).await {
             Ok(principals) => Answer::Principals(principals),
             Err(denial) => {
-                let (why, key_id) = (super::chain(&denial), key_id(certificate));
+                let (why, key_id) = (chain(&denial), key_id(certificate));
                 tracing::warn!(user, key_id, "refused: {why}");
                 Answer::Refused(why)
             }

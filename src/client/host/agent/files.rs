@@ -6,12 +6,10 @@ use api::RevocationBundle;
 use pki::krl::{Krl, KrlError};
 use thiserror::Error;
 
-use super::{
-    super::{
-        install::install,
-        state::{BUNDLE, StateDirectory, StateError},
-    },
-    Shared,
+use super::{super::state::BUNDLE, Shared};
+use crate::{
+    install::install,
+    state::{StateDirectory, StateError},
 };
 
 /// What is on the disk already.

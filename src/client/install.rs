@@ -1,4 +1,4 @@
-//! Files that sshd reads: whole on the disk before they have their name.
+//! Files that other programs read: whole on the disk before they have their name.
 
 use std::{
     fs::{File, OpenOptions},
@@ -14,7 +14,7 @@ use std::{
 ///
 /// The operating system refuses, or `check` does not know again what was written; the old file is
 /// as it was.
-pub(super) fn install(
+pub(crate) fn install(
     path: &Path,
     contents: &[u8],
     mode: u32,
@@ -29,7 +29,7 @@ pub(super) fn install(
 }
 
 /// As [`install`], for a file that only has to outlive this process, not a power cut.
-pub(super) fn replace(path: &Path, contents: &[u8], mode: u32) -> io::Result<()> {
+pub(crate) fn replace(path: &Path, contents: &[u8], mode: u32) -> io::Result<()> {
     let beside = beside(path);
     let written = create(&beside, mode).and_then(|mut file| file.write_all(contents));
     written

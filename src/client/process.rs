@@ -8,31 +8,31 @@ use tokio::io::{Interest, unix::AsyncFd};
 
 /// A process, for as long as the machine runs.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
-pub(super) struct Process {
+pub(crate) struct Process {
     /// Its id.
-    pub(super) id: i32,
+    pub(crate) id: i32,
     /// When it started, in clock ticks since the machine did (proc(5), `/proc/pid/stat`, 22).
-    pub(super) started: u64,
+    pub(crate) started: u64,
 }
 
 /// A process that is held: signals reach it or nobody.
 #[derive(Debug)]
-pub(super) struct Handle(AsyncFd<OwnedFd>);
+pub(crate) struct Handle(AsyncFd<OwnedFd>);
 
 impl Process {
     /// The process that has this id now; `None` when none has.
-    pub(super) fn of(id: i32) -> Option<Self> {
+    pub(crate) fn of(id: i32) -> Option<Self> {
         let stat = Stat::read(id)?;
         Some(Self { id, started: stat.started })
     }
 
     /// Whether it still runs.
-    pub(super) fn lives(self) -> bool {
+    pub(crate) fn lives(self) -> bool {
         Stat::read(self.id).is_some_and(|stat| stat.started == self.started && !stat.is_over())
     }
 
     /// Who started it.
-    pub(super) fn parent(self) -> Option<Self> {
+    pub(crate) fn parent(self) -> Option<Self> {
         let stat = Stat::read(self.id).filter(|stat| stat.started == self.started)?;
         let parent = Self::of(stat.parent)?;
         // A parent is older than its child; another process of the same id is not.
@@ -40,7 +40,7 @@ impl Process {
     }
 
     /// The name of the program's file, also if that was replaced since.
-    pub(super) fn program(self) -> Option<String> {
+    pub(crate) fn program(self) -> Option<String> {
         let path = fs::read_link(format!("/proc/{}/exe", self.id)).ok()?;
         let name = path.file_name()?.to_str()?;
         let name = name.strip_suffix(" (deleted)").unwrap_or(name);
@@ -48,14 +48,14 @@ impl Process {
     }
 
     /// What the process calls itself.
-    pub(super) fn title(self) -> Option<String> {
+    pub(crate) fn title(self) -> Option<String> {
         let bytes = fs::read(format!("/proc/{}/cmdline", self.id)).ok()?;
         let text = String::from_utf8_lossy(&bytes).replace('\0', " ");
         self.lives().then(|| text.trim_end().to_owned())
     }
 
     /// All that it has started, and what they have, itself excluded.
-    pub(super) fn descendants(self) -> Vec<Self> {
+    pub(crate) fn descendants(self) -> Vec<Self> {
         let all: Vec<_> = every().collect();
         let mut found = Vec::new();
         let mut known = HashSet::from([self.id]);
@@ -72,7 +72,7 @@ impl Process {
     }
 
     /// Those that it has started itself.
-    pub(super) fn children(self) -> Vec<Self> {
+    pub(crate) fn children(self) -> Vec<Self> {
         every().filter(|(_, parent)| *parent == self.id).map(|(process, _)| process).collect()
     }
 
@@ -81,7 +81,7 @@ impl Process {
     /// # Errors
     ///
     /// The operating system gives no more descriptors.
-    pub(super) fn hold(self) -> io::Result<Option<Handle>> {
+    pub(crate) fn hold(self) -> io::Result<Option<Handle>> {
         let Some(id) = Pid::from_raw(self.id) else { return Ok(None) };
         let descriptor = match pidfd_open(id, PidfdFlags::NONBLOCK) {
             Ok(descriptor) => descriptor,
@@ -100,21 +100,21 @@ impl Process {
 
 impl Handle {
     /// Waits until it is over.
-    pub(super) async fn ended(&self) {
+    pub(crate) async fn ended(&self) {
         // A descriptor of a process is readable when the process is over, and never again not so
         // (pidfd_open(2)). An error can only be one of the runtime, which then ends itself.
         let _ = self.0.readable().await;
     }
 
     /// Sends a signal, unless it is over.
-    pub(super) fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         let _ = pidfd_send_signal(self.0.get_ref(), signal);
     }
 }
 
 /// Ends a process and all that it has started: asks first, then insists. What is left after that
 /// cannot be killed.
-pub(super) async fn end_tree(root: Process) {
+pub(crate) async fn end_tree(root: Process) {
     let all: Vec<Handle> = std::iter::once(root)
         .chain(root.descendants())
         .filter_map(|process| process.hold().ok().flatten())
@@ -149,7 +149,7 @@ fn every() -> impl Iterator<Item = (Process, i32)> {
 }
 
 /// Tells two runs of the machine apart: ids and start times begin anew.
-pub(super) fn boot_id() -> io::Result<String> {
+pub(crate) fn boot_id() -> io::Result<String> {
     let text = fs::read_to_string(Path::new("/proc/sys/kernel/random/boot_id"))?;
     Ok(text.trim().to_owned())
 }
