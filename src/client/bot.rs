@@ -12,3 +12,5 @@
 mod bundle;
 pub mod config;
 mod output;
+
+pub use output::kubernetes::{CredentialError, credential as kubernetes_credential};

@@ -118,7 +118,7 @@ fn roots(path: &Path) -> Result<RootCertStore, IdentityError> {
     Ok(roots)
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, IdentityError> {
+pub(crate) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, IdentityError> {
     let pem = fs::read(path).map_err(|source| unreadable(path, source))?;
     let certificates = CertificateDer::pem_slice_iter(&pem)
         .collect::<Result<Vec<_>, _>>()
@@ -135,7 +135,8 @@ fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, IdentityError> {
     PrivateKeyDer::from_pem_slice(&pem).map_err(|error| invalid(path, error))
 }
 
-fn not_after(chain: &[CertificateDer], path: &Path) -> Result<Timestamp, IdentityError> {
+/// Last second of the first certificate.
+pub(crate) fn not_after(chain: &[CertificateDer], path: &Path) -> Result<Timestamp, IdentityError> {
     let own = chain.first().ok_or_else(|| invalid(path, "there is no certificate in it"))?;
     let own = x509_cert::Certificate::from_der(own).map_err(|error| invalid(path, error))?;
     let seconds = own.tbs_certificate().validity().not_after.to_unix_duration();

@@ -7,7 +7,7 @@ use aws_lc_rs::{
     signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair},
 };
 use der::{
-    Decode, Encode,
+    Decode, DecodePem, Encode,
     asn1::{BitString, ObjectIdentifier},
     pem::{self, LineEnding},
 };
@@ -82,6 +82,15 @@ impl LocalKey {
         Ok(Zeroizing::new(text))
     }
 
+    /// Whether this PEM `CERTIFICATE` is for this key.
+    pub fn is_certified_by(&self, certificate: &str) -> bool {
+        let certificate = x509_cert::Certificate::from_pem(certificate);
+        let point = self.0.public_key().as_ref();
+        certificate.is_ok_and(|it| {
+            it.tbs_certificate().subject_public_key_info().subject_public_key.raw_bytes() == point
+        })
+    }
+
     /// A certificate signing request as PEM (PKCS#10, RFC 2986): the key, no name, no attribute.
     /// The names of a certificate are the appliance's to decide.
     ///
@@ -133,6 +142,12 @@ impl LocalSshKey {
     /// [`LocalKeyError::Ssh`].
     pub fn private_text(&self) -> Result<Zeroizing<String>, LocalKeyError> {
         Ok(self.0.to_openssh(LineEnding::LF)?)
+    }
+
+    /// Whether this line of a `-cert.pub` file is for this key.
+    pub fn is_certified_by(&self, line: &str) -> bool {
+        let certificate = ssh_key::Certificate::from_openssh(line.trim_end());
+        certificate.is_ok_and(|it| it.public_key() == self.0.public_key().key_data())
     }
 
     /// The public key line, with the comment and without line end.

@@ -2,7 +2,8 @@
 
 pub(super) mod agent;
 pub(super) mod database;
-pub(super) mod kubernetes;
+pub(in crate::bot) mod kubernetes;
+mod material;
 pub(super) mod spiffe;
 pub(super) mod ssh;
 pub(super) mod tls;
@@ -39,7 +40,13 @@ pub(super) enum Kind {
 /// Outputs that make files. A kind is a variant here, a word in [`Kind::read`], and an arm in
 /// [`make`](Self::make).
 #[derive(Clone, Debug)]
-pub(super) enum FileKind {}
+pub(super) enum FileKind {
+    Database(database::Settings),
+    Kubernetes(kubernetes::Settings),
+    Spiffe(spiffe::Settings),
+    Ssh(ssh::Settings),
+    Tls(tls::Settings),
+}
 
 /// Outputs that listen on a socket. A kind is a variant here, a word in [`Kind::read`], an arm in
 /// [`listen`](Self::listen), and a variant of [`Socket`].
@@ -54,7 +61,11 @@ impl Kind {
     /// Reads the settings of a kind, by the kind's word in the configuration file.
     pub(super) fn read(word: &str, table: toml::Table) -> Result<Self, String> {
         match word {
-            // "tls" => files(table, FileKind::Tls),
+            "database" => files(table, FileKind::Database),
+            "kubernetes" => files(table, FileKind::Kubernetes),
+            "spiffe" => files(table, FileKind::Spiffe),
+            "ssh" => files(table, FileKind::Ssh),
+            "tls" => files(table, FileKind::Tls),
             // "agent" => socket(table, SocketKind::Agent),
             _ => Err(format!("kind = {word:?} is none of those that there are")),
         }
@@ -71,9 +82,13 @@ impl Kind {
 
 impl FileKind {
     /// Makes a key, has it certified, and gives the files.
-    pub(super) async fn make(&self, _making: &Making<'_>) -> Result<Bundle, MakeError> {
-        match *self {
-            // Self::Tls(settings) => tls::make(settings, making).await,
+    pub(super) async fn make(&self, making: &Making<'_>) -> Result<Bundle, MakeError> {
+        match self {
+            Self::Database(settings) => database::make(settings, making).await,
+            Self::Kubernetes(settings) => kubernetes::make(settings, making).await,
+            Self::Spiffe(settings) => spiffe::make(settings, making).await,
+            Self::Ssh(settings) => ssh::make(settings, making).await,
+            Self::Tls(settings) => tls::make(settings, making).await,
         }
     }
 }
@@ -157,3 +172,6 @@ pub(super) struct Making<'a> {
     /// Where the files of the bundle will be found, for those that name each other.
     pub(super) place: &'a Path,
 }
+
+#[cfg(test)]
+mod tests;

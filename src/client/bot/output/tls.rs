@@ -1,1 +1,56 @@
-//! Files for TLS: PEM, and PKCS#12 if asked for.
+//! Files for TLS, of a client or a server: PEM, and PKCS#12 if asked for.
+
+use std::{collections::BTreeSet, net::IpAddr};
+
+use pki::names::{DnsName, SpiffeId};
+use serde::Deserialize;
+
+use super::{
+    MakeError, Making,
+    material::{Certified, Names},
+};
+use crate::bot::bundle::Bundle;
+
+/// `kind = "tls"`.
+///
+/// ```toml
+/// dns_names = ["www.example"]         # as far as the role allows
+/// addresses = ["192.0.2.7"]
+/// spiffe_id = "spiffe://example/bot/web"
+/// authorities = ["services"]          # whose roots are in ca.crt; absent: the issuer's
+/// ```
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub(in crate::bot) struct Settings {
+    /// DNS names that the certificate is to have.
+    #[serde(default)]
+    dns_names: BTreeSet<DnsName>,
+    /// Addresses that it is to have.
+    #[serde(default)]
+    addresses: BTreeSet<IpAddr>,
+    /// The SPIFFE id; absent means the bot's own, for a client.
+    #[serde(default)]
+    spiffe_id: Option<SpiffeId>,
+    /// The X.509 authorities of those who are talked to; empty for the certificate's own.
+    #[serde(default)]
+    authorities: BTreeSet<String>,
+}
+
+/// A new key, its certificate with its chain, and the roots of the other side.
+pub(in crate::bot) async fn make(
+    settings: &Settings,
+    making: &Making<'_>,
+) -> Result<Bundle, MakeError> {
+    let names = Names {
+        dns_names: settings.dns_names.clone(),
+        addresses: settings.addresses.clone(),
+        spiffe_id: settings.spiffe_id.clone(),
+    };
+    let it = Certified::new(making, names).await?;
+    let files = vec![
+        it.key_file("tls.key")?,
+        it.chain_file("tls.crt"),
+        it.roots_file("ca.crt", making, &settings.authorities)?,
+    ];
+    Ok(Bundle { files, life: it.life() })
+}
