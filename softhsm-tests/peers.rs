@@ -29,6 +29,7 @@ const PEERS: &[(&str, &str)] = &[
     ("ssh-keygen", "openssh-client"),
     ("sshd", "openssh-server"),
     ("swtpm", "swtpm"),
+    ("systemd-analyze", "systemd"),
     ("tpm2-abrmd", "tpm2-abrmd"),
 ];
 

@@ -226,6 +226,12 @@ impl Config {
         self.outputs.iter().filter_map(|output| output.kind.place()).map(|it| &*it.directory)
     }
 
+    /// To whom the files of outputs are to belong, where somebody is named.
+    pub fn owners(&self) -> impl Iterator<Item = &str> {
+        let places = self.outputs.iter().filter_map(|output| output.kind.place());
+        places.filter_map(|place| place.owner.as_deref())
+    }
+
     fn parse(text: &str) -> Result<Self, String> {
         let raw: RawConfig =
             toml::from_str(text).map_err(|error| error.to_string().trim_end().to_owned())?;

@@ -1,6 +1,8 @@
 //! `chancery bot`: bots as operators see them.
 
 mod apply;
+#[cfg(target_os = "linux")]
+mod install;
 mod unlock;
 
 use std::{path::Path, process::ExitCode};
@@ -28,8 +30,10 @@ pub(super) async fn run(
     output: &mut Output,
 ) -> Result<ExitCode, Failure> {
     match command {
-        BotCommand::Add(it) => add(&connect(global)?, it, output).await?,
+        BotCommand::Add(it) => add(&connect(global)?, *it, output).await?,
         BotCommand::Apply(it) => apply::run(&connect(global)?, &it, output).await?,
+        #[cfg(target_os = "linux")]
+        BotCommand::Install(it) => install::run(&global, &it, output)?,
         BotCommand::List => list(&connect(global)?, output).await?,
         BotCommand::Remove(it) => remove(&connect(global)?, it, output).await?,
         BotCommand::Show(it) => show(&connect(global)?, &it, output).await?,
@@ -242,7 +246,7 @@ async fn remove(client: &Client, it: Remove, output: &mut Output) -> Result<(), 
 
 fn description(bot: &Bot) -> Vec<(&'static str, String)> {
     let spec = &bot.spec;
-    let seconds = |it: Option<u32>| it.map(|it| length(it)).unwrap_or_default();
+    let seconds = |it: Option<u32>| it.map(length).unwrap_or_default();
     let addresses = spec.source_addresses.iter().map(ToString::to_string);
     vec![
         ("bot", spec.name.to_string()),

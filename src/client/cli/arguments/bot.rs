@@ -16,7 +16,7 @@ use crate::cli::failure::Failure;
 
 #[derive(Debug, Subcommand)]
 pub(in crate::cli) enum BotCommand {
-    Add(Add),
+    Add(Box<Add>),
     Apply(Apply),
     /// List bots: which roles they may use, how they join, how many instances live
     List,
@@ -24,6 +24,8 @@ pub(in crate::cli) enum BotCommand {
     Token(Token),
     Unlock(Unlock),
     Remove(Remove),
+    #[cfg(target_os = "linux")]
+    Install(Install),
 }
 
 /// Add a bot; if it joins by a token, make one
@@ -190,6 +192,36 @@ pub(in crate::cli) struct Remove {
     pub(in crate::cli) reason: String,
 }
 
+/// Make a service of a bot's agent: a systemd unit, confined to what the configuration needs
+#[cfg(target_os = "linux")]
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  chancery bot install                                (shows what it would do)
+  chancery bot install --user ci --write
+  chancery bot install --config /etc/chancery/backup.toml --name chancery-backup --write
+
+--config names the agent's configuration [default: /etc/chancery/bot.toml]: what it has for \
+output directories may be written, and nothing else. Say it again after changing that. Hooks and \
+probes run inside the same confines.")]
+pub(in crate::cli) struct Install {
+    /// Write the unit; without this, only show it
+    #[arg(long)]
+    pub(in crate::cli) write: bool,
+    /// The name of the unit, another one for each bot on a machine
+    #[arg(long, value_name = "NAME", default_value = "chancery-bot", value_parser = unit_word)]
+    pub(in crate::cli) name: String,
+    /// The account that it runs as [default: root, with what writing for others takes]
+    #[arg(long, value_name = "NAME", value_parser = unit_word)]
+    pub(in crate::cli) user: Option<String>,
+    /// The group that it runs as [default: that of the account]
+    #[arg(long, value_name = "NAME", value_parser = unit_word)]
+    pub(in crate::cli) group: Option<String>,
+    /// Where units are
+    #[arg(long, value_name = "DIRECTORY", default_value = "/etc/systemd/system")]
+    pub(in crate::cli) directory: PathBuf,
+}
+
 /// A bot with all that it has, or one instance of it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(in crate::cli) struct BotOrInstance {
@@ -267,6 +299,16 @@ fn key_set(path: &Path) -> Result<serde_json::Value, Failure> {
 
 fn text(path: &Path) -> Result<String, Failure> {
     fs::read_to_string(path).map_err(|source| Failure::Read { path: path.to_owned(), source })
+}
+
+/// A name in a unit of systemd: of the unit, an account or a group.
+#[cfg(target_os = "linux")]
+fn unit_word(text: &str) -> Result<String, String> {
+    let good = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    if text.is_empty() || text.starts_with('-') || !text.chars().all(good) {
+        return Err("only letters, digits, -, _ and . may stand in it".to_owned());
+    }
+    Ok(text.to_owned())
 }
 
 fn claim(text: &str) -> Result<(String, String), String> {
