@@ -5,6 +5,7 @@
 //! here waits for a time to pass: it waits for a condition, up to a deadline.
 
 pub mod agent;
+pub mod bot;
 pub mod clock;
 pub mod failure;
 pub mod figures;

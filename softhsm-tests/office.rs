@@ -247,6 +247,19 @@ impl Office {
         Ok(())
     }
 
+    /// Lets the appliance listen where it does now also after its next start, so that agents find
+    /// it.
+    ///
+    /// # Errors
+    ///
+    /// The configuration cannot be written.
+    pub fn keep_port(&self) -> Result<(), Failure> {
+        let path = self.path("chanceryd.toml");
+        let text = fs::read_to_string(&path).doing("read the configuration")?;
+        let port = format!("api = \"{}\"", self.api());
+        write(&path, &text.replace("api = \"127.0.0.1:0\"", &port))
+    }
+
     /// From its next start on, the appliance may have so many files open and no more.
     pub fn limit_files(&mut self, files: u32) {
         self.files = Some(files);

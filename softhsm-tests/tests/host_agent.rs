@@ -97,7 +97,7 @@ fn what_was_taken_back_by_an_appliance_that_is_killed_ends_when_it_is_back() -> 
     scene.certify("alice", &id)?.success()?;
     let mut stays = scene.host.stay(&scene.office.path("alice"), &[], "alice.log")?;
     scene.host.wait_for_connections(1)?;
-    scene.keep_port()?;
+    scene.office.keep_port()?;
 
     // The answer is there; whether it was published already, chance decides.
     let words = ["session", "end", &id, "--reason", "done"];
@@ -137,15 +137,6 @@ impl Scene {
         let alice = office.enrol("user/alice")?;
         let host = Host::join(&office, HOST, "alice")?;
         Ok(Self { host, alice, office })
-    }
-
-    /// The appliance listens where it does now also after its next start, so that its host finds
-    /// it.
-    fn keep_port(&self) -> Story {
-        let path = self.office.path("chanceryd.toml");
-        let text = fs::read_to_string(&path).doing("read the configuration")?;
-        let port = format!("api = \"{}\"", self.office.api());
-        fs::write(&path, text.replace("api = \"127.0.0.1:0\"", &port)).doing("write it")
     }
 
     /// How many audit records speak of a session's end.
