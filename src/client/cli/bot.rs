@@ -3,6 +3,8 @@
 mod apply;
 #[cfg(target_os = "linux")]
 mod install;
+#[cfg(target_os = "linux")]
+mod kubernetes;
 mod unlock;
 
 use std::{path::Path, process::ExitCode};
@@ -34,6 +36,8 @@ pub(super) async fn run(
         BotCommand::Apply(it) => apply::run(&connect(global)?, &it, output).await?,
         #[cfg(target_os = "linux")]
         BotCommand::Install(it) => install::run(&global, &it, output)?,
+        #[cfg(target_os = "linux")]
+        BotCommand::KubernetesCredential(it) => kubernetes::credential(&it, output)?,
         BotCommand::List => list(&connect(global)?, output).await?,
         BotCommand::Remove(it) => remove(&connect(global)?, it, output).await?,
         BotCommand::Show(it) => show(&connect(global)?, &it, output).await?,

@@ -18,6 +18,8 @@ use crate::cli::failure::Failure;
 pub(in crate::cli) enum BotCommand {
     Add(Box<Add>),
     Apply(Apply),
+    #[cfg(target_os = "linux")]
+    KubernetesCredential(KubernetesCredential),
     /// List bots: which roles they may use, how they join, how many instances live
     List,
     Show(Show),
@@ -26,6 +28,18 @@ pub(in crate::cli) enum BotCommand {
     Remove(Remove),
     #[cfg(target_os = "linux")]
     Install(Install),
+}
+
+/// Print what is in a kubernetes output, as kubectl takes it from a credential plugin
+#[cfg(target_os = "linux")]
+#[derive(Args, Debug)]
+#[command(after_help = "\
+The kubeconfig of the output names this command, and clients of Kubernetes run it. It asks nobody: \
+it reads the bundle that `chancery bot run` keeps fresh.")]
+pub(in crate::cli) struct KubernetesCredential {
+    /// The bundle: DIRECTORY/current of the output
+    #[arg(long, value_name = "DIRECTORY")]
+    pub(in crate::cli) directory: PathBuf,
 }
 
 /// Add a bot; if it joins by a token, make one
