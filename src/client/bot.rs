@@ -12,5 +12,7 @@
 mod bundle;
 pub mod config;
 mod output;
+mod socket;
+mod workload_api;
 
 pub use output::kubernetes::{CredentialError, credential as kubernetes_credential};

@@ -3,7 +3,7 @@
 pub(super) mod agent;
 pub(super) mod database;
 pub(in crate::bot) mod kubernetes;
-mod material;
+pub(super) mod material;
 pub(super) mod spiffe;
 pub(super) mod ssh;
 pub(super) mod tls;
@@ -20,6 +20,7 @@ use thiserror::Error;
 use super::{
     bundle::{Bundle, Life},
     config::{self, Place},
+    workload_api::{self, WorkloadApi},
 };
 use crate::{Client, local_key::LocalKeyError};
 
@@ -51,11 +52,15 @@ pub(super) enum FileKind {
 /// Outputs that listen on a socket. A kind is a variant here, a word in [`Kind::read`], an arm in
 /// [`listen`](Self::listen), and a variant of [`Socket`].
 #[derive(Clone, Debug)]
-pub(super) enum SocketKind {}
+pub(super) enum SocketKind {
+    WorkloadApi(workload_api::Settings),
+}
 
 /// A socket that is served until this value is dropped.
 #[derive(Debug)]
-pub(super) enum Socket {}
+pub(super) enum Socket {
+    WorkloadApi(WorkloadApi),
+}
 
 impl Kind {
     /// Reads the settings of a kind, by the kind's word in the configuration file.
@@ -66,7 +71,7 @@ impl Kind {
             "spiffe" => files(table, FileKind::Spiffe),
             "ssh" => files(table, FileKind::Ssh),
             "tls" => files(table, FileKind::Tls),
-            // "agent" => socket(table, SocketKind::Agent),
+            "workload-api" => socket(table, SocketKind::WorkloadApi),
             _ => Err(format!("kind = {word:?} is none of those that there are")),
         }
     }
@@ -96,21 +101,25 @@ impl FileKind {
 impl SocketKind {
     /// Listens. There is nothing to have until the first renewal.
     pub(super) fn listen(&self) -> Result<Socket, ListenError> {
-        match *self {
-            // Self::Agent(settings) => agent::Agent::listen(settings).map(Socket::Agent),
+        match self {
+            Self::WorkloadApi(settings) => WorkloadApi::listen(settings).map(Socket::WorkloadApi),
         }
     }
 }
 
 impl Socket {
     /// Makes a key, has it certified, and serves it in the place of the old one.
-    pub(super) async fn renew(&self, _making: &Making<'_>) -> Result<Life, MakeError> {
-        match *self {}
+    pub(super) async fn renew(&self, making: &Making<'_>) -> Result<Life, MakeError> {
+        match self {
+            Self::WorkloadApi(it) => it.renew(making).await,
+        }
     }
 
     /// Serves nothing more, until the next renewal.
     pub(super) fn withdraw(&self) {
-        match *self {}
+        match self {
+            Self::WorkloadApi(it) => it.withdraw(),
+        }
     }
 }
 

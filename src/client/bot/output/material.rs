@@ -1,4 +1,4 @@
-//! What outputs that write files have in common: a key made here and its certificate, the
+//! What outputs have in common: a key made here and its certificate, the
 //! authorities of those who are talked to, and text in files that other programs read.
 
 use std::{collections::BTreeSet, fmt, net::IpAddr};
@@ -16,22 +16,22 @@ use crate::{
 
 /// A key that was made here, and the X.509 certificate on it.
 #[derive(Debug)]
-pub(super) struct Certified {
-    pub(super) key: LocalKey,
-    pub(super) issued: Issued,
+pub(in crate::bot) struct Certified {
+    pub(in crate::bot) key: LocalKey,
+    pub(in crate::bot) issued: Issued,
 }
 
 /// The names that a certificate is asked for; what is absent is as the role has it.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Names {
-    pub(super) dns_names: BTreeSet<DnsName>,
-    pub(super) addresses: BTreeSet<IpAddr>,
-    pub(super) spiffe_id: Option<SpiffeId>,
+pub(in crate::bot) struct Names {
+    pub(in crate::bot) dns_names: BTreeSet<DnsName>,
+    pub(in crate::bot) addresses: BTreeSet<IpAddr>,
+    pub(in crate::bot) spiffe_id: Option<SpiffeId>,
 }
 
 impl Certified {
     /// Makes a key and has it certified.
-    pub(super) async fn new(making: &Making<'_>, names: Names) -> Result<Self, MakeError> {
+    pub(in crate::bot) async fn new(making: &Making<'_>, names: Names) -> Result<Self, MakeError> {
         let key = LocalKey::generate()?;
         let request = X509Request {
             role: making.role.to_owned(),
@@ -70,7 +70,7 @@ impl Certified {
     }
 
     /// From when to when it is good.
-    pub(super) fn life(&self) -> Life {
+    pub(in crate::bot) fn life(&self) -> Life {
         life(&self.issued)
     }
 
@@ -86,7 +86,7 @@ impl Certified {
     }
 
     /// As [`roots_file`](Self::roots_file), as text.
-    pub(super) fn roots(
+    pub(in crate::bot) fn roots(
         &self,
         making: &Making<'_>,
         authorities: &BTreeSet<String>,
@@ -99,7 +99,7 @@ impl Certified {
 }
 
 /// From when to when what was issued is good.
-pub(super) fn life(issued: &Issued) -> Life {
+pub(in crate::bot) fn life(issued: &Issued) -> Life {
     Life { not_before: issued.not_before, not_after: issued.not_after }
 }
 
