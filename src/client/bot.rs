@@ -12,6 +12,7 @@
 mod bundle;
 pub mod config;
 mod output;
+mod place;
 mod socket;
 mod workload_api;
 
