@@ -23,7 +23,7 @@ use x509_cert::ext::{
     pkix::{BasicConstraints, KeyUsage, SubjectKeyIdentifier},
 };
 
-pub use algorithm::encode_signature;
+pub use algorithm::{decode_signature, encode_signature};
 pub use certificate::Certificate;
 pub use profile::Profile;
 

@@ -40,7 +40,7 @@ pub fn encode_signature(scheme: SignatureScheme, signature: &Signature) -> Vec<u
 
 /// The reverse of [`encode_signature`]; `None` when it is not DER or its numbers are too long for
 /// the key.
-pub(crate) fn decode_signature(algorithm: KeyAlgorithm, value: &[u8]) -> Option<Signature> {
+pub fn decode_signature(algorithm: KeyAlgorithm, value: &[u8]) -> Option<Signature> {
     let width = match algorithm {
         KeyAlgorithm::EcP256 => 32,
         KeyAlgorithm::EcP384 => 48,

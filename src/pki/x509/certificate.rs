@@ -2,12 +2,12 @@
 
 use std::fmt;
 
-use der::{Decode, Encode};
+use der::{Any, Decode, Encode, Tag, Tagged};
 use jiff::Timestamp;
 use thiserror::Error;
 use x509_cert::ext::pkix::{SubjectAltName, name::GeneralName};
 
-use super::time;
+use super::{oid, time};
 use crate::{
     keys::{KeyError, PublicKey},
     names::SpiffeId,
@@ -23,6 +23,8 @@ pub struct Certificate {
     issuer: String,
     not_before: Timestamp,
     not_after: Timestamp,
+    common_names: Vec<String>,
+    dns_names: Vec<String>,
     uris: Vec<String>,
 }
 
@@ -53,6 +55,7 @@ impl Certificate {
         let certificate = x509_cert::Certificate::from_der(der)?;
         let tbs = certificate.tbs_certificate();
         let spki_der = tbs.subject_public_key_info().to_der()?;
+        let (dns_names, uris) = alternative_names(tbs)?;
         Ok(Self {
             der: der.to_vec(),
             public_key: PublicKey::from_spki_der(&spki_der).map_err(CertificateError::Key)?,
@@ -61,7 +64,9 @@ impl Certificate {
             issuer: tbs.issuer().to_string(),
             not_before: time::clamped(&tbs.validity().not_before),
             not_after: time::clamped(&tbs.validity().not_after),
-            uris: uris(tbs)?,
+            common_names: common_names(tbs),
+            dns_names,
+            uris,
         })
     }
 
@@ -113,6 +118,16 @@ impl Certificate {
         self.not_after
     }
 
+    /// The common names of its subject. Only certificates of other CAs need them.
+    pub fn common_names(&self) -> &[String] {
+        &self.common_names
+    }
+
+    /// The DNS names of its subject alternative names, as they stand there.
+    pub fn dns_names(&self) -> &[String] {
+        &self.dns_names
+    }
+
     /// The URIs of its subject alternative names, as they stand there.
     pub fn uris(&self) -> &[String] {
         &self.uris
@@ -145,11 +160,32 @@ fn too_long(len: usize) -> CertificateError {
     CertificateError::Malformed(format!("it has {len} bytes; {most} of DER are allowed"))
 }
 
-fn uris(tbs: &x509_cert::TbsCertificate) -> der::Result<Vec<String>> {
+/// The DNS names and URIs of the subject alternative names.
+fn alternative_names(tbs: &x509_cert::TbsCertificate) -> der::Result<(Vec<String>, Vec<String>)> {
     let names = tbs.get_extension::<SubjectAltName>()?.map(|(_, names)| names.0);
-    let uri = |name| match name {
-        GeneralName::UniformResourceIdentifier(uri) => Some(uri.as_str().to_owned()),
+    let (mut dns_names, mut uris) = (Vec::new(), Vec::new());
+    for name in names.unwrap_or_default() {
+        match name {
+            GeneralName::DnsName(name) => dns_names.push(name.as_str().to_owned()),
+            GeneralName::UniformResourceIdentifier(uri) => uris.push(uri.as_str().to_owned()),
+            _ => {}
+        }
+    }
+    Ok((dns_names, uris))
+}
+
+/// Values of string types that are not UTF-8 (BMPString and its like) are left out: nothing
+/// matches what is not read.
+fn common_names(tbs: &x509_cert::TbsCertificate) -> Vec<String> {
+    let common = tbs.subject().iter().filter(|attribute| attribute.oid == oid::COMMON_NAME);
+    common.filter_map(|attribute| text(&attribute.value)).collect()
+}
+
+fn text(value: &Any) -> Option<String> {
+    match value.tag() {
+        Tag::PrintableString | Tag::Utf8String | Tag::Ia5String => {
+            std::str::from_utf8(value.value()).ok().map(str::to_owned)
+        }
         _ => None,
-    };
-    Ok(names.unwrap_or_default().into_iter().filter_map(uri).collect())
+    }
 }
