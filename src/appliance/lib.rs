@@ -8,6 +8,7 @@ pub mod check;
 pub mod config;
 pub mod directory;
 pub mod front;
+pub mod join;
 pub mod launcher;
 pub mod ledger;
 pub mod operator;

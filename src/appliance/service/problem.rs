@@ -7,6 +7,7 @@ use api::{Problem, ProblemKind};
 
 use crate::{
     authority::IssueError,
+    join::Refusal,
     ledger::LedgerError,
     policy::{BadRequest, Denial},
     signing::SigningError,
@@ -48,6 +49,14 @@ impl From<Denial> for Problem {
         Self::new(ProblemKind::Denied, denial.to_string())
             .with_reason(denial.reason())
             .with_hint(denial.hint())
+    }
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        Self::new(ProblemKind::Denied, crate::describe(&refusal))
+            .with_reason(refusal.reason())
+            .with_hint(refusal.hint())
     }
 }
 
@@ -131,6 +140,7 @@ mod tests {
             (IssueError::Ledger(conflict).into(), ProblemKind::IdempotencyConflict),
             (LedgerError::Refused("twice".to_owned()).into(), ProblemKind::Internal),
             (LedgerError::Unavailable("full".to_owned()).into(), ProblemKind::Unavailable),
+            (Refusal::OtherMethod("a bound key").into(), ProblemKind::Denied),
             (IssueError::Lint(Refused::Ssh(refused)).into(), ProblemKind::Lint),
             (IssueError::NoIssuer { issuer: "i".to_owned() }.into(), ProblemKind::Internal),
             (IssueError::Random.into(), ProblemKind::Internal),
