@@ -7,6 +7,7 @@ mod failure;
 mod lone_sign;
 mod mechanism;
 mod object;
+mod remains;
 mod session;
 mod survey;
 
@@ -28,6 +29,7 @@ use crate::{secret::Secret, token::TokenError};
 use failure::token_error;
 use mechanism::Mechanisms;
 
+pub use remains::{ObjectFound, Remains};
 pub use session::{LoginGuard, Session};
 pub use survey::{KeySurvey, MechanismSurvey, SessionLimit, TokenSurvey};
 
@@ -186,8 +188,23 @@ impl Module {
             manufacturer: None,
             model: None,
         };
-        let (slot, info) = self.the_one(&wanted)?;
-        let session = pkcs11.open_rw_session(slot).map_err(token_error)?;
+        self.finish_initialization(&wanted, so_pin, user_pin)
+    }
+
+    /// Sets the user PIN as security officer: the second half of [`initialize`](Self::initialize),
+    /// and the end of one that was interrupted.
+    ///
+    /// # Errors
+    ///
+    /// There is no such token, or the SO PIN is not its own.
+    pub fn finish_initialization(
+        &self,
+        wanted: &TokenIdentity,
+        so_pin: &Secret,
+        user_pin: &Secret,
+    ) -> Result<TokenIdentity, TokenError> {
+        let (slot, info) = self.the_one(wanted)?;
+        let session = self.0.pkcs11.open_rw_session(slot).map_err(token_error)?;
         session.login(UserType::So, Some(&auth_pin(so_pin))).map_err(token_error)?;
         session.init_pin(&auth_pin(user_pin)).map_err(token_error)?;
         session.logout().map_err(token_error)?;

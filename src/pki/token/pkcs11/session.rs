@@ -60,7 +60,7 @@ struct Private {
 /// Both halves of a key pair.
 #[derive(Clone, Copy)]
 pub(super) struct Pair {
-    public: ObjectHandle,
+    pub(super) public: ObjectHandle,
     pub(super) private: ObjectHandle,
 }
 
@@ -340,17 +340,25 @@ impl Session {
         Ok(())
     }
 
-    fn objects(&self, template: Vec<Attribute>) -> Result<Vec<ObjectHandle>, TokenError> {
+    /// Lets every key be looked for again.
+    pub(super) fn forget(&mut self) {
+        self.found.clear();
+    }
+
+    pub(super) fn objects(
+        &self,
+        template: Vec<Attribute>,
+    ) -> Result<Vec<ObjectHandle>, TokenError> {
         self.session.find_objects(&template).map_err(token_error)
     }
 
     /// A session that may change the token: the login is shared with it.
-    fn writer(&self) -> Result<cryptoki::session::Session, TokenError> {
+    pub(super) fn writer(&self) -> Result<cryptoki::session::Session, TokenError> {
         self.module.0.pkcs11.open_rw_session(self.slot).map_err(token_error)
     }
 
     /// Reads a new key back, through this other session, and lets it sign a fresh challenge.
-    fn prove(
+    pub(super) fn prove(
         &mut self,
         pair: Pair,
         mechanism: &Mechanism<'_>,
