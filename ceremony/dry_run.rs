@@ -1,4 +1,4 @@
-//! The rehearsal: every step of a plan on throwaway software keys.
+//! The dry run: every step of a plan on throwaway software keys, before any token is touched.
 //!
 //! It finds what lints of the plan alone cannot: a to-be-signed text that breaks a rule of its
 //! profile (BR 4.3.1.2 asks to lint what a throwaway key signed).
@@ -19,7 +19,7 @@ use crate::{
 /// # Errors
 ///
 /// A step would fail.
-pub fn rehearse(plan: &Plan) -> Result<(), Failure> {
+pub fn dry_run(plan: &Plan) -> Result<(), Failure> {
     let mut token = SoftwareToken::default();
     let mut made = Made::default();
     for (_, step) in plan.steps() {

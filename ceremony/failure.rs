@@ -2,42 +2,66 @@
 
 use std::{error::Error as _, io, path::PathBuf};
 
-use pki::{seal::Rejected, token::TokenError};
+use pki::{
+    seal::Rejected,
+    token::{KeyLabel, TokenError},
+};
 use rand::rand_core::OsError;
 use thiserror::Error;
 
 use crate::{
-    handoff::HandoffFailure, made::MadeError, name::Name, plan::PlanError, site::SiteError,
-    transcript::TranscriptError, verify::VerifyError,
+    handoff::HandoffFailure, journal::JournalError, made::MadeError, name::Name, plan::PlanError,
+    progress::ProgressError, site::SiteError, verify::VerifyError,
 };
 
 /// Why a command did not do what it was asked.
 #[derive(Debug, Error)]
 pub enum Failure {
+    /// The ceremony was given up.
+    #[error("the ceremony was given up: nothing can follow")]
+    Aborted,
+    /// Something is not what the ceremony began with.
+    #[error("the {0} is not the one that the ceremony began with; nothing was changed")]
+    Changed(&'static str),
     /// The hand-off cannot be written or read.
     #[error(transparent)]
     Handoff(#[from] HandoffFailure),
+    /// The journals cannot be written or gone on with.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// An interrupted step left a whole key pair, and nobody said what becomes of it.
+    #[error("the token has the key pair {0}, whose making was interrupted")]
+    KeyFound(KeyLabel),
+    /// The machine does not tell what the transcript must say.
+    #[error("the machine does not tell its boot or this program's file")]
+    Machine(#[source] io::Error),
     /// What would be made breaks a rule, or what was made is not what the plan says.
     #[error(transparent)]
     Made(#[from] MadeError),
     /// There is no directory for a file or directory that is to be written.
     #[error("there is no directory for the {what} {}; nothing was changed", path.display())]
     NoDirectory {
-        /// The transcript or the hand-off.
+        /// A journal or the hand-off.
         what: &'static str,
         /// Where.
         path: PathBuf,
     },
+    /// A fault is asked for where keys are not thrown away.
+    #[error("only a rehearsal loses its power on purpose; nothing was changed")]
+    NotARehearsal,
     /// No confirmation.
     #[error("the step was not confirmed, and not done")]
     NotConfirmed,
+    /// One journal, where there should be two.
+    #[error("a ceremony with people takes two journals, in different files")]
+    OneJournal,
     /// A certificate would be born dead.
     #[error("certificate {0} would be expired, or not valid yet, now")]
     OutOfValidity(Name),
     /// A file or directory is there already.
     #[error("the {what} {} exists already; nothing was changed", path.display())]
     OutputExists {
-        /// The transcript or the hand-off.
+        /// A journal or the hand-off.
         what: &'static str,
         /// Where.
         path: PathBuf,
@@ -45,6 +69,9 @@ pub enum Failure {
     /// The plan cannot be used.
     #[error(transparent)]
     Plan(#[from] PlanError),
+    /// A record would not be admissible.
+    #[error(transparent)]
+    Progress(#[from] ProgressError),
     /// The operating system gave no random bytes.
     #[error("the operating system gave no random bytes")]
     Random(#[source] OsError),
@@ -66,9 +93,9 @@ pub enum Failure {
     /// The token to be initialized is there already.
     #[error("a token labelled {0:?} is there already; nothing was changed")]
     TokenExists(String),
-    /// The transcript cannot be written.
-    #[error(transparent)]
-    Transcript(#[from] TranscriptError),
+    /// A new token has something in it.
+    #[error("the token labelled {0:?} was just initialized, and is not empty")]
+    TokenNotEmpty(String),
     /// A transcript or a hand-off is not what it should be.
     #[error(transparent)]
     Verify(#[from] VerifyError),
@@ -79,21 +106,29 @@ impl Failure {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Handoff(HandoffFailure::Exists { .. }) => 3,
+            Self::Journal(JournalError::Chain { .. } | JournalError::Contradiction)
+            | Self::Progress(_) => 5,
+            Self::Journal(JournalError::NotBegun | JournalError::Read { .. }) => 2,
             Self::Handoff(_)
+            | Self::Journal(_)
+            | Self::KeyFound(_)
+            | Self::Machine(_)
             | Self::NotConfirmed
             | Self::Random(_)
             | Self::Restart(_)
-            | Self::Terminal(_)
-            | Self::Transcript(_) => 1,
+            | Self::Terminal(_) => 1,
             Self::Plan(PlanError::Findings(_)) => 3,
-            Self::NoDirectory { .. } | Self::Plan(_) => 2,
+            Self::NoDirectory { .. } | Self::NotARehearsal | Self::OneJournal | Self::Plan(_) => 2,
             Self::Site(SiteError::OtherModule { .. }) => 3,
             Self::Site(_) => 2,
-            Self::Made(_)
+            Self::Aborted
+            | Self::Changed(_)
+            | Self::Made(_)
             | Self::OutOfValidity(_)
             | Self::OutputExists { .. }
             | Self::Token(TokenError::KeyExists { .. })
-            | Self::TokenExists(_) => 3,
+            | Self::TokenExists(_)
+            | Self::TokenNotEmpty(_) => 3,
             Self::Signature(_) | Self::Token(_) => 4,
             Self::Verify(VerifyError::Read { .. }) => 2,
             Self::Verify(_) => 5,
@@ -114,26 +149,50 @@ impl Failure {
     /// What to do about it.
     pub fn hint(&self) -> &'static str {
         match self {
+            Self::Aborted => "begin another ceremony, with an empty token",
+            Self::Changed(_) => {
+                "go on with what it began with, or give the ceremony up: `chancery-ceremony abort`"
+            }
             Self::Handoff(HandoffFailure::Exists { .. }) | Self::OutputExists { .. } => {
-                "a ceremony never overwrites; name a path that does not exist"
+                "a ceremony never overwrites; name a path that does not exist, or go on with \
+                 `chancery-ceremony resume`"
             }
             Self::Handoff(HandoffFailure::Write { .. }) => {
                 "the transcript is whole: mend the cause, then run `chancery-ceremony hand-off`"
             }
             Self::Handoff(_) => "the appliance would refuse it: correct the plan",
+            Self::Journal(JournalError::Busy { .. }) => "wait until it ends, or end it",
+            Self::Journal(JournalError::Chain { .. }) => {
+                "find out who changed it; to go on with the other one alone, name a new file for this"
+            }
+            Self::Journal(JournalError::Contradiction) => "name the journals of one ceremony",
+            Self::Journal(JournalError::NotBegun | JournalError::Read { .. }) => {
+                "name the journals of a ceremony, or begin one with `chancery-ceremony run`"
+            }
+            Self::Journal(JournalError::Write { .. }) => {
+                "free space or mend the disk, then go on with `chancery-ceremony resume`"
+            }
+            Self::KeyFound(_) => {
+                "decide, and go on with `chancery-ceremony resume --found-key adopt` or \
+                 `--found-key destroy`"
+            }
+            Self::Machine(_) => "see that /proc is mounted",
             Self::Made(_) => {
                 "correct the plan; `chancery-ceremony plan` shows the same without a token"
             }
             Self::NoDirectory { .. } => "make the directory first",
+            Self::NotARehearsal => "`chancery-ceremony rehearse --faults all` does it for you",
             Self::NotConfirmed => {
-                "type the two words as shown; keys made so far stay in the token, see the transcript"
+                "type the two words as shown; `chancery-ceremony resume` goes on at this step"
             }
+            Self::OneJournal => "name two files with --journal, on two media",
             Self::OutOfValidity(_) => "check the clock of this machine, then the plan's dates",
             Self::Plan(PlanError::Findings(_)) => {
                 "correct the plan and run `chancery-ceremony plan` again"
             }
             Self::Plan(_) => "see docs/ceremony.md for the form of a plan",
-            Self::Random(_) => "restart the machine",
+            Self::Progress(_) => "do not use these keys before you know why",
+            Self::Random(_) => "restart the machine, then go on with `chancery-ceremony resume`",
             Self::Restart(_) => "set the variables of [environment] yourself, then run it again",
             Self::Signature(_) => "do not use this token: replace it and start anew",
             Self::Site(SiteError::NoSoPin) => "add so_pin_file to the site, or drop token-init",
@@ -144,10 +203,10 @@ impl Failure {
                 "write the PIN into the file and run chmod 600 on it"
             }
             Self::Site(_) => "see hsm-config/ for a site file of each kind of token",
-            Self::Terminal(_) => "see the transcript for what was done",
+            Self::Terminal(_) => "go on with `chancery-ceremony resume`",
             Self::Token(TokenError::KeyExists { .. }) => {
-                "another ceremony made it, or this one was interrupted: read that transcript, then use \
-                 an empty token"
+                "another ceremony made it: read that transcript, then use an empty token; or this one \
+                 was interrupted: go on with `chancery-ceremony resume`"
             }
             Self::Token(TokenError::NoToken(_)) => {
                 "check [token] and [environment] of the site; `pkcs11-tool --list-slots` shows what is there"
@@ -155,13 +214,14 @@ impl Failure {
             Self::Token(TokenError::Pin { .. }) => {
                 "check pin_file before you try again: tokens lock"
             }
-            Self::Token(_) => "see the transcript for what was done, then look at the token",
+            Self::Token(_) => {
+                "see the journal for what was done, look at the token, then go on with \
+                 `chancery-ceremony resume`"
+            }
             Self::TokenExists(_) => {
                 "initializing would destroy its keys; use another label, or a plan without token-init"
             }
-            Self::Transcript(_) => {
-                "free space or mend the disk; the last whole record says what was done"
-            }
+            Self::TokenNotEmpty(_) => "find out who uses this token before anything else is done",
             Self::Verify(VerifyError::Read { .. }) => "name the transcript of a ceremony",
             Self::Verify(_) => "do not use these keys before you know why",
         }

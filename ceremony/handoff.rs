@@ -6,7 +6,6 @@ use std::{
     fs::{self, File},
     io::{self, Write as _},
     path::{Path, PathBuf},
-    process,
 };
 
 use pki::{
@@ -19,9 +18,9 @@ use thiserror::Error;
 
 use crate::{
     digest::Digest,
+    journal::sync_directory_of,
     made::{Made, MadeError},
     plan::{AuthorityKind, Certificate, Plan},
-    transcript::sync_directory_of,
 };
 
 /// A hand-off and the files that it names.
@@ -66,8 +65,12 @@ impl Bundle {
     /// It exists, or cannot be written.
     pub fn write(&self, directory: &Path) -> Result<(), HandoffFailure> {
         let staging = staging(directory);
-        fs::create_dir(&staging)
-            .map_err(|source| HandoffFailure::Write { path: staging.clone(), source })?;
+        let at = |source| HandoffFailure::Write { path: staging.clone(), source };
+        match fs::remove_dir_all(&staging) {
+            // What an interrupted ceremony left.
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at(error)),
+            _ => fs::create_dir(&staging).map_err(at)?,
+        }
         let written = self.write_files(&staging).and_then(|()| publish(&staging, directory));
         if written.is_err() {
             // Nothing in it is worth keeping: the transcript has it all.
@@ -118,7 +121,7 @@ impl Bundle {
 fn staging(directory: &Path) -> PathBuf {
     let mut name = OsString::from(".");
     name.push(directory.file_name().unwrap_or_default());
-    name.push(format!(".{}.new", process::id()));
+    name.push(".new");
     directory.with_file_name(name)
 }
 

@@ -1,24 +1,30 @@
 //! Key ceremonies: a plan is linted and rehearsed, performed on a token, and recorded.
 //!
 //! ```text
-//! plan ──lint──► rehearsal on software keys ──► run: confirm, intent, act, result ──► transcript ──► hand-off
-//!                                                                                        └──► verify, offline
+//! plan ──lint──► dry run on software keys ──► run: confirm, intent, act, result ──► transcript ──► hand-off
+//!                                              ▲                 └─► interrupted ─┐       └──► verify, offline
+//!                                              └──────────────── resume ◄─────────┘
 //! ```
 //!
 //! A [`plan::Plan`] says what is made; a [`site::Site`] says on which token. [`run`] performs it and
-//! writes a [`transcript`], from which alone the [`handoff`] is made: whoever has the transcript can
-//! [`verify`] both, without token and network.
+//! writes [`journal`]s, each of which becomes the [`transcript`]; from that alone the [`handoff`] is
+//! made: whoever has the transcript can [`verify`] both, without token and network. [`progress`] has
+//! the rules of what may follow what, for whoever writes and whoever reads.
 
 pub mod console;
 pub mod digest;
+pub mod dry_run;
 pub mod failure;
 pub mod handoff;
+pub mod journal;
+pub mod machine;
 pub mod made;
 pub mod name;
 pub mod plan;
-pub mod rehearsal;
+pub mod progress;
 pub mod run;
 pub mod site;
+pub mod status;
 pub mod transcript;
 pub mod verify;
 pub mod words;

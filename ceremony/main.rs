@@ -11,12 +11,14 @@ use std::{
 use ceremony::{
     console::Console,
     digest::Digest,
+    dry_run::dry_run,
     failure::Failure,
+    journal::PowerLoss,
     plan::{Plan, PlanError, Step},
-    rehearsal::rehearse,
-    run::{Job, run},
+    run::{FoundKey, Place, Resumption, resume, run},
     site::Site,
-    transcript::Attendance,
+    status::{Status, add},
+    transcript::{Attendance, Event},
     verify::Verified,
     words::words,
 };
@@ -39,10 +41,18 @@ enum Command {
         /// Which.
         template: Template,
     },
-    /// Check a plan, rehearse it on throwaway software keys, and say what it would do.
+    /// Check a plan, run it dry on throwaway software keys, and say what it would do.
     Plan(PlanArguments),
     /// Perform a plan on a token.
     Run(RunArguments),
+    /// Go on with a ceremony that was interrupted.
+    Resume(ResumeArguments),
+    /// Say where a ceremony stands.
+    Status(StatusArguments),
+    /// Record that something happened that the plan does not have.
+    Except(ExceptArguments),
+    /// Give a ceremony up; it cannot be gone on with.
+    Abort(AbortArguments),
     /// Check a transcript, and what was handed off, without the token.
     Verify(VerifyArguments),
     /// Write the hand-off of a whole transcript again.
@@ -79,21 +89,89 @@ struct PlanArguments {
 struct RunArguments {
     /// The plan (TOML).
     plan: PathBuf,
-    /// The site (TOML): module, token, PIN files.
-    #[arg(long)]
-    site: PathBuf,
-    /// Where the transcript goes; must not exist.
-    #[arg(long)]
-    transcript: PathBuf,
-    /// Where the hand-off directory goes; must not exist.
-    #[arg(long)]
-    handoff: PathBuf,
+    #[command(flatten)]
+    place: PlaceArguments,
     /// Ask for no confirmation. For tests and demonstrations: the transcript says so.
     #[arg(long)]
     unattended: bool,
+    /// It is a rehearsal: `rehearse` runs it so.
+    #[arg(long, hide = true, conflicts_with = "unattended")]
+    rehearsed: bool,
     /// Answer in JSON on standard output; what is done is told on standard error.
     #[arg(long)]
     json: bool,
+}
+
+#[derive(Args)]
+struct PlaceArguments {
+    /// The site (TOML): module, token, PIN files.
+    #[arg(long)]
+    site: PathBuf,
+    #[command(flatten)]
+    journals: JournalArguments,
+    /// Where the hand-off directory goes; must not exist.
+    #[arg(long)]
+    handoff: PathBuf,
+    /// Die at this write of a journal, in a rehearsal.
+    #[arg(long, hide = true, value_name = "LINE:HOW")]
+    power_loss: Option<PowerLoss>,
+}
+
+#[derive(Args)]
+struct JournalArguments {
+    /// A journal of the ceremony, which becomes its transcript: name two, on two media.
+    #[arg(long = "journal", value_name = "FILE", required = true)]
+    journals: Vec<PathBuf>,
+}
+
+#[derive(Args)]
+struct ResumeArguments {
+    #[command(flatten)]
+    place: PlaceArguments,
+    /// What interrupted it.
+    #[arg(long)]
+    reason: String,
+    /// What becomes of a key pair whose making was interrupted.
+    #[arg(long)]
+    found_key: Option<FoundKeyArgument>,
+    /// Answer in JSON on standard output; what is done is told on standard error.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum FoundKeyArgument {
+    /// It is checked as a new one, and taken.
+    Adopt,
+    /// It is destroyed, and another one is made.
+    Destroy,
+}
+
+#[derive(Args)]
+struct StatusArguments {
+    #[command(flatten)]
+    journals: JournalArguments,
+    /// Answer in JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+struct ExceptArguments {
+    #[command(flatten)]
+    journals: JournalArguments,
+    /// What happened.
+    #[arg(long)]
+    text: String,
+}
+
+#[derive(Args)]
+struct AbortArguments {
+    #[command(flatten)]
+    journals: JournalArguments,
+    /// Why.
+    #[arg(long)]
+    reason: String,
 }
 
 #[derive(Args)]
@@ -127,7 +205,11 @@ fn main() -> ExitCode {
     let answer = match Arguments::parse().command {
         Command::New { template } => Ok(Answer::Text(template.text().trim_end().to_owned())),
         Command::Plan(arguments) => plan(&arguments),
-        Command::Run(arguments) => perform(&arguments),
+        Command::Run(arguments) => perform(arguments),
+        Command::Resume(arguments) => go_on(arguments),
+        Command::Status(arguments) => status(&arguments),
+        Command::Except(arguments) => except(arguments),
+        Command::Abort(arguments) => abort(arguments),
         Command::Verify(arguments) => verify(&arguments),
         Command::HandOff(arguments) => hand_off(&arguments),
     };
@@ -159,7 +241,7 @@ impl Answer {
 
 fn plan(arguments: &PlanArguments) -> Result<Answer, Failure> {
     let plan = Plan::read(&arguments.plan)?;
-    rehearse(&plan)?;
+    dry_run(&plan)?;
     let steps = || plan.steps().map(|(_, step)| step.to_string());
     let value = || {
         json!({
@@ -172,7 +254,7 @@ fn plan(arguments: &PlanArguments) -> Result<Answer, Failure> {
     let text = || {
         let steps: String = plan.steps().map(explained).collect();
         let (hash, words) = (plan.hash(), spoken(plan.hash()));
-        format!("{steps}rehearsed on software keys: no finding\nplan {hash}\n     {words}")
+        format!("{steps}dry run on software keys: no finding\nplan {hash}\n     {words}")
     };
     Ok(Answer::new(arguments.json, value, text))
 }
@@ -184,39 +266,74 @@ fn explained((number, step): (u32, &Step)) -> String {
     format!("{number:>3}  {step}\n{details}")
 }
 
-fn perform(arguments: &RunArguments) -> Result<Answer, Failure> {
-    let site = Site::read(&arguments.site)?;
-    enter_environment(&site)?;
-    let attendance =
-        if arguments.unattended { Attendance::Unattended } else { Attendance::Attended };
-    let job = Job {
-        plan: Plan::read(&arguments.plan)?,
-        site,
-        transcript: arguments.transcript.clone(),
-        handoff: arguments.handoff.clone(),
-        attendance,
+fn perform(arguments: RunArguments) -> Result<Answer, Failure> {
+    let place = place(arguments.place)?;
+    let plan = Plan::read(&arguments.plan)?;
+    let attendance = match (arguments.rehearsed, arguments.unattended) {
+        (true, _) => Attendance::Rehearsed,
+        (false, true) => Attendance::Unattended,
+        (false, false) => Attendance::Attended,
     };
     let mut console = console(arguments.json);
-    console.say(&format!("plan {}\n     {}", job.plan.hash(), spoken(job.plan.hash())))?;
-    let head = run(&job, &SystemClock, &mut console)?;
+    console.say(&format!("plan {}\n     {}", plan.hash(), spoken(plan.hash())))?;
+    let head = run(&plan, attendance, &place, &SystemClock, &mut console)?;
+    Ok(performed(&place, head, arguments.json))
+}
+
+fn go_on(arguments: ResumeArguments) -> Result<Answer, Failure> {
+    let place = place(arguments.place)?;
+    let found_key = arguments.found_key.map(|choice| match choice {
+        FoundKeyArgument::Adopt => FoundKey::Adopt,
+        FoundKeyArgument::Destroy => FoundKey::Destroy,
+    });
+    let resumption = Resumption { reason: arguments.reason, found_key };
+    let mut console = console(arguments.json);
+    let head = resume(&place, resumption, &SystemClock, &mut console)?;
+    Ok(performed(&place, head, arguments.json))
+}
+
+fn place(arguments: PlaceArguments) -> Result<Place, Failure> {
+    let site = Site::read(&arguments.site)?;
+    enter_environment(&site)?;
+    let PlaceArguments { journals, handoff, power_loss, .. } = arguments;
+    Ok(Place { site, journals: journals.journals, handoff, power_loss })
+}
+
+fn performed(place: &Place, head: Digest, json: bool) -> Answer {
     let value = || {
         json!({
-            "plan_hash": job.plan.hash(),
             "head": head,
             "words": spoken(head),
-            "transcript": arguments.transcript,
-            "handoff": arguments.handoff,
+            "journals": place.journals,
+            "handoff": place.handoff,
         })
     };
     let text = || {
-        let (transcript, handoff) = (arguments.transcript.display(), arguments.handoff.display());
+        let journals: String =
+            place.journals.iter().map(|path| format!("transcript {}\n", path.display())).collect();
         format!(
-            "transcript {transcript}\nhand-off   {handoff}\nwrite down the head of the transcript:\n\
-             head {head}\n     {}",
+            "{journals}hand-off   {}\nwrite down the head of the transcript:\nhead {head}\n     {}",
+            place.handoff.display(),
             spoken(head)
         )
     };
-    Ok(Answer::new(arguments.json, value, text))
+    Answer::new(json, value, text)
+}
+
+fn status(arguments: &StatusArguments) -> Result<Answer, Failure> {
+    let status = Status::read(&arguments.journals.journals)?;
+    Ok(Answer::new(arguments.json, || status.to_json(), || status.to_string()))
+}
+
+fn except(arguments: ExceptArguments) -> Result<Answer, Failure> {
+    add(&arguments.journals.journals, Event::Exception { text: arguments.text }, &SystemClock)?;
+    Ok(Answer::Text("recorded".to_owned()))
+}
+
+fn abort(arguments: AbortArguments) -> Result<Answer, Failure> {
+    let reason = arguments.reason;
+    add(&arguments.journals.journals, Event::Aborted { reason }, &SystemClock)?;
+    Ok(Answer::Text("given up; what was made so far stays in the token".to_owned()))
 }
 
 /// Starts this program again with the site's variables, unless it has them: a PKCS#11 module reads
@@ -257,9 +374,11 @@ fn verify(arguments: &VerifyArguments) -> Result<Answer, Failure> {
 
 fn verified_json(verified: &Verified) -> Value {
     json!({
-        "id": verified.plan.script().id,
-        "plan_hash": verified.plan.hash(),
-        "attendance": verified.opened.attendance,
+        "id": verified.progress.plan.script().id,
+        "plan_hash": verified.progress.plan.hash(),
+        "attendance": verified.progress.opened.attendance,
+        "interruptions": verified.progress.interruptions,
+        "exceptions": verified.progress.exceptions,
         "records": verified.records,
         "head": verified.head,
         "words": spoken(verified.head),
@@ -267,14 +386,25 @@ fn verified_json(verified: &Verified) -> Value {
 }
 
 fn verified_text(verified: &Verified) -> String {
-    let (plan, head) = (&verified.plan, verified.head);
-    let attendance = match verified.opened.attendance {
+    let (progress, head) = (&verified.progress, verified.head);
+    let plan = &progress.plan;
+    let attendance = match progress.opened.attendance {
         Attendance::Attended => "attended: each step was confirmed",
+        Attendance::Rehearsed => {
+            "rehearsed: the keys are gone, and nobody may use what they signed"
+        }
         Attendance::Unattended => "unattended: nobody confirmed a step",
     };
+    let interruptions = match progress.interruptions {
+        0 => String::new(),
+        1 => "interrupted once, and gone on with\n".to_owned(),
+        many => format!("interrupted {many} times, and gone on with\n"),
+    };
+    let exceptions: String =
+        progress.exceptions.iter().map(|text| format!("exception: {text}\n")).collect();
     format!(
-        "ceremony {}, {} records, {} keys, {} certificates: nothing is wrong\n{attendance}\nplan {}\n\
-         head {head}\n     {}",
+        "ceremony {}, {} records, {} keys, {} certificates: nothing is wrong\n{attendance}\n\
+         {interruptions}{exceptions}plan {}\nhead {head}\n     {}",
         plan.script().id,
         verified.records,
         plan.keys().count(),

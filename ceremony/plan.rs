@@ -225,10 +225,11 @@ impl Plan {
         KeyId::from([a, b, c, d, e, f, g, h])
     }
 
-    /// The two words that a person types before a step: they differ from step to step and from plan
-    /// to plan, so that nobody confirms what they did not read.
-    pub fn confirmation(&self, number: u32, step: &Step) -> String {
-        let (number, effect) = (u64::from(number).to_be_bytes(), step.to_string());
+    /// The two words that a person types before a step, or before what is done about its
+    /// interruption: they differ from effect to effect, from step to step and from plan to plan, so
+    /// that nobody confirms what they did not read.
+    pub fn confirmation(&self, number: u32, effect: &str) -> String {
+        let number = u64::from(number).to_be_bytes();
         let parts = [&self.hash.as_bytes()[..], &number, effect.as_bytes()];
         words(&Digest::of("chancery-ceremony-confirm-v1", &parts).as_bytes()[..2])
     }

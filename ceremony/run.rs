@@ -1,6 +1,11 @@
 //! The performance: confirm, write the intent, act, check, write the outcome; step by step.
 
-use std::path::PathBuf;
+use std::{
+    collections::BTreeSet,
+    fs,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+};
 
 use jiff::Timestamp;
 use pki::{
@@ -8,8 +13,8 @@ use pki::{
     keys::Signature,
     serial::X509Serial,
     token::{
-        Input, KeyStore as _, Token as _, TokenError,
-        pkcs11::{Module, Session, TokenIdentity},
+        Generated, Input, KeyStore as _, Token as _, TokenError,
+        pkcs11::{Module, Remains, Session, TokenIdentity},
     },
 };
 use rand::{TryRngCore as _, rngs::OsRng};
@@ -17,65 +22,146 @@ use rand::{TryRngCore as _, rngs::OsRng};
 use crate::{
     console::Console,
     digest::Digest,
+    dry_run::dry_run,
     failure::Failure,
     handoff::Bundle,
-    made::Made,
+    journal::{Found, Journals, PowerLoss, directory_of},
+    machine,
     plan::{Certificate, Key, Plan, Step},
-    rehearsal::rehearse,
+    progress::{Ending, Progress},
     site::Site,
-    transcript::{
-        Attendance, Event, Intent, Opened, Outcome, TOOL, TokenFound, Writer, directory_of,
-    },
+    transcript::{Attendance, Decision, Event, Intent, Opened, Outcome, Resumed, TOOL, TokenFound},
 };
 
-/// What is to be performed, and where its outputs go.
+/// Where a ceremony takes place, and where its outputs go.
 #[derive(Debug)]
-pub struct Job {
-    /// What is made.
-    pub plan: Plan,
+pub struct Place {
     /// On which token.
     pub site: Site,
-    /// The transcript's file; must not exist.
-    pub transcript: PathBuf,
-    /// The hand-off's directory; must not exist.
+    /// The journals' files, one on each medium.
+    pub journals: Vec<PathBuf>,
+    /// The hand-off's directory.
     pub handoff: PathBuf,
-    /// Who confirms the steps.
-    pub attendance: Attendance,
+    /// Where a rehearsal loses its power.
+    pub power_loss: Option<PowerLoss>,
+}
+
+/// How a ceremony goes on that was interrupted.
+#[derive(Clone, Debug)]
+pub struct Resumption {
+    /// What interrupted it, as people say.
+    pub reason: String,
+    /// What they chose for a key pair that may have been made before the interruption.
+    pub found_key: Option<FoundKey>,
+}
+
+/// What is done with a whole key pair whose making was interrupted.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum FoundKey {
+    /// It is checked as a new one, and taken.
+    Adopt,
+    /// It is destroyed, and another one is made.
+    Destroy,
 }
 
 /// Performs a plan, and gives the head of its transcript.
 ///
 /// # Errors
 ///
-/// A check before the first step fails: nothing was changed. Or a step fails: the transcript says
-/// which, and what was done before it.
-pub fn run(job: &Job, clock: &dyn Clock, console: &mut Console) -> Result<Digest, Failure> {
+/// A check before the first step fails: nothing was changed. Or a step fails: the journals say
+/// which, and what was done before it, and [`resume`] goes on.
+pub fn run(
+    plan: &Plan,
+    attendance: Attendance,
+    place: &Place,
+    clock: &dyn Clock,
+    console: &mut Console,
+) -> Result<Digest, Failure> {
     // 1. Everything that can fail without the token.
-    check_outputs(job)?;
-    check_validity(&job.plan, clock.now())?;
-    rehearse(&job.plan)?;
-    let opened = opened(job)?;
+    check_rehearsed(attendance, place)?;
+    check_outputs(place, attendance, console)?;
+    check_validity(plan, clock.now())?;
+    dry_run(plan)?;
+    let opened = opened(plan, attendance, place)?;
 
     // 2. Everything that can fail without changing the token.
     let module = Module::load(&opened.module.path)?;
-    let session = open_if_there(job, &module)?;
+    let session = open_if_there(plan, &place.site, &module)?;
 
     // 3. From here on, everything is recorded.
-    let transcript = Writer::create(&job.transcript, opened, clock.now())?;
-    let performance = Performance {
-        job,
-        clock,
-        console,
-        module,
-        session: None,
-        made: Made::default(),
-        transcript,
-    };
-    performance.perform(session)
+    let (journals, first) =
+        Journals::create(&place.journals, opened, clock.now(), place.power_loss)?;
+    let progress = Progress::begin(&first)?;
+    let found_key = None;
+    Performance { place, clock, console, module, session, found_key, progress, journals }.perform()
 }
 
-fn check_outputs(job: &Job) -> Result<(), Failure> {
-    for (what, path) in [("transcript", &job.transcript), ("hand-off", &job.handoff)] {
+/// Goes on with a ceremony that was interrupted, and gives the head of its transcript.
+///
+/// # Errors
+///
+/// As [`run`]; or the journals, the site or the program are not those that it began with.
+pub fn resume(
+    place: &Place,
+    resumption: Resumption,
+    clock: &dyn Clock,
+    console: &mut Console,
+) -> Result<Digest, Failure> {
+    let (journals, found) = Journals::reopen(&place.journals, place.power_loss)?;
+    let progress = Progress::replay(&found.chain.records)?;
+    let plan = &progress.plan;
+    console.say(&format!("ceremony {}, plan {}", plan.script().id, plan.hash()))?;
+    match progress.ending() {
+        Some(Ending::Aborted) => return Err(Failure::Aborted),
+        Some(Ending::Closed) => return finish(&progress, journals, &found, &place.handoff),
+        None => {}
+    }
+    check_rehearsed(progress.opened.attendance, place)?;
+    check_same(&progress.opened, &place.site)?;
+    let module = Module::load(&progress.opened.module.path)?;
+
+    let Resumption { reason, found_key } = resumption;
+    let boot = machine::boot().map_err(Failure::Machine)?;
+    let resumed = Event::Resumed(Resumed { reason, boot, journals: found.journals });
+    let session = None;
+    let mut performance =
+        Performance { place, clock, console, module, session, found_key, progress, journals };
+    performance.record(resumed)?;
+    performance.perform()
+}
+
+/// Ends a ceremony whose last record was written, and perhaps more.
+fn finish(
+    progress: &Progress,
+    journals: Journals,
+    found: &Found,
+    handoff: &Path,
+) -> Result<Digest, Failure> {
+    let head = if found.chain.ended { found.chain.head } else { journals.close()? };
+    let bundle = Bundle::new(&progress.plan, &progress.made, head)?;
+    if handoff.symlink_metadata().is_ok() {
+        bundle.check(handoff)?
+    } else {
+        bundle.write(handoff)?
+    }
+    Ok(head)
+}
+
+/// Only a rehearsal loses its power on purpose.
+fn check_rehearsed(attendance: Attendance, place: &Place) -> Result<(), Failure> {
+    match place.power_loss {
+        Some(_) if attendance != Attendance::Rehearsed => Err(Failure::NotARehearsal),
+        _ => Ok(()),
+    }
+}
+
+fn check_outputs(
+    place: &Place,
+    attendance: Attendance,
+    console: &mut Console,
+) -> Result<(), Failure> {
+    let journals = place.journals.iter().map(|path| ("journal", path));
+    for (what, path) in journals.chain([("hand-off", &place.handoff)]) {
         // A dangling link is something, too.
         if path.symlink_metadata().is_ok() {
             return Err(Failure::OutputExists { what, path: path.clone() });
@@ -83,6 +169,17 @@ fn check_outputs(job: &Job) -> Result<(), Failure> {
         if !directory_of(path).is_dir() {
             return Err(Failure::NoDirectory { what, path: path.clone() });
         }
+    }
+    let different: BTreeSet<&PathBuf> = place.journals.iter().collect();
+    if different.len() < place.journals.len()
+        || (attendance == Attendance::Attended && different.len() < 2)
+    {
+        return Err(Failure::OneJournal);
+    }
+    let device = |path: &PathBuf| fs::metadata(directory_of(path)).map(|it| it.dev()).ok();
+    let media: BTreeSet<Option<u64>> = place.journals.iter().map(device).collect();
+    if attendance == Attendance::Attended && media.len() < place.journals.len() {
+        console.say("both journals are on one medium: if it fails, they fail together")?;
     }
     Ok(())
 }
@@ -95,187 +192,277 @@ fn check_validity(plan: &Plan, now: Timestamp) -> Result<(), Failure> {
     }
 }
 
-fn opened(job: &Job) -> Result<Opened, Failure> {
+fn opened(plan: &Plan, attendance: Attendance, place: &Place) -> Result<Opened, Failure> {
     Ok(Opened {
         tool: TOOL.to_owned(),
-        attendance: job.attendance,
-        plan_hash: job.plan.hash(),
-        site_hash: job.site.hash,
-        module: job.site.module()?,
-        plan: job.plan.script().clone(),
+        tool_sha256: machine::program().map_err(Failure::Machine)?,
+        boot: machine::boot().map_err(Failure::Machine)?,
+        attendance,
+        plan_hash: plan.hash(),
+        site_hash: place.site.hash,
+        module: place.site.module()?,
+        plan: plan.script().clone(),
     })
+}
+
+/// What a ceremony began with, it goes on with.
+fn check_same(opened: &Opened, site: &Site) -> Result<(), Failure> {
+    let program = machine::program().map_err(Failure::Machine)?;
+    if opened.tool != TOOL || opened.tool_sha256 != program {
+        return Err(Failure::Changed("program"));
+    }
+    if opened.site_hash != site.hash {
+        return Err(Failure::Changed("site file"));
+    }
+    if opened.module != site.module()? {
+        return Err(Failure::Changed("PKCS#11 module"));
+    }
+    Ok(())
 }
 
 /// Opens the token that the keys go into, and checks that there is room for each; or, if the plan
 /// is to initialize it, that it is not there.
-fn open_if_there(job: &Job, module: &Module) -> Result<Option<(TokenFound, Session)>, Failure> {
-    if job.plan.initializes_token() {
-        refuse_token(module, &job.site)?;
-        return Ok(None);
+fn open_if_there(
+    plan: &Plan,
+    site: &Site,
+    module: &Module,
+) -> Result<Option<(TokenFound, Session)>, Failure> {
+    if plan.initializes_token() {
+        site.so_pin()?;
+        site.pin()?;
+        return match module.identify(&labelled(&site.token.label)) {
+            Ok(found) => Err(Failure::TokenExists(found.label)),
+            Err(TokenError::NoToken(_)) => Ok(None),
+            Err(error) => Err(error.into()),
+        };
     }
-    let (found, mut session) = open(module, &job.site)?;
-    for key in job.plan.keys() {
-        session.vacant(&key.label, &job.plan.key_id(&key.name))?;
+    let (found, mut session) = open(module, site, None)?;
+    for key in plan.keys() {
+        session.vacant(&key.label, &plan.key_id(&key.name))?;
     }
     Ok(Some((found, session)))
 }
 
-fn refuse_token(module: &Module, site: &Site) -> Result<(), Failure> {
-    site.so_pin()?;
-    site.pin()?;
-    let label = site.token.label.clone();
-    let wanted =
-        TokenIdentity { label: label.clone(), serial: None, manufacturer: None, model: None };
-    match module.identify(&wanted) {
-        Ok(_) => Err(Failure::TokenExists(label)),
-        Err(TokenError::NoToken(_)) => Ok(()),
-        Err(error) => Err(error.into()),
-    }
-}
-
-fn open(module: &Module, site: &Site) -> Result<(TokenFound, Session), Failure> {
+/// Opens a session on the token, which must be this one if one is known.
+fn open(
+    module: &Module,
+    site: &Site,
+    known: Option<&TokenIdentity>,
+) -> Result<(TokenFound, Session), Failure> {
     // Before the login: its flags say how many wrong tries of the PIN there were.
     let found = TokenFound::from(module.info(&site.token)?);
+    if known.is_some_and(|known| *known != found.identity) {
+        return Err(Failure::Changed("token"));
+    }
     let session = module.open(&found.identity, &site.pin()?)?;
     Ok((found, session))
 }
 
+fn labelled(label: &str) -> TokenIdentity {
+    TokenIdentity { label: label.to_owned(), serial: None, manufacturer: None, model: None }
+}
+
 /// A ceremony under way.
 struct Performance<'a> {
-    job: &'a Job,
+    place: &'a Place,
     clock: &'a dyn Clock,
     console: &'a mut Console,
     module: Module,
-    session: Option<Session>,
-    made: Made,
-    transcript: Writer,
+    /// The session, and what the token said before it was opened.
+    session: Option<(TokenFound, Session)>,
+    found_key: Option<FoundKey>,
+    progress: Progress,
+    journals: Journals,
 }
 
 impl Performance<'_> {
-    fn perform(mut self, session: Option<(TokenFound, Session)>) -> Result<Digest, Failure> {
-        if let Err(failure) = self.steps(session) {
-            // The transcript may be what failed; the failure itself is what the person must see.
+    fn perform(mut self) -> Result<Digest, Failure> {
+        if let Err(failure) = self.steps() {
+            // The journals may be what failed; the failure itself is what the person must see.
             let reason = failure.message();
-            let _ = self.transcript.append(self.clock.now(), None, Event::Stopped { reason });
+            let _ = self.record(Event::Stopped { reason });
             return Err(failure);
         }
-        let head = self.transcript.close()?;
-        Bundle::new(&self.job.plan, &self.made, head)?.write(&self.job.handoff)?;
+        let head = self.journals.close()?;
+        Bundle::new(&self.progress.plan, &self.progress.made, head)?.write(&self.place.handoff)?;
         Ok(head)
     }
 
-    fn steps(&mut self, session: Option<(TokenFound, Session)>) -> Result<(), Failure> {
-        if let Some((found, session)) = session {
-            self.use_session(None, found, session)?;
+    fn steps(&mut self) -> Result<(), Failure> {
+        let count = self.progress.plan.script().steps.len();
+        if self.progress.wants_session() {
+            self.open_token()?;
         }
-        let plan = &self.job.plan;
-        let count = plan.script().steps.len();
-        for (number, step) in plan.steps() {
-            self.console.say(&format!("{number:>3}/{count}  {step}"))?;
+        while let Some(step) = self.progress.step().cloned() {
+            self.console.say(&format!("{:>3}/{count}  {step}", self.progress.number()))?;
             if let Some(details) = step.details() {
                 self.console.add(&details)?;
             }
-            if self.job.attendance == Attendance::Attended && *step != Step::HandOff {
-                self.console.confirm(&plan.confirmation(number, step))?;
-            }
-            match step {
-                Step::GenerateKey(key) => self.generate_key(number, key)?,
-                Step::HandOff => self.close(number)?,
-                Step::SignCertificate(certificate) => self.sign(number, certificate)?,
-                Step::TokenInit => self.initialize_token(number)?,
+            match &step {
+                Step::GenerateKey(key) => self.generate_key(&step, key)?,
+                Step::HandOff => self.close()?,
+                Step::SignCertificate(certificate) => self.sign(&step, certificate)?,
+                Step::TokenInit => self.initialize_token(&step)?,
             }
         }
         Ok(())
     }
 
-    fn initialize_token(&mut self, number: u32) -> Result<(), Failure> {
-        let site = &self.job.site;
-        let label = site.token.label.clone();
-        let (so_pin, pin) = (site.so_pin()?, site.pin()?);
-        self.intend(number, Intent::InitializeToken { label: label.clone() })?;
-        let made = self.module.initialize(&label, &so_pin, &pin)?;
-        self.conclude(number, Outcome::TokenInitialized(made.clone()))?;
-        let (found, session) = open(&self.module, site)?;
-        self.use_session(Some(number), found, session)
+    fn initialize_token(&mut self, step: &Step) -> Result<(), Failure> {
+        let label = self.place.site.token.label.clone();
+        let (so_pin, pin) = (self.place.site.so_pin()?, self.place.site.pin()?);
+        let decision = if self.progress.in_doubt().is_none() {
+            self.intend(step, Intent::InitializeToken { label: label.clone() })?;
+            Decision::Repeat
+        } else {
+            let decision = match self.module.identify(&labelled(&label)) {
+                Ok(_) => Decision::FinishToken,
+                Err(TokenError::NoToken(_)) => Decision::Repeat,
+                Err(error) => return Err(error.into()),
+            };
+            self.decide(decision)?
+        };
+        let made = match decision {
+            Decision::FinishToken => {
+                self.module.finish_initialization(&labelled(&label), &so_pin, &pin)?
+            }
+            _ => self.module.initialize(&label, &so_pin, &pin)?,
+        };
+        self.record(Event::Outcome(Outcome::TokenInitialized(made)))?;
+        self.open_token()
     }
 
-    fn generate_key(&mut self, number: u32, key: &Key) -> Result<(), Failure> {
-        let id = self.job.plan.key_id(&key.name);
-        self.intend(number, Intent::generate(key, id.clone()))?;
-        let session = session(&mut self.session)?;
-        let generated = self.console.wait(|| session.generate(key.algorithm, &key.label, &id))?;
-        let name = key.name.clone();
-        let attributes = generated.attributes.iter();
+    fn generate_key(&mut self, step: &Step, key: &Key) -> Result<(), Failure> {
+        let id = self.progress.plan.key_id(&key.name);
+        let mut generated = None;
+        if self.progress.in_doubt().is_some() {
+            generated = self.settle_key(key)?;
+        } else {
+            self.intend(step, Intent::generate(key, id.clone()))?;
+        }
+        let Generated { key: made, attributes } = match generated {
+            Some(adopted) => adopted,
+            None => {
+                let session = session(&mut self.session)?;
+                self.console.wait(|| session.generate(key.algorithm, &key.label, &id))?
+            }
+        };
+        let fingerprint = made.public_key.fingerprint();
+        let attributes = attributes.iter();
         let attributes = attributes.map(|(name, value)| ((*name).to_owned(), *value)).collect();
-        let key = generated.key;
-        let fingerprint = key.public_key.fingerprint();
-        self.made.add_key(name.clone(), key.clone());
-        self.conclude(number, Outcome::KeyGenerated { name, key, attributes })?;
+        let name = key.name.clone();
+        self.record(Event::Outcome(Outcome::KeyGenerated { name, key: made, attributes }))?;
         self.console.add(&format!("public key SHA-256 {fingerprint}"))
     }
 
-    fn sign(&mut self, number: u32, certificate: &Certificate) -> Result<(), Failure> {
-        let name = certificate.name.clone();
-        let serial = random_serial()?;
-        let signer = self.job.plan.signer(certificate);
-        let prepared = self.made.prepare(certificate, signer, serial)?;
-        let intent = Intent::SignCertificate {
-            name: name.clone(),
-            serial: *serial.as_bytes(),
-            to_be_signed: prepared.bytes().to_vec(),
+    /// Finds out what an interrupted generation left, and clears it away unless it is to be taken.
+    fn settle_key(&mut self, key: &Key) -> Result<Option<Generated>, Failure> {
+        let id = self.progress.plan.key_id(&key.name);
+        let found = session(&mut self.session)?.remains(&key.label, &id)?;
+        let decision = match (found, self.found_key) {
+            (Remains::Nothing, _) => Decision::Repeat,
+            (Remains::Orphan, _) | (Remains::Pair, Some(FoundKey::Destroy)) => {
+                Decision::DestroyAndRepeat { found }
+            }
+            (Remains::Pair, Some(FoundKey::Adopt)) => Decision::AdoptKey,
+            (Remains::Pair, None) => return Err(Failure::KeyFound(key.label.clone())),
         };
-        self.intend(number, intent)?;
+        let decision = self.decide(decision)?;
+        let session = session(&mut self.session)?;
+        match decision {
+            Decision::AdoptKey => Ok(Some(session.adopt(key.algorithm, &key.label, &id)?)),
+            Decision::DestroyAndRepeat { .. } => {
+                session.discard(&key.label, &id)?;
+                Ok(None)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    fn sign(&mut self, step: &Step, certificate: &Certificate) -> Result<(), Failure> {
+        let name = certificate.name.clone();
+        // What was intended once is what is signed: a second text would be a second certificate.
+        let serial = match self.progress.intended() {
+            Some(Intent::SignCertificate { serial, .. }) => X509Serial::from_random(*serial),
+            _ => random_serial()?,
+        };
+        let prepared = self.progress.prepare(certificate, serial)?;
+        if self.progress.in_doubt().is_some() {
+            self.decide(Decision::SignAgain)?;
+        } else {
+            let (serial, to_be_signed) = (*serial.as_bytes(), prepared.bytes().to_vec());
+            let name = name.clone();
+            self.intend(step, Intent::SignCertificate { name, serial, to_be_signed })?;
+        }
         let input = Input::Message(prepared.bytes());
         let signature =
             session(&mut self.session)?.sign(prepared.key().key(), prepared.scheme(), input)?;
         let octets = signature.0.clone();
         let sealed = prepared.seal(Signature(octets.clone()))?.bytes().to_vec();
-        self.made.add_certificate(certificate, sealed.clone())?;
-        self.conclude(
-            number,
-            Outcome::CertificateSigned { name, signature: octets, certificate: sealed },
-        )?;
+        let outcome = Outcome::CertificateSigned { name, signature: octets, certificate: sealed };
+        self.record(Event::Outcome(outcome))?;
         self.console.add(&format!("serial {serial}"))
     }
 
     /// A token may show a session what it never wrote down: each key must be there for another.
-    fn close(&mut self, number: u32) -> Result<(), Failure> {
-        let (_, mut fresh) = open(&self.module, &self.job.site)?;
-        for key in self.job.plan.keys() {
-            fresh.find(self.made.key(&key.name)?)?;
+    fn close(&mut self) -> Result<(), Failure> {
+        let (_, mut fresh) =
+            open(&self.module, &self.place.site, self.progress.made.token.as_ref())?;
+        for key in self.progress.plan.keys() {
+            fresh.find(self.progress.made.key(&key.name)?)?;
         }
-        self.record(Some(number), Event::Closed {})
+        self.record(Event::Closed {})
     }
 
-    fn use_session(
-        &mut self,
-        step: Option<u32>,
-        found: TokenFound,
-        session: Session,
-    ) -> Result<(), Failure> {
-        self.made.token = Some(found.identity.clone());
-        self.record(step, Event::Token(found))?;
-        self.session = Some(session);
+    fn open_token(&mut self) -> Result<(), Failure> {
+        let new = matches!(self.progress.step(), Some(Step::TokenInit));
+        let (found, session) = match self.session.take() {
+            Some(open) => open,
+            None => open(&self.module, &self.place.site, self.progress.made.token.as_ref())?,
+        };
+        if new && !session.inventory()?.is_empty() {
+            return Err(Failure::TokenNotEmpty(found.identity.label));
+        }
+        self.record(Event::Token(found.clone()))?;
+        self.session = Some((found, session));
         Ok(())
     }
 
-    fn intend(&mut self, number: u32, intent: Intent) -> Result<(), Failure> {
-        self.record(Some(number), Event::Intent(intent))
+    fn intend(&mut self, step: &Step, intent: Intent) -> Result<(), Failure> {
+        self.confirm(&step.to_string())?;
+        self.record(Event::Intent(intent))
     }
 
-    fn conclude(&mut self, number: u32, outcome: Outcome) -> Result<(), Failure> {
-        self.record(Some(number), Event::Outcome(outcome))
+    fn decide(&mut self, decision: Decision) -> Result<Decision, Failure> {
+        self.console.add(&format!("interrupted; {decision}"))?;
+        self.confirm(&decision.to_string())?;
+        self.record(Event::Decided(decision.clone()))?;
+        Ok(decision)
     }
 
-    fn record(&mut self, step: Option<u32>, event: Event) -> Result<(), Failure> {
-        Ok(self.transcript.append(self.clock.now(), step, event)?)
+    fn confirm(&mut self, effect: &str) -> Result<(), Failure> {
+        let attended = self.progress.opened.attendance == Attendance::Attended;
+        if !attended || self.progress.is_confirmed() {
+            return Ok(());
+        }
+        let words = self.progress.plan.confirmation(self.progress.number(), effect);
+        self.console.confirm(&words)?;
+        self.record(Event::Confirmed {})
+    }
+
+    /// Writes a record, if it may follow those before it.
+    fn record(&mut self, event: Event) -> Result<(), Failure> {
+        let step = self.progress.place(&event);
+        let record = self.journals.compose(self.clock.now(), step, event);
+        self.progress.push(&record)?;
+        Ok(self.journals.append(&record)?)
     }
 }
 
 /// The session; the lints put the token's initialization before everything that needs one.
-fn session(session: &mut Option<Session>) -> Result<&mut Session, Failure> {
+fn session(session: &mut Option<(TokenFound, Session)>) -> Result<&mut Session, Failure> {
     let missing = || TokenError::NoToken("no session was opened on the token".to_owned());
-    Ok(session.as_mut().ok_or_else(missing)?)
+    Ok(session.as_mut().map(|(_, session)| session).ok_or_else(missing)?)
 }
 
 fn random_serial() -> Result<X509Serial, Failure> {

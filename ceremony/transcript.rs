@@ -1,4 +1,6 @@
-//! The transcript: JSON Lines, each record bound to all before it.
+//! The transcript: JSON Lines, each record bound to all before it. What is written while the
+//! ceremony goes on is called its [`journal`](crate::journal); the two are one format, and each
+//! journal becomes a transcript when its last line is written.
 //!
 //! ```text
 //! h_0 = SHA-256("chancery-ceremony-start-v1\0" || plan hash || site hash || tool and version)
@@ -9,22 +11,18 @@
 //! the last record is found even by whoever has nothing but the file. Against a rewritten file only
 //! a head kept elsewhere helps: the hand-off has it, and people write it down.
 
-use std::{
-    collections::BTreeMap,
-    fs::{File, OpenOptions},
-    io::{self, Write},
-    path::{Path, PathBuf},
-};
+pub mod chain;
+
+use std::{collections::BTreeMap, fmt, path::PathBuf};
 
 use jiff::Timestamp;
 use pki::{
     keys::KeyAlgorithm,
     token::{
         KeyId, KeyLabel, KeyRef,
-        pkcs11::{TokenIdentity, TokenInfo},
+        pkcs11::{Remains, TokenIdentity, TokenInfo},
     },
 };
-use thiserror::Error;
 
 use crate::{
     digest::Digest,
@@ -56,16 +54,33 @@ pub struct Record {
 #[derive(Clone, Debug, Eq, PartialEq, serde::Deserialize, serde::Serialize)]
 #[serde(tag = "event", content = "data", rename_all = "kebab-case")]
 pub enum Event {
+    /// The ceremony was given up; nothing follows.
+    Aborted {
+        /// Why.
+        reason: String,
+    },
     /// The plan was carried out to its end, and a fresh session found every key again; nothing
     /// follows.
     Closed {},
+    /// The words of a step were typed, or of what is done about its interruption.
+    Confirmed {},
+    /// What is done about a step that was interrupted between intent and outcome. On disk before
+    /// it is done.
+    Decided(Decision),
+    /// Something happened that the plan does not have.
+    Exception {
+        /// What.
+        text: String,
+    },
     /// What is about to be done. On disk before it is done.
     Intent(Intent),
     /// The ceremony began.
     Opened(Box<Opened>),
     /// What was done, after it was checked.
     Outcome(Outcome),
-    /// The ceremony ended early.
+    /// The ceremony went on after an interruption.
+    Resumed(Resumed),
+    /// The program ended before the ceremony did, and said why.
     Stopped {
         /// Why.
         reason: String,
@@ -80,6 +95,10 @@ pub enum Event {
 pub struct Opened {
     /// The program and its version.
     pub tool: String,
+    /// SHA-256 of the program's file.
+    pub tool_sha256: Digest,
+    /// The boot of the machine.
+    pub boot: String,
     /// Who confirms the steps.
     pub attendance: Attendance,
     /// The hash of the plan.
@@ -92,12 +111,74 @@ pub struct Opened {
     pub plan: Script,
 }
 
+/// How a ceremony was found when it went on.
+#[derive(Clone, Debug, Eq, PartialEq, serde::Deserialize, serde::Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Resumed {
+    /// What interrupted it, as a person says.
+    pub reason: String,
+    /// The boot of the machine.
+    pub boot: String,
+    /// The journals, in the order in which they were named.
+    pub journals: Vec<JournalFound>,
+}
+
+/// A journal as it was found.
+#[derive(Clone, Debug, Eq, PartialEq, serde::Deserialize, serde::Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct JournalFound {
+    /// How many whole records it had; none when it was not there.
+    pub records: u64,
+    /// The bytes of a last line that was not whole: they were cut off.
+    #[serde(with = "hex::serde")]
+    pub torn: Vec<u8>,
+}
+
+/// What is done about a step that was interrupted.
+#[derive(Clone, Debug, Eq, PartialEq, serde::Deserialize, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Decision {
+    /// The token has the whole key pair: it is checked and taken.
+    AdoptKey,
+    /// What the token has of the key pair is destroyed; then it is made anew.
+    DestroyAndRepeat {
+        /// What the token has.
+        found: Remains,
+    },
+    /// The token has the label already, and nothing in it: its user PIN is set once more.
+    FinishToken,
+    /// The token shows nothing of the step: it is done again.
+    Repeat,
+    /// The same to-be-signed text is signed again: no signature of it has left this program.
+    SignAgain,
+}
+
+/// What will be done, as a sentence without its full stop.
+impl fmt::Display for Decision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::AdoptKey => "the token has the key pair: check it and take it",
+            Self::DestroyAndRepeat { found: Remains::Pair } => {
+                "the token has the key pair: destroy it and make another"
+            }
+            Self::DestroyAndRepeat { .. } => {
+                "the token has one half of the key pair: destroy it and make the pair again"
+            }
+            Self::FinishToken => "the token has its label, and nothing in it: set its user PIN",
+            Self::Repeat => "the token shows nothing of it: do it again",
+            Self::SignAgain => "sign the same text again; no signature of it was given out",
+        })
+    }
+}
+
 /// Who confirms the steps.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, serde::Deserialize, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Attendance {
     /// A person types two words before each step.
     Attended,
+    /// Nobody: it is a rehearsal, and the keys are thrown away.
+    Rehearsed,
     /// Nobody: for tests and demonstrations.
     Unattended,
 }
@@ -215,110 +296,4 @@ pub enum Outcome {
 pub struct Trailer {
     /// The head of the chain.
     pub head: Digest,
-}
-
-/// A transcript that is being written.
-#[derive(Debug)]
-pub struct Writer {
-    file: File,
-    path: PathBuf,
-    head: Digest,
-    seq: u64,
-}
-
-/// The chain's start.
-pub fn start(plan_hash: Digest, site_hash: Digest, tool: &str) -> Digest {
-    Digest::of(
-        "chancery-ceremony-start-v1",
-        &[plan_hash.as_bytes(), site_hash.as_bytes(), tool.as_bytes()],
-    )
-}
-
-/// The chain's next head.
-pub fn next(head: Digest, line: &[u8]) -> Digest {
-    let length = (line.len() as u64).to_be_bytes();
-    Digest::of("chancery-ceremony-rec-v1", &[head.as_bytes(), &length, line])
-}
-
-impl Writer {
-    /// Creates the file and writes the first record.
-    ///
-    /// # Errors
-    ///
-    /// The file exists, or cannot be written.
-    pub fn create(path: &Path, opened: Opened, now: Timestamp) -> Result<Self, TranscriptError> {
-        let at = |source| TranscriptError { path: path.to_owned(), source };
-        let head = start(opened.plan_hash, opened.site_hash, &opened.tool);
-        let file = OpenOptions::new().append(true).create_new(true).open(path).map_err(at)?;
-        sync_directory_of(path).map_err(at)?;
-        let mut writer = Self { file, path: path.to_owned(), head, seq: 0 };
-        writer.append(now, None, Event::Opened(Box::new(opened)))?;
-        Ok(writer)
-    }
-
-    /// Writes a record; it is on disk when this returns.
-    ///
-    /// # Errors
-    ///
-    /// The file cannot be written: what the record announces must not be done.
-    pub fn append(
-        &mut self,
-        time: Timestamp,
-        step: Option<u32>,
-        event: Event,
-    ) -> Result<(), TranscriptError> {
-        let seq = self.seq + 1;
-        let line = to_line(&Record { seq, prev: self.head, time, step, event });
-        let line = line.map_err(|source| self.error(source))?;
-        self.write_line(&line)?;
-        self.head = next(self.head, line.as_bytes());
-        self.seq = seq;
-        Ok(())
-    }
-
-    /// Writes the last line and gives the head.
-    ///
-    /// # Errors
-    ///
-    /// The file cannot be written.
-    pub fn close(mut self) -> Result<Digest, TranscriptError> {
-        let line = to_line(&Trailer { head: self.head }).map_err(|source| self.error(source))?;
-        self.write_line(&line)?;
-        Ok(self.head)
-    }
-
-    fn write_line(&mut self, line: &str) -> Result<(), TranscriptError> {
-        let mut bytes = line.as_bytes().to_vec();
-        bytes.push(b'\n');
-        let written = self.file.write_all(&bytes).and_then(|()| self.file.sync_all());
-        written.map_err(|source| self.error(source))
-    }
-
-    fn error(&self, source: io::Error) -> TranscriptError {
-        TranscriptError { path: self.path.clone(), source }
-    }
-}
-
-/// The directory that a path names an entry of.
-pub(crate) fn directory_of(path: &Path) -> &Path {
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    parent.unwrap_or(Path::new("."))
-}
-
-/// Makes a new or renamed entry of a directory survive a power loss.
-pub(crate) fn sync_directory_of(path: &Path) -> io::Result<()> {
-    File::open(directory_of(path))?.sync_all()
-}
-
-/// The one text of a record; `verify` refuses any other.
-pub(crate) fn to_line<T: serde::Serialize>(value: &T) -> io::Result<String> {
-    serde_json::to_string(value).map_err(io::Error::from)
-}
-
-/// The transcript cannot be written.
-#[derive(Debug, Error)]
-#[error("cannot write the transcript {}", path.display())]
-pub struct TranscriptError {
-    path: PathBuf,
-    source: io::Error,
 }

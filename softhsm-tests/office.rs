@@ -180,7 +180,7 @@ impl Office {
     pub fn hold_ceremony(&self) -> Result<Answer, Failure> {
         let mut command = self.program("chancery-ceremony")?;
         command.current_dir(self.directory.path()).arg("run").arg(self.plan()?);
-        command.args(["--site", "site.toml", "--transcript", "transcript.jsonl"]);
+        command.args(["--site", "site.toml", "--journal", "transcript.jsonl"]);
         command.args(["--handoff", "handoff", "--unattended"]);
         run(&mut command)?.success()
     }

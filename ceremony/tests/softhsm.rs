@@ -2,24 +2,20 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use std::{
-    fs,
-    io::Write as _,
-    path::{Path, PathBuf},
-    process::{Child, Command, Output, Stdio},
-    thread,
-    time::{Duration, Instant},
-};
+#[path = "harness/place.rs"]
+mod place;
 
-use ceremony::{plan::Plan, transcript, verify::Verified};
+use std::{fs, path::Path};
+
+use ceremony::{
+    plan::Plan,
+    transcript::{self, chain},
+    verify::Verified,
+};
 use pki::handoff::Handoff;
 use serde_json::Value;
-use tempfile::TempDir;
 
-const MODULE: &str = "/usr/lib/softhsm/libsofthsm2.so";
-const DEMO: &str = "plans/demo.toml";
-const ROOT_AND_ISSUING: &str = "plans/root-and-issuing.toml";
-const TOKEN_INIT: &str = "[[steps]]\ndo = \"token-init\"\n";
+use place::*;
 
 #[test]
 fn the_demo_ceremony_gives_what_openssl_and_openssh_accept() {
@@ -83,8 +79,9 @@ fn nothing_is_overwritten() {
     place.run(ROOT_AND_ISSUING, &["--unattended"]).ok();
     let before = (place.objects(), place.files());
 
-    place.run(ROOT_AND_ISSUING, &["--unattended"]).refused(3, "the transcript");
+    place.run(ROOT_AND_ISSUING, &["--unattended"]).refused(3, "the journal");
     fs::rename(place.path("transcript.jsonl"), place.path("kept.jsonl")).unwrap();
+    fs::rename(place.path("second.jsonl"), place.path("kept2.jsonl")).unwrap();
     place.run(ROOT_AND_ISSUING, &["--unattended"]).refused(3, "the hand-off");
     fs::rename(place.path("handoff"), place.path("kept")).unwrap();
     place.run(ROOT_AND_ISSUING, &["--unattended"]).refused(3, "a token labelled \"chancery\"");
@@ -94,6 +91,7 @@ fn nothing_is_overwritten() {
     program(&hand_off).refused(3, "exists already");
 
     fs::rename(place.path("kept.jsonl"), place.path("transcript.jsonl")).unwrap();
+    fs::rename(place.path("kept2.jsonl"), place.path("second.jsonl")).unwrap();
     fs::rename(place.path("kept"), place.path("handoff")).unwrap();
     fs::remove_file(&keys).unwrap();
     assert_eq!((place.objects(), place.files()), before);
@@ -123,52 +121,6 @@ fn a_site_that_is_not_the_expected_one_is_refused_before_anything_is_changed() {
     }
     place.write("site.toml", &site);
     assert_eq!(place.objects(), "");
-}
-
-#[test]
-fn a_killed_ceremony_is_not_done_twice() {
-    let place = Place::new();
-    let plan = Plan::read(Path::new(&manifest(ROOT_AND_ISSUING))).unwrap();
-    let words = confirmations(&plan);
-
-    // The token, the root's key and its certificate are made; the next step waits for its words.
-    let mut child = place.start(ROOT_AND_ISSUING);
-    child.stdin.as_mut().unwrap().write_all(words[..3].concat().as_bytes()).unwrap();
-    wait_for("six records and an opening", || place.records() == 8);
-    child.kill().unwrap();
-    child.wait().unwrap();
-    let before = place.objects();
-    assert_eq!(before.matches("Private Key Object").count(), 1);
-
-    place.verify(&[]).refused(5, "it was interrupted");
-    place.run(ROOT_AND_ISSUING, &["--unattended"]).refused(3, "the transcript");
-    fs::rename(place.path("transcript.jsonl"), place.path("interrupted.jsonl")).unwrap();
-    place.run(ROOT_AND_ISSUING, &["--unattended"]).refused(3, "a token labelled \"chancery\"");
-    let keys = place.write("keys.toml", &keys_only());
-    place.run(&keys, &["--unattended"]).refused(3, "issuing/root");
-    assert!(!place.path("transcript.jsonl").exists());
-    assert_eq!(place.objects(), before);
-}
-
-#[test]
-fn a_ceremony_killed_while_it_works_is_not_done_twice() {
-    // From the first key on; where exactly the kill lands is left to chance.
-    for records in 4..=8 {
-        let place = Place::new();
-        place.initialize_token();
-        let keys = place.write("keys.toml", &keys_only());
-        let mut child =
-            place.command(&keys).arg("--unattended").stdout(Stdio::null()).spawn().unwrap();
-        wait_for("the records before the kill", || place.records() >= records);
-        child.kill().unwrap();
-        child.wait().unwrap();
-        let before = place.objects();
-
-        fs::rename(place.path("transcript.jsonl"), place.path("interrupted.jsonl")).unwrap();
-        place.run(&keys, &["--unattended"]).refused(3, "issuing/root");
-        assert!(!place.path("transcript.jsonl").exists());
-        assert_eq!(place.objects(), before, "killed at record {records}");
-    }
 }
 
 #[test]
@@ -301,167 +253,6 @@ fn a_plan_is_explained_and_its_findings_are_named() {
     program(&["plan", &place.text("absent.toml")]).refused(2, "cannot read the plan");
 }
 
-/// A directory with a SoftHSM of its own, a site file and the outputs of one ceremony.
-struct Place(TempDir);
-
-impl Place {
-    fn new() -> Self {
-        assert!(Path::new(MODULE).exists(), "{MODULE} is missing: apt-get install softhsm2");
-        let place = Self(tempfile::tempdir().unwrap());
-        fs::create_dir(place.path("tokens")).unwrap();
-        let tokens = place.text("tokens");
-        let conf = place.write("softhsm2.conf", &format!("directories.tokendir = {tokens}\n"));
-        for (name, pin) in [("user.pin", "1234\n"), ("so.pin", "12345678\n")] {
-            peer("chmod", &["600"], &[Path::new(&place.write(name, pin))]).ok();
-        }
-        let site = format!(
-            "module = \"{MODULE}\"\npin_file = \"user.pin\"\nso_pin_file = \"so.pin\"\n\
-             [token]\nlabel = \"chancery\"\n[environment]\nSOFTHSM2_CONF = \"{conf}\"\n"
-        );
-        place.write("site.toml", &site);
-        place
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    fn text(&self, name: &str) -> String {
-        self.path(name).to_str().unwrap().to_owned()
-    }
-
-    fn write(&self, name: &str, content: &str) -> String {
-        fs::write(self.path(name), content).unwrap();
-        self.text(name)
-    }
-
-    fn initialize_token(&self) {
-        let arguments = ["--init-token", "--free", "--label", "chancery"];
-        let pins = ["--so-pin", "12345678", "--pin", "1234"];
-        self.softhsm("softhsm2-util", &[&arguments[..], &pins].concat()).ok();
-    }
-
-    /// What is in the token, as another program sees it; empty without a token.
-    fn objects(&self) -> String {
-        let login = ["--module", MODULE, "--token-label", "chancery", "--login", "--pin", "1234"];
-        self.softhsm("pkcs11-tool", &[&login[..], &["--list-objects"]].concat()).ok()
-    }
-
-    fn softhsm(&self, program: &str, arguments: &[&str]) -> Answer {
-        let mut command = Command::new(program);
-        command.args(arguments).env("SOFTHSM2_CONF", self.path("softhsm2.conf"));
-        Answer::of(program, &mut command)
-    }
-
-    /// Names and contents of everything here but the tokens.
-    fn files(&self) -> Vec<(PathBuf, Vec<u8>)> {
-        let mut files = Vec::new();
-        for directory in ["", "handoff"] {
-            for entry in fs::read_dir(self.path(directory)).unwrap() {
-                let path = entry.unwrap().path();
-                if path.is_file() {
-                    files.push((path.clone(), fs::read(&path).unwrap()));
-                }
-            }
-        }
-        files.sort();
-        files
-    }
-
-    fn run(&self, plan: &str, flags: &[&str]) -> Answer {
-        Answer::of("run", self.command(plan).args(flags).stdin(Stdio::null()))
-    }
-
-    fn run_typing(&self, plan: &str, typed: &str) -> Answer {
-        let mut child = self.start(plan);
-        // The program may have refused, and closed its input, before it was asked.
-        let _ = child.stdin.take().unwrap().write_all(typed.as_bytes());
-        Answer(child.wait_with_output().unwrap())
-    }
-
-    fn start(&self, plan: &str) -> Child {
-        let mut command = self.command(plan);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        command.spawn().unwrap()
-    }
-
-    fn command(&self, plan: &str) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_chancery-ceremony"));
-        command.arg("run").arg(manifest(plan)).arg("--site").arg(self.path("site.toml"));
-        command.arg("--transcript").arg(self.path("transcript.jsonl"));
-        command.arg("--handoff").arg(self.path("handoff"));
-        command
-    }
-
-    fn verify(&self, flags: &[&str]) -> Answer {
-        program(&[&["verify", &self.text("transcript.jsonl")], flags].concat())
-    }
-
-    fn records(&self) -> usize {
-        fs::read_to_string(self.path("transcript.jsonl")).map_or(0, |text| text.lines().count())
-    }
-}
-
-/// What a program answered.
-struct Answer(Output);
-
-impl Answer {
-    fn of(name: &str, command: &mut Command) -> Self {
-        Self(command.output().unwrap_or_else(|error| panic!("{name} cannot be run: {error}")))
-    }
-
-    /// Standard output of a program that succeeded.
-    fn ok(self) -> String {
-        let error = String::from_utf8_lossy(&self.0.stderr);
-        let output = String::from_utf8(self.0.stdout).unwrap();
-        assert!(self.0.status.success(), "{}\n{output}{error}", self.0.status);
-        output
-    }
-
-    /// The program ended with this code, said this, and gave a hint.
-    fn refused(self, code: i32, said: &str) {
-        let error = String::from_utf8_lossy(&self.0.stderr);
-        assert_eq!(self.0.status.code(), Some(code), "{said}: {error}");
-        assert!(error.starts_with("error: ") && error.contains("\nhint: "), "{error}");
-        assert!(error.contains(said), "{said:?} is not in: {error}");
-    }
-}
-
-fn program(arguments: &[&str]) -> Answer {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_chancery-ceremony"));
-    Answer::of("chancery-ceremony", command.args(arguments))
-}
-
-fn peer(program: &str, arguments: &[&str], paths: &[&Path]) -> Answer {
-    Answer::of(program, Command::new(program).args(arguments).args(paths))
-}
-
-/// A path below this crate; absolute paths stay as they are.
-fn manifest(path: &str) -> String {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(path).to_str().unwrap().to_owned()
-}
-
-/// The same keys on a token that is there already.
-fn keys_only() -> String {
-    let text = fs::read_to_string(manifest(ROOT_AND_ISSUING)).unwrap();
-    assert!(text.contains(TOKEN_INIT));
-    text.replace(TOKEN_INIT, "")
-}
-
-/// The lines to type, in order.
-fn confirmations(plan: &Plan) -> Vec<String> {
-    let steps = plan.steps().take(plan.script().steps.len() - 1);
-    steps.map(|(number, step)| format!("{}\n", plan.confirmation(number, step))).collect()
-}
-
-fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while !condition() {
-        assert!(Instant::now() < deadline, "{what}: not within a minute");
-        thread::sleep(Duration::from_millis(20));
-    }
-}
-
 /// The transcript of these records, with every `seq`, `prev` and the head as they must be.
 fn rechained(records: Vec<Value>) -> String {
     let mut text = String::new();
@@ -471,14 +262,14 @@ fn rechained(records: Vec<Value>) -> String {
         let digest = |name: &str| data[name].as_str().unwrap_or_default().parse();
         let previous = head.unwrap_or_else(|| {
             let tool = data["tool"].as_str().unwrap();
-            transcript::start(digest("plan_hash").unwrap(), digest("site_hash").unwrap(), tool)
+            chain::start(digest("plan_hash").unwrap(), digest("site_hash").unwrap(), tool)
         });
         record["seq"] = number.into();
         record["prev"] = previous.to_string().into();
         // The fields in the order of the types, which a JSON map does not keep.
         let record: transcript::Record = serde_json::from_value(record).unwrap();
         let line = serde_json::to_string(&record).unwrap();
-        head = Some(transcript::next(previous, line.as_bytes()));
+        head = Some(chain::next(previous, line.as_bytes()));
         text += &format!("{line}\n");
     }
     format!("{text}{{\"head\":\"{}\"}}\n", head.unwrap())

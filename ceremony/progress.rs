@@ -1,0 +1,418 @@
+//! Where a ceremony stands: the rules of what may follow what.
+//!
+//! Every record goes through here twice: before it is written, so that nothing is recorded that is
+//! not admissible; and whenever a transcript is read, whoever wrote it. So a ceremony that goes on
+//! after an interruption knows what was done from its journal alone.
+
+use pki::{
+    keys::Signature,
+    seal::Prepared,
+    serial::X509Serial,
+    token::pkcs11::{Remains, TokenIdentity},
+};
+use thiserror::Error;
+
+use crate::{
+    digest::Digest,
+    made::{Made, MadeError},
+    plan::{Certificate, Key, Plan, PlanError, Step},
+    transcript::{Attendance, Decision, Event, Intent, Opened, Outcome, Record, TokenFound},
+};
+
+/// A ceremony after the records so far.
+#[derive(Clone, Debug)]
+pub struct Progress {
+    /// What is planned.
+    pub plan: Plan,
+    /// What it started from.
+    pub opened: Opened,
+    /// What was made.
+    pub made: Made,
+    /// What happened that the plan does not have.
+    pub exceptions: Vec<String>,
+    /// How often it was interrupted and went on.
+    pub interruptions: u32,
+    /// How many steps are done.
+    done: usize,
+    within: Within,
+    /// The steps may go on: the program has not said that it ends.
+    running: bool,
+    /// A session was opened since the beginning, or since the last interruption.
+    session: bool,
+    /// The step was confirmed.
+    confirmed: bool,
+    ending: Option<Ending>,
+    line: u64,
+}
+
+/// How far the step is.
+#[derive(Clone, Debug, Eq, PartialEq)]
+enum Within {
+    /// Nothing was done.
+    Before,
+    /// It is about to be done, or was done, or was begun.
+    Intended(Intent),
+    /// As before, and the ceremony was interrupted since: a decision must come first.
+    InDoubt(Intent),
+    /// The token was made, and is not open yet.
+    TokenMade(TokenIdentity),
+}
+
+/// How a ceremony ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Ending {
+    /// It was given up.
+    Aborted,
+    /// As planned.
+    Closed,
+}
+
+impl Progress {
+    /// The ceremony that begins with this record.
+    ///
+    /// # Errors
+    ///
+    /// It is no opening, or its plan is not one that can be performed.
+    pub fn begin(first: &Record) -> Result<Self, ProgressError> {
+        let Event::Opened(opened) = &first.event else {
+            return Err(ProgressError::Unexpected { line: 1, wanted: "the opening" });
+        };
+        let plan = Plan::new(opened.plan.clone())?;
+        if plan.hash() != opened.plan_hash {
+            return Err(ProgressError::OtherPlan { found: plan.hash(), wanted: opened.plan_hash });
+        }
+        Ok(Self {
+            plan,
+            opened: (**opened).clone(),
+            made: Made::default(),
+            exceptions: Vec::new(),
+            interruptions: 0,
+            done: 0,
+            within: Within::Before,
+            running: true,
+            session: false,
+            confirmed: false,
+            ending: None,
+            line: 1,
+        })
+    }
+
+    /// The ceremony after all these records.
+    ///
+    /// # Errors
+    ///
+    /// A record is not admissible where it stands.
+    pub fn replay(records: &[Record]) -> Result<Self, ProgressError> {
+        let (first, others) = records
+            .split_first()
+            .ok_or(ProgressError::Unexpected { line: 1, wanted: "the opening" })?;
+        let mut progress = Self::begin(first)?;
+        others.iter().try_for_each(|record| progress.push(record))?;
+        Ok(progress)
+    }
+
+    /// Takes one more record.
+    ///
+    /// # Errors
+    ///
+    /// It is not admissible here.
+    pub fn push(&mut self, record: &Record) -> Result<(), ProgressError> {
+        self.line += 1;
+        self.require(self.ending.is_none(), "the end")?;
+        let step = self.step().cloned();
+        self.require(record.step == self.place(&record.event), "a record of the plan's next step")?;
+        match (&record.event, step) {
+            (Event::Aborted { .. }, _) => self.ending = Some(Ending::Aborted),
+            (Event::Exception { text }, _) => self.exceptions.push(text.clone()),
+            (Event::Resumed(_), _) => self.resume(),
+            _ if !self.running => return Err(self.unexpected("the resumption")),
+            (Event::Stopped { .. }, _) => self.running = false,
+            (Event::Token(found), _) => self.open(found)?,
+            (Event::Confirmed {}, _) => self.confirm()?,
+            (Event::Closed {}, Some(Step::HandOff)) => self.close()?,
+            (Event::Intent(intent), Some(step)) => self.intend(intent, &step)?,
+            (Event::Decided(decision), _) => self.decide(decision)?,
+            (Event::Outcome(outcome), Some(step)) => self.conclude(outcome, &step)?,
+            _ => return Err(self.unexpected("a record of the plan's next step")),
+        }
+        Ok(())
+    }
+
+    /// The step that is next or under way; `None` when all are done.
+    pub fn step(&self) -> Option<&Step> {
+        self.plan.script().steps.get(self.done)
+    }
+
+    /// Its number, from 1.
+    pub fn number(&self) -> u32 {
+        u32::try_from(self.done + 1).unwrap_or(u32::MAX)
+    }
+
+    /// How the ceremony ended, if it did.
+    pub fn ending(&self) -> Option<Ending> {
+        self.ending
+    }
+
+    /// What was intended before an interruption, and has no outcome: nobody knows whether it was
+    /// done.
+    pub fn in_doubt(&self) -> Option<&Intent> {
+        match &self.within {
+            Within::InDoubt(intent) => Some(intent),
+            _ => None,
+        }
+    }
+
+    /// What is intended and has no outcome yet.
+    pub fn intended(&self) -> Option<&Intent> {
+        match &self.within {
+            Within::Intended(intent) | Within::InDoubt(intent) => Some(intent),
+            Within::Before | Within::TokenMade(_) => None,
+        }
+    }
+
+    /// Whether a session must be opened on the token before anything else.
+    pub fn wants_session(&self) -> bool {
+        let no_token_yet = matches!(self.step(), Some(Step::TokenInit))
+            && !matches!(self.within, Within::TokenMade(_));
+        !self.session && !no_token_yet
+    }
+
+    /// Whether the step under way was confirmed.
+    pub fn is_confirmed(&self) -> bool {
+        self.confirmed
+    }
+
+    /// The to-be-signed text of a certificate with this serial number, as the plan gives it.
+    ///
+    /// # Errors
+    ///
+    /// A key or the signer's certificate is missing, or the text breaks a rule of its profile.
+    pub fn prepare(
+        &self,
+        certificate: &Certificate,
+        serial: X509Serial,
+    ) -> Result<Prepared, MadeError> {
+        self.made.prepare(certificate, self.plan.signer(certificate), serial)
+    }
+
+    /// The step that a record of this event names.
+    pub fn place(&self, event: &Event) -> Option<u32> {
+        match event {
+            Event::Closed {}
+            | Event::Confirmed {}
+            | Event::Decided(_)
+            | Event::Intent(_)
+            | Event::Outcome(_) => Some(self.number()),
+            Event::Token(_) if matches!(self.within, Within::TokenMade(_)) => Some(self.number()),
+            Event::Aborted { .. }
+            | Event::Exception { .. }
+            | Event::Opened(_)
+            | Event::Resumed(_)
+            | Event::Stopped { .. }
+            | Event::Token(_) => None,
+        }
+    }
+
+    fn resume(&mut self) {
+        if let Within::Intended(intent) = &self.within {
+            self.within = Within::InDoubt(intent.clone());
+        }
+        self.interruptions += 1;
+        (self.running, self.session, self.confirmed) = (true, false, false);
+    }
+
+    fn open(&mut self, found: &TokenFound) -> Result<(), ProgressError> {
+        self.require(self.wants_session(), "a record of the plan's next step")?;
+        let known = match &self.within {
+            Within::TokenMade(made) => Some(made),
+            _ => self.made.token.as_ref(),
+        };
+        let same = known.is_none_or(|known| *known == found.identity);
+        self.require(same, "the token of this ceremony")?;
+        self.session = true;
+        self.made.token = Some(found.identity.clone());
+        if matches!(self.within, Within::TokenMade(_)) {
+            self.advance();
+        }
+        Ok(())
+    }
+
+    fn confirm(&mut self) -> Result<(), ProgressError> {
+        let attended = self.opened.attendance == Attendance::Attended;
+        self.require(attended && !self.confirmed, "a confirmation that was asked for")?;
+        self.require(!self.wants_session(), "the opened token")?;
+        self.confirmed = true;
+        Ok(())
+    }
+
+    fn require_confirmed(&self) -> Result<(), ProgressError> {
+        let unasked = self.opened.attendance != Attendance::Attended;
+        self.require(unasked || self.confirmed, "the confirmation of the step")
+    }
+
+    fn intend(&mut self, intent: &Intent, step: &Step) -> Result<(), ProgressError> {
+        self.require(self.within == Within::Before, "the outcome of what was intended")?;
+        self.require(!self.wants_session(), "the opened token")?;
+        self.require_confirmed()?;
+        match (step, intent) {
+            (Step::GenerateKey(key), _) => {
+                let planned = Intent::generate(key, self.plan.key_id(&key.name));
+                self.require(*intent == planned, "the intent to make the planned key")?;
+            }
+            (Step::SignCertificate(certificate), Intent::SignCertificate { name, .. }) => {
+                let wanted = "the certificate as the plan gives it";
+                self.require(*name == certificate.name, wanted)?;
+                let (prepared, to_be_signed) = self.prepared(certificate, intent)?;
+                self.require(prepared.bytes() == to_be_signed, wanted)?;
+            }
+            (Step::TokenInit, Intent::InitializeToken { .. }) => {}
+            _ => return Err(self.unexpected("the intent to do the planned step")),
+        }
+        self.within = Within::Intended(intent.clone());
+        Ok(())
+    }
+
+    fn decide(&mut self, decision: &Decision) -> Result<(), ProgressError> {
+        let Within::InDoubt(intent) = &self.within else {
+            return Err(self.unexpected("a record without an interruption before it"));
+        };
+        let intent = intent.clone();
+        let needless = Decision::DestroyAndRepeat { found: Remains::Nothing };
+        let fits = match (&intent, decision) {
+            (_, Decision::Repeat) => !matches!(intent, Intent::SignCertificate { .. }),
+            (Intent::GenerateKey { .. }, Decision::AdoptKey) => true,
+            (Intent::GenerateKey { .. }, Decision::DestroyAndRepeat { .. }) => {
+                *decision != needless
+            }
+            (Intent::InitializeToken { .. }, Decision::FinishToken) => true,
+            (Intent::SignCertificate { .. }, Decision::SignAgain) => true,
+            _ => false,
+        };
+        self.require(fits, "a decision of what was interrupted")?;
+        self.require(!self.wants_session(), "the opened token")?;
+        self.require_confirmed()?;
+        self.within = Within::Intended(intent);
+        Ok(())
+    }
+
+    fn conclude(&mut self, outcome: &Outcome, step: &Step) -> Result<(), ProgressError> {
+        let Within::Intended(intent) = self.within.clone() else {
+            return Err(self.unexpected("an intent, or a decision, before an outcome"));
+        };
+        match (step, outcome) {
+            (Step::GenerateKey(key), Outcome::KeyGenerated { .. }) => {
+                self.generated(key, outcome)?;
+            }
+            (Step::SignCertificate(certificate), Outcome::CertificateSigned { .. }) => {
+                self.signed(certificate, &intent, outcome)?;
+            }
+            (Step::TokenInit, Outcome::TokenInitialized(made)) => {
+                let Intent::InitializeToken { label } = &intent else {
+                    return Err(self.unexpected("the initialized token"));
+                };
+                self.require(made.label == *label, "the token that was initialized")?;
+                self.within = Within::TokenMade(made.clone());
+                return Ok(());
+            }
+            _ => return Err(self.unexpected("the outcome of the planned step")),
+        }
+        self.advance();
+        Ok(())
+    }
+
+    fn generated(&mut self, planned: &Key, outcome: &Outcome) -> Result<(), ProgressError> {
+        let Outcome::KeyGenerated { name, key, attributes } = outcome else {
+            return Err(self.unexpected("the key that was made"));
+        };
+        let same = *name == planned.name
+            && key.id == self.plan.key_id(name)
+            && key.label == planned.label
+            && key.public_key.algorithm() == planned.algorithm;
+        self.require(same, "the planned key")?;
+        let fit = ATTRIBUTES.iter().all(|(name, value)| attributes.get(*name) == Some(value));
+        self.require(fit, "a key that signs, and never leaves its token")?;
+        self.made.add_key(name.clone(), key.clone());
+        Ok(())
+    }
+
+    fn signed(
+        &mut self,
+        planned: &Certificate,
+        intent: &Intent,
+        outcome: &Outcome,
+    ) -> Result<(), ProgressError> {
+        let Outcome::CertificateSigned { name, signature, certificate } = outcome else {
+            return Err(self.unexpected("the certificate that was signed"));
+        };
+        let (prepared, _) = self.prepared(planned, intent)?;
+        let sealed = prepared
+            .seal(Signature(signature.clone()))
+            .map_err(|_| self.unexpected("a signature that verifies"))?;
+        let same = *name == planned.name && sealed.bytes() == certificate;
+        self.require(same, "the certificate that was sealed")?;
+        Ok(self.made.add_certificate(planned, certificate.clone())?)
+    }
+
+    fn prepared<'a>(
+        &self,
+        certificate: &Certificate,
+        intent: &'a Intent,
+    ) -> Result<(Prepared, &'a [u8]), ProgressError> {
+        let Intent::SignCertificate { serial, to_be_signed, .. } = intent else {
+            return Err(self.unexpected("the intent to sign the planned certificate"));
+        };
+        let prepared = self.prepare(certificate, X509Serial::from_random(*serial))?;
+        Ok((prepared, to_be_signed))
+    }
+
+    fn close(&mut self) -> Result<(), ProgressError> {
+        self.require(!self.wants_session(), "the opened token")?;
+        self.advance();
+        self.ending = Some(Ending::Closed);
+        Ok(())
+    }
+
+    fn advance(&mut self) {
+        self.done += 1;
+        (self.within, self.confirmed) = (Within::Before, false);
+    }
+
+    fn require(&self, holds: bool, wanted: &'static str) -> Result<(), ProgressError> {
+        if holds { Ok(()) } else { Err(self.unexpected(wanted)) }
+    }
+
+    fn unexpected(&self, wanted: &'static str) -> ProgressError {
+        ProgressError::Unexpected { line: self.line, wanted }
+    }
+}
+
+/// What every token says of a private key that is fit for a CA (PKCS#11 v3.1 section 4.9).
+const ATTRIBUTES: [(&str, bool); 3] =
+    [("CKA_EXTRACTABLE", false), ("CKA_SENSITIVE", true), ("CKA_SIGN", true)];
+
+/// A record is not admissible where it stands.
+#[derive(Debug, Error)]
+pub enum ProgressError {
+    /// A key or certificate is not what the plan gives.
+    #[error("the transcript contradicts itself")]
+    Made(#[from] MadeError),
+    /// The hash of the plan is not the plan's.
+    #[error("the transcript's plan has the hash {found}, not {wanted}")]
+    OtherPlan {
+        /// The plan's.
+        found: Digest,
+        /// The one that the opening states.
+        wanted: Digest,
+    },
+    /// The plan in the transcript cannot be performed.
+    #[error("the plan in the transcript is not one that can be performed")]
+    Plan(#[from] PlanError),
+    /// A record is not one that can follow.
+    #[error("line {line} is not {wanted}")]
+    Unexpected {
+        /// Which line, from 1.
+        line: u64,
+        /// What should be there.
+        wanted: &'static str,
+    },
+}

@@ -1,0 +1,245 @@
+//! A place for a ceremony: SoftHSM's tokens in a directory of their own, a site, and the program.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![allow(dead_code, reason = "each story takes what it needs")]
+
+use std::{
+    fs,
+    io::Write as _,
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use ceremony::plan::Plan;
+use serde_json::Value;
+use tempfile::TempDir;
+
+pub(crate) const MODULE: &str = "/usr/lib/softhsm/libsofthsm2.so";
+pub(crate) const DEMO: &str = "plans/demo.toml";
+pub(crate) const ROOT_AND_ISSUING: &str = "plans/root-and-issuing.toml";
+pub(crate) const TOKEN_INIT: &str = "[[steps]]\ndo = \"token-init\"\n";
+
+/// A directory with a SoftHSM of its own, a site file and the outputs of one ceremony.
+pub(crate) struct Place(pub(crate) TempDir);
+
+impl Place {
+    pub(crate) fn new() -> Self {
+        assert!(Path::new(MODULE).exists(), "{MODULE} is missing: apt-get install softhsm2");
+        let place = Self(tempfile::tempdir().unwrap());
+        fs::create_dir(place.path("tokens")).unwrap();
+        let tokens = place.text("tokens");
+        let conf = place.write("softhsm2.conf", &format!("directories.tokendir = {tokens}\n"));
+        for (name, pin) in [("user.pin", "1234\n"), ("so.pin", "12345678\n")] {
+            peer("chmod", &["600"], &[Path::new(&place.write(name, pin))]).ok();
+        }
+        let site = format!(
+            "module = \"{MODULE}\"\npin_file = \"user.pin\"\nso_pin_file = \"so.pin\"\n\
+             [token]\nlabel = \"chancery\"\n[environment]\nSOFTHSM2_CONF = \"{conf}\"\n"
+        );
+        place.write("site.toml", &site);
+        place
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    pub(crate) fn text(&self, name: &str) -> String {
+        self.path(name).to_str().unwrap().to_owned()
+    }
+
+    pub(crate) fn write(&self, name: &str, content: &str) -> String {
+        fs::write(self.path(name), content).unwrap();
+        self.text(name)
+    }
+
+    pub(crate) fn initialize_token(&self) {
+        let arguments = ["--init-token", "--free", "--label", "chancery"];
+        let pins = ["--so-pin", "12345678", "--pin", "1234"];
+        self.softhsm("softhsm2-util", &[&arguments[..], &pins].concat()).ok();
+    }
+
+    /// What is in the token, as another program sees it; empty without a token.
+    pub(crate) fn objects(&self) -> String {
+        let login = ["--module", MODULE, "--token-label", "chancery", "--login", "--pin", "1234"];
+        self.softhsm("pkcs11-tool", &[&login[..], &["--list-objects"]].concat()).ok()
+    }
+
+    pub(crate) fn softhsm(&self, program: &str, arguments: &[&str]) -> Answer {
+        let mut command = Command::new(program);
+        command.args(arguments).env("SOFTHSM2_CONF", self.path("softhsm2.conf"));
+        Answer::of(program, &mut command)
+    }
+
+    /// As a user of the token who is logged in.
+    pub(crate) fn pkcs11_tool(&self, arguments: &[&str]) {
+        let login = ["--module", MODULE, "--token-label", "chancery", "--login", "--pin", "1234"];
+        self.softhsm("pkcs11-tool", &[&login[..], arguments].concat()).ok();
+    }
+
+    /// The content of a file here.
+    pub(crate) fn text_of(&self, name: &str) -> String {
+        fs::read_to_string(self.path(name)).unwrap_or_default()
+    }
+
+    /// What the whole records of this kind say, in their order.
+    pub(crate) fn events(&self, kind: &str) -> Vec<Value> {
+        let text = self.text_of("transcript.jsonl");
+        let records = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        records.filter(|it| it["event"] == kind).map(|mut it| it["data"].take()).collect()
+    }
+
+    /// Names and contents of everything here but the tokens.
+    pub(crate) fn files(&self) -> Vec<(PathBuf, Vec<u8>)> {
+        let mut files = Vec::new();
+        for directory in ["", "handoff"] {
+            for entry in fs::read_dir(self.path(directory)).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_file() {
+                    files.push((path.clone(), fs::read(&path).unwrap()));
+                }
+            }
+        }
+        files.sort();
+        files
+    }
+
+    pub(crate) fn run(&self, plan: &str, flags: &[&str]) -> Answer {
+        Answer::of("run", self.command(plan).args(flags).stdin(Stdio::null()))
+    }
+
+    pub(crate) fn run_typing(&self, plan: &str, typed: &str) -> Answer {
+        let mut child = self.start(plan);
+        // The program may have refused, and closed its input, before it was asked.
+        let _ = child.stdin.take().unwrap().write_all(typed.as_bytes());
+        Answer(child.wait_with_output().unwrap())
+    }
+
+    pub(crate) fn start(&self, plan: &str) -> Child {
+        let mut command = self.command(plan);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.spawn().unwrap()
+    }
+
+    pub(crate) fn command(&self, plan: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_chancery-ceremony"));
+        command.arg("run").arg(manifest(plan)).arg("--site").arg(self.path("site.toml"));
+        command.args(self.journals());
+        command.arg("--handoff").arg(self.path("handoff"));
+        command
+    }
+
+    /// Goes on with the ceremony of these journals.
+    pub(crate) fn resume(&self, flags: &[&str]) -> Answer {
+        Answer::of("resume", self.resumption(flags).stdin(Stdio::null()))
+    }
+
+    pub(crate) fn resume_typing(&self, flags: &[&str], typed: &str) -> Answer {
+        let mut command = self.resumption(flags);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let _ = child.stdin.take().unwrap().write_all(typed.as_bytes());
+        Answer(child.wait_with_output().unwrap())
+    }
+
+    fn resumption(&self, flags: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_chancery-ceremony"));
+        command.arg("resume").arg("--site").arg(self.path("site.toml"));
+        command
+            .arg("--handoff")
+            .arg(self.path("handoff"))
+            .args(["--reason", "the lights went out"]);
+        command.args(self.journals()).args(flags);
+        command
+    }
+
+    /// The flags that name the journals.
+    pub(crate) fn journals(&self) -> [String; 4] {
+        let journal = || "--journal".to_owned();
+        [journal(), self.text("transcript.jsonl"), journal(), self.text("second.jsonl")]
+    }
+
+    /// A command about the ceremony of these journals.
+    pub(crate) fn about(&self, arguments: &[&str]) -> Answer {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_chancery-ceremony"));
+        Answer::of("chancery-ceremony", command.args(arguments).args(self.journals()))
+    }
+
+    pub(crate) fn verify(&self, flags: &[&str]) -> Answer {
+        program(&[&["verify", &self.text("transcript.jsonl")], flags].concat())
+    }
+
+    pub(crate) fn records(&self) -> usize {
+        fs::read_to_string(self.path("transcript.jsonl")).map_or(0, |text| text.lines().count())
+    }
+}
+
+/// What a program answered.
+pub(crate) struct Answer(pub(crate) Output);
+
+impl Answer {
+    pub(crate) fn of(name: &str, command: &mut Command) -> Self {
+        Self(command.output().unwrap_or_else(|error| panic!("{name} cannot be run: {error}")))
+    }
+
+    /// Standard output of a program that succeeded.
+    pub(crate) fn ok(self) -> String {
+        let error = String::from_utf8_lossy(&self.0.stderr);
+        let output = String::from_utf8(self.0.stdout).unwrap();
+        assert!(self.0.status.success(), "{}\n{output}{error}", self.0.status);
+        output
+    }
+
+    /// The program was killed.
+    pub(crate) fn killed(self) {
+        let error = String::from_utf8_lossy(&self.0.stderr);
+        assert_eq!(self.0.status.code(), None, "{}: {error}", self.0.status);
+    }
+
+    /// The program ended with this code, said this, and gave a hint.
+    pub(crate) fn refused(self, code: i32, said: &str) {
+        let error = String::from_utf8_lossy(&self.0.stderr);
+        assert_eq!(self.0.status.code(), Some(code), "{said}: {error}");
+        assert!(error.starts_with("error: ") && error.contains("\nhint: "), "{error}");
+        assert!(error.contains(said), "{said:?} is not in: {error}");
+    }
+}
+
+pub(crate) fn program(arguments: &[&str]) -> Answer {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_chancery-ceremony"));
+    Answer::of("chancery-ceremony", command.args(arguments))
+}
+
+pub(crate) fn peer(program: &str, arguments: &[&str], paths: &[&Path]) -> Answer {
+    Answer::of(program, Command::new(program).args(arguments).args(paths))
+}
+
+/// A path below this crate; absolute paths stay as they are.
+pub(crate) fn manifest(path: &str) -> String {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path).to_str().unwrap().to_owned()
+}
+
+/// The same keys on a token that is there already.
+pub(crate) fn keys_only() -> String {
+    let text = fs::read_to_string(manifest(ROOT_AND_ISSUING)).unwrap();
+    assert!(text.contains(TOKEN_INIT));
+    text.replace(TOKEN_INIT, "")
+}
+
+/// The lines to type, in order.
+pub(crate) fn confirmations(plan: &Plan) -> Vec<String> {
+    let steps = plan.steps().take(plan.script().steps.len() - 1);
+    steps
+        .map(|(number, step)| format!("{}\n", plan.confirmation(number, &step.to_string())))
+        .collect()
+}
+
+pub(crate) fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !condition() {
+        assert!(Instant::now() < deadline, "{what}: not within a minute");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
