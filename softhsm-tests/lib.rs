@@ -22,6 +22,7 @@ pub mod p11_kit;
 pub mod peers;
 pub mod ports;
 pub mod process;
+pub mod readers;
 pub mod shim;
 pub mod slapd;
 pub mod softhsm;
@@ -29,5 +30,6 @@ pub mod ssh;
 pub mod sshd;
 pub mod token;
 pub mod tpm;
+pub mod virtual_card;
 
 pub use failure::{Doing, Failure, Story};

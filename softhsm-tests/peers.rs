@@ -18,7 +18,9 @@ const PEERS: &[(&str, &str)] = &[
     ("ldapmodify", "ldap-utils"),
     ("ldapsearch", "ldap-utils"),
     ("openssl", "openssl"),
+    ("opensc-tool", "opensc"),
     ("p11-kit", "p11-kit"),
+    ("pcscd", "pcscd"),
     ("pkcs11-tool", "opensc"),
     ("prlimit", "util-linux"),
     ("slapadd", "slapd"),
@@ -31,6 +33,7 @@ const PEERS: &[(&str, &str)] = &[
     ("swtpm", "swtpm"),
     ("systemd-analyze", "systemd"),
     ("tpm2-abrmd", "tpm2-abrmd"),
+    ("ykman", "yubikey-manager"),
 ];
 
 /// Where programs are installed. A user's PATH need not hold the ones of administrators.

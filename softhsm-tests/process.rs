@@ -118,6 +118,20 @@ impl Daemon {
     ///
     /// The program cannot be started or the file not be opened.
     pub fn start(name: &str, command: &mut Command, log: &Path) -> Result<Self, Failure> {
+        Self::start_with_input(name, command, Stdio::null(), log)
+    }
+
+    /// As [`start`](Self::start), with something to read.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start).
+    pub fn start_with_input(
+        name: &str,
+        command: &mut Command,
+        input: Stdio,
+        log: &Path,
+    ) -> Result<Self, Failure> {
         let line = command_line(command);
         let file = File::options()
             .create(true)
@@ -125,7 +139,7 @@ impl Daemon {
             .open(log)
             .doing(format_args!("open {}", log.display()))?;
         let child = command
-            .stdin(Stdio::null())
+            .stdin(input)
             .stdout(file.try_clone().doing("share a file")?)
             .stderr(file)
             .spawn()
