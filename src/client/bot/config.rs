@@ -226,6 +226,11 @@ impl Config {
         self.outputs.iter().filter_map(|output| output.kind.place()).map(|it| &*it.directory)
     }
 
+    /// The sockets on which the agent serves others.
+    pub fn sockets(&self) -> impl Iterator<Item = &Path> {
+        self.outputs.iter().filter_map(|output| output.kind.socket())
+    }
+
     /// To whom the files of outputs are to belong, where somebody is named.
     pub fn owners(&self) -> impl Iterator<Item = &str> {
         let places = self.outputs.iter().filter_map(|output| output.kind.place());

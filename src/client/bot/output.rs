@@ -83,6 +83,14 @@ impl Kind {
             Self::Socket(_) => None,
         }
     }
+
+    /// The socket, if it is one.
+    pub(super) fn socket(&self) -> Option<&Path> {
+        match self {
+            Self::Files { .. } => None,
+            Self::Socket(kind) => Some(kind.path()),
+        }
+    }
 }
 
 impl FileKind {
@@ -99,6 +107,13 @@ impl FileKind {
 }
 
 impl SocketKind {
+    /// The socket.
+    pub(super) fn path(&self) -> &Path {
+        match self {
+            Self::WorkloadApi(settings) => &settings.socket,
+        }
+    }
+
     /// Listens. There is nothing to have until the first renewal.
     pub(super) fn listen(&self) -> Result<Socket, ListenError> {
         match self {

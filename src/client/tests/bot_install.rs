@@ -53,6 +53,40 @@ fn a_unit_is_shown_written_and_kept_and_systemd_finds_nothing_wrong_with_it() {
 }
 
 #[test]
+fn what_the_agent_writes_may_be_written_and_nothing_else() {
+    let scene = Scene::new();
+    let at = scene.0.path().display().to_string();
+    let outputs = format!(
+        "[[output]]\nname = \"ssh\"\nkind = \"ssh\"\nrole = \"r\"\nhosts = [\"*\"]\n\
+         directory = \"/run/ci/ssh\"\n\
+         [[output]]\nname = \"api\"\nkind = \"workload-api\"\nrole = \"r\"\n\
+         socket = \"/run/ci/api.sock\"\n[[output.rule]]\nspiffe_id = \"spiffe://e.example/w\"\nuser = \"daemon\"\n\
+         [[output]]\nname = \"tls\"\nkind = \"tls\"\nrole = \"r\"\n\
+         directory = \"{at}/a 50%\"\nowner = \"web\"\n"
+    );
+    scene.add(&outputs);
+    let shown = scene.install(&[]).success().unwrap();
+    for line in [
+        "RuntimeDirectory=ci ci/ssh".to_owned(),
+        "RuntimeDirectoryPreserve=restart".to_owned(),
+        format!("ReadWritePaths=\"{at}/a 50%%\" {at}/state"),
+        "CapabilityBoundingSet=CAP_CHOWN CAP_DAC_OVERRIDE CAP_FOWNER CAP_KILL CAP_SYS_PTRACE"
+            .to_owned(),
+        "PrivateTmp=no".to_owned(),
+    ] {
+        assert!(shown.stdout.lines().any(|it| it == line), "{line}: {}", shown.stdout);
+    }
+    assert!(shown.stderr.contains(&format!("note: {at}/a 50% is not there")), "{}", shown.stderr);
+    scene.install(&["--write"]).success().unwrap();
+    let verified = analyze(&["verify"], &scene.unit("chancery-bot")).success().unwrap();
+    assert_eq!(verified.output(), "", "systemd warns");
+
+    // Only root gives files away.
+    let refused = scene.install(&["--user", "daemon"]).refused("is to belong to web").unwrap();
+    assert!(refused.stderr.contains("hint: leave --user away"), "{}", refused.stderr);
+}
+
+#[test]
 fn what_cannot_be_a_service_is_refused_before_anything_is_written() {
     let scene = Scene::new();
     for (flags, why) in [
@@ -84,6 +118,11 @@ impl Scene {
         );
         fs::write(scene.path("bot.toml"), config).unwrap();
         scene
+    }
+
+    fn add(&self, outputs: &str) {
+        let config = fs::read_to_string(self.path("bot.toml")).unwrap();
+        fs::write(self.path("bot.toml"), config + outputs).unwrap();
     }
 
     fn path(&self, name: &str) -> PathBuf {

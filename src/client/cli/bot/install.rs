@@ -1,6 +1,7 @@
 //! `chancery bot install`: a systemd unit for the agent, confined to what its configuration needs.
 
 use std::{
+    collections::BTreeSet,
     fs, io,
     path::{Path, PathBuf},
 };
@@ -100,9 +101,9 @@ struct Service<'a> {
     /// Below `/var/lib`: systemd makes it.
     state: Option<PathBuf>,
     /// Below `/run`: systemd makes them.
-    runtime: Vec<PathBuf>,
+    runtime: BTreeSet<PathBuf>,
     /// Must be there.
-    writable: Vec<PathBuf>,
+    writable: BTreeSet<PathBuf>,
 }
 
 impl<'a> Service<'a> {
@@ -117,16 +118,18 @@ impl<'a> Service<'a> {
             });
         }
         let group = it.group.as_deref();
-        let mut service =
-            Self { config, user, group, state: None, runtime: Vec::new(), writable: Vec::new() };
+        let (runtime, writable) = (BTreeSet::new(), BTreeSet::new());
+        let mut service = Self { config, user, group, state: None, runtime, writable };
         match config.state_directory().strip_prefix("/var/lib") {
             Ok(below) => service.state = Some(below.to_owned()),
-            Err(_) => service.writable.push(config.state_directory().to_owned()),
+            Err(_) => drop(service.writable.insert(config.state_directory().to_owned())),
         }
-        for directory in config.directories() {
+        for directory in config.directories().chain(config.sockets().filter_map(Path::parent)) {
             match directory.strip_prefix("/run") {
-                Ok(below) if !below.starts_with("user") => service.runtime.push(below.to_owned()),
-                _ => service.writable.push(directory.to_owned()),
+                Ok(below) if !below.starts_with("user") && below != "" => {
+                    service.runtime.insert(below.to_owned());
+                }
+                _ => drop(service.writable.insert(directory.to_owned())),
             }
         }
         Ok(service)
@@ -161,11 +164,15 @@ impl<'a> Service<'a> {
         Ok(unit.join("\n"))
     }
 
-    /// As root it may do what writing for others takes, and nothing else that root may.
+    /// As root it may do what writing for others takes, and looking at who asks at its sockets, and
+    /// nothing else that root may.
     fn capabilities(&self) -> &'static str {
-        match self.user {
-            Some(_) => "CapabilityBoundingSet=",
-            None => "CapabilityBoundingSet=CAP_CHOWN CAP_DAC_OVERRIDE CAP_FOWNER CAP_KILL",
+        match (self.user, self.config.sockets().next()) {
+            (Some(_), _) => "CapabilityBoundingSet=",
+            (None, None) => "CapabilityBoundingSet=CAP_CHOWN CAP_DAC_OVERRIDE CAP_FOWNER CAP_KILL",
+            (None, Some(_)) => {
+                "CapabilityBoundingSet=CAP_CHOWN CAP_DAC_OVERRIDE CAP_FOWNER CAP_KILL CAP_SYS_PTRACE"
+            }
         }
     }
 
