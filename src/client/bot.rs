@@ -9,11 +9,14 @@
 //! An output makes a new key, has it certified, and puts the whole bundle in the place of the old
 //! one (`bundle`), or serves it from memory.
 
+mod bound_key;
 mod bundle;
 pub mod config;
 mod output;
 mod place;
 mod socket;
+mod token;
 mod workload_api;
 
+pub use bound_key::BoundKeyError;
 pub use output::kubernetes::{CredentialError, credential as kubernetes_credential};

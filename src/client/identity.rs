@@ -145,7 +145,7 @@ pub(crate) fn not_after(chain: &[CertificateDer], path: &Path) -> Result<Timesta
 }
 
 #[cfg(unix)]
-fn refuse_open_mode(path: &Path) -> Result<(), IdentityError> {
+pub(crate) fn refuse_open_mode(path: &Path) -> Result<(), IdentityError> {
     use std::os::unix::fs::PermissionsExt;
 
     let metadata = fs::metadata(path).map_err(|source| unreadable(path, source))?;
@@ -158,7 +158,7 @@ fn refuse_open_mode(path: &Path) -> Result<(), IdentityError> {
 }
 
 #[cfg(not(unix))]
-fn refuse_open_mode(_path: &Path) -> Result<(), IdentityError> {
+pub(crate) fn refuse_open_mode(_path: &Path) -> Result<(), IdentityError> {
     Ok(())
 }
 

@@ -11,6 +11,7 @@ use der::{
     asn1::{BitString, ObjectIdentifier},
     pem::{self, LineEnding},
 };
+use pki::keys::PublicKey;
 use ssh_key::{
     private::{Ed25519Keypair, Ed25519PrivateKey, KeypairData, PrivateKey},
     public::Ed25519PublicKey,
@@ -80,6 +81,25 @@ impl LocalKey {
         let text = pem::encode_string("PRIVATE KEY", LineEnding::LF, pkcs8.as_ref())
             .map_err(der::Error::from)?;
         Ok(Zeroizing::new(text))
+    }
+
+    /// Signs by ECDSA with SHA-256; in DER (RFC 3279 section 2.2.3).
+    ///
+    /// # Errors
+    ///
+    /// [`LocalKeyError::Generate`].
+    pub fn sign(&self, message: &[u8]) -> Result<Vec<u8>, LocalKeyError> {
+        Ok(self.0.sign(&SystemRandom::new(), message)?.as_ref().to_vec())
+    }
+
+    /// The public half.
+    ///
+    /// # Errors
+    ///
+    /// [`LocalKeyError::NoKey`].
+    pub fn public_key(&self) -> Result<PublicKey, LocalKeyError> {
+        let spki: PublicKeyX509Der = self.0.public_key().as_der()?;
+        PublicKey::from_spki_der(spki.as_ref()).map_err(|_| LocalKeyError::NoKey)
     }
 
     /// Whether this PEM `CERTIFICATE` is for this key.

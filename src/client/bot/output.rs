@@ -14,9 +14,11 @@ use std::{
 };
 
 use api::{Authorities, BotName};
+use pki::token::TokenError;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
+use self::agent::AgentSocket;
 use super::{
     bundle::{Bundle, Life},
     config::{self, Place},
@@ -53,12 +55,14 @@ pub(super) enum FileKind {
 /// [`listen`](Self::listen), and a variant of [`Socket`].
 #[derive(Clone, Debug)]
 pub(super) enum SocketKind {
+    Agent(agent::Settings),
     WorkloadApi(workload_api::Settings),
 }
 
 /// A socket that is served until this value is dropped.
 #[derive(Debug)]
 pub(super) enum Socket {
+    Agent(AgentSocket),
     WorkloadApi(WorkloadApi),
 }
 
@@ -71,6 +75,7 @@ impl Kind {
             "spiffe" => files(table, FileKind::Spiffe),
             "ssh" => files(table, FileKind::Ssh),
             "tls" => files(table, FileKind::Tls),
+            "agent" => socket(table, SocketKind::Agent),
             "workload-api" => socket(table, SocketKind::WorkloadApi),
             _ => Err(format!("kind = {word:?} is none of those that there are")),
         }
@@ -117,6 +122,7 @@ impl SocketKind {
     /// Listens. There is nothing to have until the first renewal.
     pub(super) fn listen(&self) -> Result<Socket, ListenError> {
         match self {
+            Self::Agent(settings) => AgentSocket::listen(settings).map(Socket::Agent),
             Self::WorkloadApi(settings) => WorkloadApi::listen(settings).map(Socket::WorkloadApi),
         }
     }
@@ -126,6 +132,7 @@ impl Socket {
     /// Makes a key, has it certified, and serves it in the place of the old one.
     pub(super) async fn renew(&self, making: &Making<'_>) -> Result<Life, MakeError> {
         match self {
+            Self::Agent(it) => it.renew(making).await,
             Self::WorkloadApi(it) => it.renew(making).await,
         }
     }
@@ -133,6 +140,7 @@ impl Socket {
     /// Serves nothing more, until the next renewal.
     pub(super) fn withdraw(&self) {
         match self {
+            Self::Agent(it) => it.withdraw(),
             Self::WorkloadApi(it) => it.withdraw(),
         }
     }
@@ -175,6 +183,9 @@ pub(super) enum MakeError {
     /// The settings ask for what cannot be had: what, and what to write instead.
     #[error("{0}")]
     Settings(String),
+    /// The token that the key is to be in, or its PIN.
+    #[error(transparent)]
+    Token(#[from] TokenError),
     /// The appliance's answer cannot be used: what is wrong with it.
     #[error("the appliance's answer cannot be used: {0}")]
     Unusable(String),
