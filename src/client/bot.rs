@@ -18,5 +18,5 @@ mod socket;
 mod token;
 mod workload_api;
 
-pub use bound_key::BoundKeyError;
+pub use bound_key::{BoundKey, BoundKeyError};
 pub use output::kubernetes::{CredentialError, credential as kubernetes_credential};

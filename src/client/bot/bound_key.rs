@@ -17,6 +17,7 @@ use thiserror::Error;
 
 use super::token::{self, KeySettings, Token};
 use crate::{
+    files::{self, FileError},
     identity::{IdentityError, refuse_open_mode},
     local_key::{LocalKey, LocalKeyError},
 };
@@ -36,14 +37,14 @@ use crate::{
 /// ```
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
 #[serde(try_from = "RawBoundKey")]
-pub(super) enum BoundKey {
+pub enum BoundKey {
     /// P-256 in PKCS#8.
     File(PathBuf),
     /// In a token, never extractable.
     Token(KeySettings),
 }
 
-/// There is no proof.
+/// The key cannot be used.
 #[derive(Debug, Error)]
 pub enum BoundKeyError {
     /// The file cannot be used.
@@ -57,12 +58,28 @@ pub enum BoundKeyError {
         /// Why.
         source: LocalKeyError,
     },
+    /// The new key cannot be written.
+    #[error(transparent)]
+    Write(#[from] FileError),
     /// No thread could be started for the token.
     #[error("cannot use the token")]
     Thread(#[source] io::Error),
     /// The token or its key cannot be used.
     #[error(transparent)]
     Token(#[from] TokenError),
+}
+
+impl BoundKeyError {
+    /// What to do about it, if there is something.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::File(error @ IdentityError::OpenKey { .. }) => error.hint(),
+            Self::File(_) | Self::Token(TokenError::KeyMissing { .. }) => {
+                Some("`chancery bot key --make` makes it there".to_owned())
+            }
+            _ => None,
+        }
+    }
 }
 
 impl BoundKey {
@@ -93,8 +110,32 @@ impl BoundKey {
         Ok(JoinProof::BoundKey { challenge: challenge.to_owned(), signature, scheme })
     }
 
+    /// Makes the key, where there is none yet; gives its public half.
+    ///
+    /// # Errors
+    ///
+    /// There is something already, or the place cannot be used.
+    pub async fn make(&self) -> Result<PublicKey, BoundKeyError> {
+        match self {
+            Self::File(path) => {
+                let key = LocalKey::generate().map_err(|error| no_key(path, error))?;
+                let text = key.private_pem().map_err(|error| no_key(path, error))?;
+                files::write_private(path, text.as_bytes())?;
+            }
+            Self::Token(settings) => {
+                let token = Token::new(settings).map_err(BoundKeyError::Thread)?;
+                token::generate(&token, settings.join.clone(), vec![]).await?;
+            }
+        }
+        self.public_key().await
+    }
+
     /// What an operator adds the bot with.
-    pub(super) async fn public_key(&self) -> Result<PublicKey, BoundKeyError> {
+    ///
+    /// # Errors
+    ///
+    /// There is no such key, or the place cannot be used.
+    pub async fn public_key(&self) -> Result<PublicKey, BoundKeyError> {
         match self {
             Self::File(path) => read(path)?.public_key().map_err(|error| no_key(path, error)),
             Self::Token(settings) => {
@@ -142,5 +183,42 @@ impl TryFrom<RawBoundKey> for BoundKey {
             (None, Some(settings)) => Ok(Self::Token(settings)),
             _ => Err("give either key_file = \"/PATH\", or a table [join.key] for one in a token"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{os::unix::fs::PermissionsExt as _, process::Command};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_key_in_a_file_proves_what_openssl_verifies() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        let key = BoundKey::File(at("key"));
+        let public_key = key.make().await.unwrap();
+        assert_eq!(fs::metadata(at("key")).unwrap().permissions().mode() & 0o777, 0o600);
+        let again = key.make().await;
+        assert!(matches!(again, Err(BoundKeyError::Write(FileError::Exists(_)))), "{again:?}");
+
+        let name: BotName = "ci".parse().unwrap();
+        let proof = key.prove(&name, "challenge", "csr").await.unwrap();
+        let JoinProof::BoundKey { signature, scheme, .. } = proof else { panic!() };
+        assert_eq!(scheme, SignatureScheme::EcdsaP256Sha256);
+        fs::write(at("key.pem"), public_key.to_pem()).unwrap();
+        fs::write(at("signature"), STANDARD.decode(signature).unwrap()).unwrap();
+        fs::write(at("statement"), "chancery bot join 1\nci\nchallenge\ncsr").unwrap();
+        let verified = Command::new("openssl")
+            .current_dir(directory.path())
+            .args(["dgst", "-sha256", "-verify", "key.pem", "-signature", "signature", "statement"])
+            .output()
+            .unwrap();
+        assert!(verified.status.success(), "{verified:?}");
+
+        fs::set_permissions(at("key"), fs::Permissions::from_mode(0o644)).unwrap();
+        let open = key.prove(&name, "challenge", "csr").await;
+        let open = open.err().unwrap();
+        assert!(matches!(open, BoundKeyError::File(IdentityError::OpenKey { .. })), "{open}");
     }
 }

@@ -36,7 +36,7 @@ use api::BotName;
 use serde::{Deserialize, de::DeserializeOwned};
 use thiserror::Error;
 
-use super::output::Kind;
+use super::{bound_key::BoundKey, output::Kind};
 use crate::{duration::seconds, profile::ServerUrl};
 
 /// What the agent is told.
@@ -62,6 +62,8 @@ pub struct Config {
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
 #[serde(tag = "method", rename_all = "kebab-case", deny_unknown_fields)]
 pub(super) enum Join {
+    /// By a signature with a key that it holds.
+    BoundKey(BoundKey),
     /// By a token of an OpenID Connect issuer.
     Oidc(OidcSource),
     /// By a secret that is good once.
@@ -216,6 +218,14 @@ impl Config {
         &self.name
     }
 
+    /// The key that it joins with, if it joins by one.
+    pub fn bound_key(&self) -> Option<&BoundKey> {
+        match &self.join {
+            Join::BoundKey(key) => Some(key),
+            _ => None,
+        }
+    }
+
     /// Where the agent keeps its state.
     pub fn state_directory(&self) -> &Path {
         &self.state_directory
@@ -294,6 +304,7 @@ impl ConfigError {
 impl Join {
     fn paths(&self) -> Vec<&PathBuf> {
         match self {
+            Self::BoundKey(key) => key.paths(),
             Self::Oidc(OidcSource::Command(_)) => vec![],
             Self::Oidc(OidcSource::File(path)) => vec![path],
             Self::Token { token_file } => vec![token_file],
@@ -510,6 +521,9 @@ mod tests {
             ("\"token\"", "\"secret\"", "unknown variant"),
             ("\"token\"", "\"oidc\"\ncommand = [\"x\"]", "either token_file"),
             ("\"token\"", "\"token\"\nkey = \"/k\"", "unknown field"),
+            ("\"token\"", "\"bound-key\"", "unknown field"),
+            ("\"token\"\n", "\"bound-key\"\nkey_file = \"k\" #\n#", "not the absolute path"),
+            ("\"token\"\n", "\"bound-key\"\n#", "either key_file"),
             ("token_file", "[[output]]\nkind = \"no\"\nrole = \"r\"\nname", "missing field"),
         ] {
             let error = Config::parse(&FILE.replace(from, to)).unwrap_err();

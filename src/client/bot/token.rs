@@ -36,7 +36,7 @@ use crate::ssh_agent::LoginKey;
 /// ```
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
 #[serde(try_from = "RawKeySettings")]
-pub(super) struct KeySettings {
+pub struct KeySettings {
     module: PathBuf,
     token: TokenIdentity,
     pin_file: PathBuf,
@@ -229,17 +229,8 @@ impl TokenKey {
         label: KeyLabel,
         stale: Vec<KeyLabel>,
     ) -> Result<Self, TokenError> {
-        let mut id = [0; 8];
-        aws_lc_rs::rand::fill(&mut id)
-            .map_err(|_| TokenError::NoToken("the system gives no random bytes".to_owned()))?;
-        let made = token.run(move |session| {
-            for stale in &stale {
-                session.clear(stale)?;
-            }
-            // P-256 is what every token and every sshd knows.
-            session.generate(KeyAlgorithm::EcP256, &label, &KeyId::from(id))
-        });
-        Ok(Self { key: made.await?.key, token: Arc::clone(token) })
+        let key = generate(token, label, stale).await?;
+        Ok(Self { key, token: Arc::clone(token) })
     }
 }
 
@@ -264,6 +255,25 @@ impl Drop for TokenKey {
             }
         });
     }
+}
+
+/// Makes a key pair with this label, after what is left of those with the labels `stale` is gone.
+pub(super) async fn generate(
+    token: &Token,
+    label: KeyLabel,
+    stale: Vec<KeyLabel>,
+) -> Result<KeyRef, TokenError> {
+    let mut id = [0; 8];
+    aws_lc_rs::rand::fill(&mut id)
+        .map_err(|_| TokenError::NoToken("the system gives no random bytes".to_owned()))?;
+    let made = token.run(move |session| {
+        for stale in &stale {
+            session.clear(stale)?;
+        }
+        // P-256 is what every token, every sshd and the appliance know.
+        session.generate(KeyAlgorithm::EcP256, &label, &KeyId::from(id))
+    });
+    Ok(made.await?.key)
 }
 
 /// Signs by the key's default scheme.

@@ -4,6 +4,8 @@ mod apply;
 #[cfg(target_os = "linux")]
 mod install;
 #[cfg(target_os = "linux")]
+mod key;
+#[cfg(target_os = "linux")]
 mod kubernetes;
 mod unlock;
 
@@ -36,6 +38,8 @@ pub(super) async fn run(
         BotCommand::Apply(it) => apply::run(&connect(global)?, &it, output).await?,
         #[cfg(target_os = "linux")]
         BotCommand::Install(it) => install::run(&global, &it, output)?,
+        #[cfg(target_os = "linux")]
+        BotCommand::Key(it) => key::run(&global, it, output).await?,
         #[cfg(target_os = "linux")]
         BotCommand::KubernetesCredential(it) => kubernetes::credential(&it, output)?,
         BotCommand::List => list(&connect(global)?, output).await?,

@@ -99,11 +99,10 @@ async fn the_bound_key_signs_the_statement_of_joining() {
     let none = key.public_key().await.unwrap_err().to_string();
     assert!(none.contains("join/ci is not in the token"), "{none}");
 
-    let token = Token::new(&settings).unwrap();
-    let label = settings.join.clone();
-    let id = KeyId::new(&[7]).unwrap();
-    token.run(move |session| session.generate(KeyAlgorithm::EcP256, &label, &id)).await.unwrap();
-    let public_key = key.public_key().await.unwrap();
+    let public_key = key.make().await.unwrap();
+    assert_eq!(key.public_key().await.unwrap(), public_key);
+    let again = key.make().await.unwrap_err().to_string();
+    assert!(again.contains("is in the token already"), "{again}");
     let name = "ci".parse().unwrap();
     let proof = key.prove(&name, "challenge", "csr").await.unwrap();
     let JoinProof::BoundKey { challenge, signature, scheme } = proof else { panic!() };

@@ -19,6 +19,8 @@ pub(in crate::cli) enum BotCommand {
     Add(Box<Add>),
     Apply(Apply),
     #[cfg(target_os = "linux")]
+    Key(Key),
+    #[cfg(target_os = "linux")]
     KubernetesCredential(KubernetesCredential),
     /// List bots: which roles they may use, how they join, how many instances live
     List,
@@ -28,6 +30,26 @@ pub(in crate::cli) enum BotCommand {
     Remove(Remove),
     #[cfg(target_os = "linux")]
     Install(Install),
+}
+
+/// Print the public half of the key that a bot joins with, or make that key
+#[cfg(target_os = "linux")]
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  chancery bot key --out /etc/chancery/backup.key > backup.pem
+  chancery bot key --make --config /etc/chancery/bot.toml > backup.pem
+  chancery bot add backup --role database --bound-key backup.pem
+
+Without --out, the agent's configuration says where the key is: in a file or in a PKCS#11 token. A \
+key that is there is never overwritten.")]
+pub(in crate::cli) struct Key {
+    /// Make it in this file (mode 0600)
+    #[arg(long, value_name = "FILE", conflicts_with = "make")]
+    pub(in crate::cli) out: Option<PathBuf>,
+    /// Make it where the configuration says
+    #[arg(long)]
+    pub(in crate::cli) make: bool,
 }
 
 /// Print what is in a kubernetes output, as kubectl takes it from a credential plugin
