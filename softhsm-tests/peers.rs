@@ -17,12 +17,16 @@ const PEERS: &[(&str, &str)] = &[
     ("krb5kdc", "krb5-kdc"),
     ("ldapmodify", "ldap-utils"),
     ("ldapsearch", "ldap-utils"),
+    ("mariadb", "mariadb-client"),
+    ("mariadb-install-db", "mariadb-server"),
+    ("mariadbd", "mariadb-server"),
     ("openssl", "openssl"),
     ("opensc-tool", "opensc"),
     ("p11-kit", "p11-kit"),
     ("pcscd", "pcscd"),
     ("pkcs11-tool", "opensc"),
     ("prlimit", "util-linux"),
+    ("python3", "python3"),
     ("slapadd", "slapd"),
     ("slapd", "slapd"),
     ("softhsm2-util", "softhsm2"),
@@ -88,7 +92,7 @@ fn missing(name: &str) -> Failure {
     not_installed(name, package.unwrap_or(name))
 }
 
-fn not_installed(what: &str, package: &str) -> Failure {
+pub(crate) fn not_installed(what: &str, package: &str) -> Failure {
     Failure::new(format!("{what} is not installed")).hint(format!(
         "install the package {package} (`make packages` installs all that Debian has)"
     ))
