@@ -115,6 +115,7 @@ impl SocketKind {
     /// The socket.
     pub(super) fn path(&self) -> &Path {
         match self {
+            Self::Agent(settings) => &settings.socket,
             Self::WorkloadApi(settings) => &settings.socket,
         }
     }
