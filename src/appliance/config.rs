@@ -238,11 +238,6 @@ impl DirectoryUrl {
         self.ldaps
     }
 
-    /// Whether it is a name, to be resolved.
-    pub fn is_name(&self) -> bool {
-        self.host.parse::<IpAddr>().is_err()
-    }
-
     fn is_loopback(&self) -> bool {
         let address = self.host.parse::<IpAddr>();
         self.host == "localhost" || address.is_ok_and(|address| address.is_loopback())

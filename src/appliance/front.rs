@@ -81,13 +81,12 @@ pub(crate) fn exposed(config: &Config) -> Vec<(&'static str, PathBuf)> {
 
 fn permits(config: &Config) -> Permits {
     let mut readable = vec![config.handoff.clone(), config.rules.clone()];
-    readable.extend(SYSTEM.iter().map(PathBuf::from));
+    // Where the keys of a bot's issuer are is said at run time: names, and who certifies them.
+    let system = [SYSTEM, NAMES, AUTHORITIES].concat();
+    readable.extend(system.into_iter().map(PathBuf::from));
     if let Some(directory) = &config.directory {
         readable.push(directory.password_file.clone());
         readable.extend(directory.ca_file.clone());
-        if directory.url.is_name() {
-            readable.extend(NAMES.iter().map(PathBuf::from));
-        }
     }
     Permits {
         readable,
@@ -128,6 +127,19 @@ const NAMES: &[&str] = &[
     "/run/systemd/resolve",
 ];
 
+/// The CA certificates of the system, where they are and where links to them lead.
+const AUTHORITIES: &[&str] = &[
+    "/etc/ca-certificates/extracted",
+    "/etc/pki/ca-trust/extracted",
+    "/etc/pki/tls/certs",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+    "/etc/ssl/certs",
+    "/usr/local/share/ca-certificates",
+    "/usr/share/ca-certificates",
+    "/var/lib/ca-certificates",
+];
+
 #[cfg(test)]
 mod tests {
     use std::{fs::File, net::TcpListener, os::unix::net::UnixDatagram, process::Command, thread};
@@ -151,14 +163,19 @@ mod tests {
                 let executed = number(Command::new("/bin/true").status());
                 let sockets =
                     [number(TcpListener::bind("127.0.0.1:0")), number(UnixDatagram::unbound())];
-                (read, written, executed, sockets)
+                let authorities = rustls_native_certs::load_native_certs();
+                (read, written, executed, sockets, authorities)
             }
         });
-        let (read, written, executed, sockets) = confined.join().unwrap();
+        let (read, written, executed, sockets, authorities) = confined.join().unwrap();
         assert_eq!(read, [libc::EACCES, libc::EACCES, 0, 0]);
         assert_eq!(written, [0, 0, libc::EACCES, libc::EACCES]);
         assert_eq!(executed, libc::EPERM);
         assert_eq!(sockets, [0, 0]);
+        assert!(authorities.errors.is_empty(), "{:?}", authorities.errors);
+        let outside = rustls_native_certs::load_native_certs().certs.len();
+        assert_ne!(outside, 0, "the system has no CA certificates: install ca-certificates");
+        assert_eq!(authorities.certs.len(), outside);
         assert!(Command::new("/bin/true").status().unwrap().success(), "others are not confined");
     }
 

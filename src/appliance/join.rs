@@ -7,23 +7,31 @@
 mod bound_key;
 mod challenge;
 mod claims;
+mod discovery;
+mod fetch;
 mod jws;
 mod oidc;
 mod pattern;
 mod x509;
+
+use std::time::Duration;
 
 use api::{BotJoinRequest, Challenge, JoinMethod, JoinProof, join_statement};
 use aws_lc_rs::error::Unspecified;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use jiff::Timestamp;
 use pki::keys::{PublicKey, SignatureScheme};
+use rustls_pki_types::{CertificateDer, UnixTime, pem::PemObject};
 use thiserror::Error;
 
-use self::{bound_key::BoundKey, challenge::Challenges, oidc::Trust, x509::Authorities};
+use self::{
+    bound_key::BoundKey, challenge::Challenges, discovery::Issuers, oidc::Trust, x509::Authorities,
+};
 
 /// Makes challenges and verifies proofs; one for the whole process.
 pub struct Proofs {
     challenges: Challenges,
+    issuers: Issuers,
 }
 
 /// It is the bot.
@@ -109,6 +117,9 @@ pub enum Refusal {
     /// The token is too old, too young, or good for too long.
     #[error("{0}")]
     Time(String),
+    /// What the issuer's keys are is not known now. The log says why.
+    #[error("the keys of {0} cannot be had now")]
+    Unreachable(String),
 }
 
 /// Says whether a method can be used, when it is registered.
@@ -127,7 +138,7 @@ impl Proofs {
     ///
     /// There is no randomness.
     pub fn new() -> Result<Self, Unspecified> {
-        Ok(Self { challenges: Challenges::new()? })
+        Ok(Self { challenges: Challenges::new()?, issuers: Issuers::default() })
     }
 
     /// A challenge for whoever asks. It costs no memory.
@@ -140,7 +151,8 @@ impl Proofs {
     }
 
     /// Verifies that a request is made by the bot which joins by this method. That the requester has
-    /// the key of the CSR is for the caller to have verified.
+    /// the key of the CSR is for the caller to have verified. It may take seconds while the keys of
+    /// an issuer are fetched.
     ///
     /// # Errors
     ///
@@ -157,7 +169,9 @@ impl Proofs {
                 self.challenges.verify(challenge, now)?;
                 key.verify(&signed)
             }
-            (Method::Oidc(trust), JoinProof::Oidc { token }) => trust.verify(token, now),
+            (Method::Oidc(trust), JoinProof::Oidc { token }) => {
+                trust.verify(token, &self.issuers, now).await
+            }
             (
                 Method::X509(authorities),
                 JoinProof::X509 { challenge, certificates, signature, scheme },
@@ -188,6 +202,7 @@ impl Refusal {
             Self::OtherMethod(_) => "join-method",
             Self::Signature(_) => "proof-signature",
             Self::Time(_) => "proof-time",
+            Self::Unreachable(_) => "issuer-unreachable",
         }
     }
 
@@ -211,6 +226,7 @@ impl Refusal {
                 "compare what the bot shows with what it is registered with: chancery bot show NAME"
             }
             Self::Time(_) => "get a new token, and see that the clocks are right",
+            Self::Unreachable(_) => "try again in a minute",
         }
     }
 }
@@ -275,11 +291,31 @@ impl Signed<'_> {
     }
 }
 
+/// As TLS and its certificates have the time.
+fn unix_time(now: Timestamp) -> UnixTime {
+    let seconds = u64::try_from(now.as_second()).unwrap_or(0);
+    UnixTime::since_unix_epoch(Duration::from_secs(seconds))
+}
+
+/// The certificates in a PEM text: one at least, and not too many.
+fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>, String> {
+    let read = CertificateDer::pem_slice_iter(pem.as_bytes()).collect::<Result<Vec<_>, _>>();
+    let certificates = read.map_err(|error| error.to_string())?;
+    match certificates.len() {
+        0 => Err("there is no PEM CERTIFICATE".to_owned()),
+        1..=MOST_CERTIFICATES => Ok(certificates),
+        many => Err(format!("there are {many} certificates; {MOST_CERTIFICATES} are allowed")),
+    }
+}
+
 impl BadMethod {
     fn new(field: &'static str, what: impl Into<String>) -> Self {
         Self { field, what: what.into() }
     }
 }
+
+/// Certificates of a request, and of a specification.
+const MOST_CERTIFICATES: usize = 16;
 
 #[cfg(test)]
 mod tests;

@@ -329,13 +329,41 @@ fn a_method_that_cannot_work_is_refused_when_it_is_registered() {
     };
     let bound = |pem: &str| JoinMethod::BoundKey { public_key: pem.to_owned(), recoveries: 0 };
     let root = OtherCa::new().root_pem();
+    let with_ca = |pem: &str| {
+        let pem = pem.to_owned();
+        move |method: &mut JoinMethod| match method {
+            JoinMethod::Oidc { ca, .. } => *ca = Some(pem.clone()),
+            _ => unreachable!(),
+        }
+    };
+    let without_keys = |method: &mut JoinMethod| match method {
+        JoinMethod::Oidc { jwks, .. } => *jwks = None,
+        _ => unreachable!(),
+    };
     let set = |keys: Value| move |method: &mut JoinMethod| *parts(method).2 = keys.clone();
     let secret = json!({ "keys": [{ "kty": "oct", "k": "c2VjcmV0", "alg": "HS256" }] });
+    check(&oidc(&without_keys)).unwrap();
+    check(&oidc(&|method| {
+        without_keys(method);
+        with_ca(&root)(method)
+    }))
+    .unwrap();
     let table = [
         (bound(""), "public_key"),
         (bound(P521), "public_key"),
         (bound(EXPONENT_3), "public_key"),
         (bound(&root), "public_key"),
+        (oidc(&|method| "http://issuer.example".clone_into(parts(method).0)), "issuer"),
+        (oidc(&|method| "https://issuer.example/?a".clone_into(parts(method).0)), "issuer"),
+        (oidc(&|method| "issuer".clone_into(parts(method).0)), "issuer"),
+        (oidc(&with_ca(&root)), "ca"),
+        (
+            oidc(&|method| {
+                without_keys(method);
+                with_ca("no PEM")(method)
+            }),
+            "ca",
+        ),
         (oidc(&|method| parts(method).1.clear()), "audience"),
         (oidc(&none), "claims"),
         (oidc(&claim("sub", "**")), "claims"),
@@ -361,9 +389,9 @@ fn a_method_that_cannot_work_is_refused_when_it_is_registered() {
 }
 
 /// Whoever has keys: a bot, an issuer of tokens, a CA.
-struct Holder {
+pub(super) struct Holder {
     token: SoftwareToken,
-    proofs: Proofs,
+    pub(super) proofs: Proofs,
     keys: u32,
 }
 
@@ -374,7 +402,7 @@ impl Default for Holder {
 }
 
 impl Holder {
-    fn key(&mut self, algorithm: KeyAlgorithm) -> KeyRef {
+    pub(super) fn key(&mut self, algorithm: KeyAlgorithm) -> KeyRef {
         self.keys += 1;
         let label = format!("issuing/key-{}", self.keys).parse().unwrap();
         let id = KeyId::new(&self.keys.to_be_bytes()).unwrap();
@@ -423,7 +451,7 @@ impl Holder {
     }
 
     /// A JWS in compact form.
-    fn token(
+    pub(super) fn token(
         &mut self,
         key: &KeyRef,
         scheme: SignatureScheme,
@@ -522,7 +550,7 @@ fn led_to(authorities: &str, identity: &str) -> JoinMethod {
     JoinMethod::X509 { authorities: authorities.to_owned(), identity: identity.to_owned() }
 }
 
-fn trusting(jwks: Value) -> JoinMethod {
+pub(super) fn trusting(jwks: Value) -> JoinMethod {
     let claims = [
         ("sub", "repo:acme/*:ref:refs/heads/main"),
         ("protected", "true"),
@@ -540,7 +568,7 @@ fn trusting(jwks: Value) -> JoinMethod {
     }
 }
 
-fn claims() -> Value {
+pub(super) fn claims() -> Value {
     json!({
         "iss": ISSUER,
         "aud": ["other", "chancery"],
@@ -556,11 +584,11 @@ fn claims() -> Value {
     })
 }
 
-fn header(algorithm: &str) -> Value {
+pub(super) fn header(algorithm: &str) -> Value {
     json!({ "alg": algorithm, "kid": "k1", "typ": "JWT" })
 }
 
-fn by_token(token: &str) -> BotJoinRequest {
+pub(super) fn by_token(token: &str) -> BotJoinRequest {
     BotJoinRequest {
         name: "deploy".parse().unwrap(),
         csr: "-----BEGIN CERTIFICATE REQUEST-----\n".to_owned(),
@@ -569,7 +597,7 @@ fn by_token(token: &str) -> BotJoinRequest {
 }
 
 /// RFC 7517 of a public key.
-fn jwk(key: &PublicKey, id: &str, algorithm: &str) -> Value {
+pub(super) fn jwk(key: &PublicKey, id: &str, algorithm: &str) -> Value {
     let text = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
     let spki = key.spki_der();
     let point = |curve: &str, width: usize| {
@@ -606,7 +634,7 @@ fn base64url(value: &Value) -> String {
     URL_SAFE_NO_PAD.encode(value.to_string())
 }
 
-const NOW: fn() -> Timestamp = || "2026-06-01T12:00:00Z".parse().unwrap();
+pub(super) const NOW: fn() -> Timestamp = || "2026-06-01T12:00:00Z".parse().unwrap();
 
 /// An hour later.
 const EXPIRY: i64 = 1_780_318_800;

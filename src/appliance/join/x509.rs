@@ -1,13 +1,11 @@
 //! A certificate of another CA, and a signature with its key.
 
-use std::time::Duration;
-
 use jiff::Timestamp;
 use pki::x509::Certificate;
-use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime, pem::PemObject};
+use rustls_pki_types::{CertificateDer, TrustAnchor};
 use webpki::{ALL_VERIFICATION_ALGS, EndEntityCert, Error, KeyUsage, anchor_from_trusted_cert};
 
-use super::{BadMethod, Proven, Refusal, Signed, pattern::Pattern};
+use super::{BadMethod, Proven, Refusal, Signed, certificates, pattern::Pattern, unix_time};
 
 /// The CAs whose certificates are a bot's, and what those must name.
 pub(super) struct Authorities {
@@ -73,14 +71,12 @@ impl Authorities {
         // RFC 5280 leaves the validity of an anchor to whoever trusts it: it counts here.
         let living = self.anchors.iter().filter(|anchor| now <= anchor.not_after);
         let anchors: Vec<_> = living.map(|anchor| anchor.trust.clone()).collect();
-        let seconds = u64::try_from(now.as_second()).unwrap_or(0);
-        let time = UnixTime::since_unix_epoch(Duration::from_secs(seconds));
         let leaf = EndEntityCert::try_from(leaf).map_err(refused)?;
         leaf.verify_for_usage(
             ALL_VERIFICATION_ALGS,
             &anchors,
             intermediates,
-            time,
+            unix_time(now),
             KeyUsage::client_auth(),
             None,
             None,
@@ -146,18 +142,6 @@ fn one_host(name: &str) -> Option<String> {
     (!name.contains('*')).then(|| name.to_ascii_lowercase())
 }
 
-fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>, String> {
-    let read = CertificateDer::pem_slice_iter(pem.as_bytes()).collect::<Result<Vec<_>, _>>();
-    match read {
-        Err(error) => Err(error.to_string()),
-        Ok(certificates) => match certificates.len() {
-            0 => Err("there is no PEM CERTIFICATE".to_owned()),
-            1..=MOST => Ok(certificates),
-            many => Err(format!("there are {many} certificates; {MOST} are allowed")),
-        },
-    }
-}
-
 fn in_words(error: Error) -> String {
     match error {
         Error::CertExpired { .. } => "it, or one above it, has expired".to_owned(),
@@ -169,6 +153,3 @@ fn in_words(error: Error) -> String {
         other => format!("{other:?}"),
     }
 }
-
-/// Certificates of a request, and of a specification.
-const MOST: usize = 16;

@@ -54,7 +54,11 @@ impl From<Denial> for Problem {
 
 impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {
-        Self::new(ProblemKind::Denied, crate::describe(&refusal))
+        let kind = match refusal {
+            Refusal::Unreachable(_) => ProblemKind::Unavailable,
+            _ => ProblemKind::Denied,
+        };
+        Self::new(kind, crate::describe(&refusal))
             .with_reason(refusal.reason())
             .with_hint(refusal.hint())
     }
@@ -141,6 +145,7 @@ mod tests {
             (LedgerError::Refused("twice".to_owned()).into(), ProblemKind::Internal),
             (LedgerError::Unavailable("full".to_owned()).into(), ProblemKind::Unavailable),
             (Refusal::OtherMethod("a bound key").into(), ProblemKind::Denied),
+            (Refusal::Unreachable("issuer".to_owned()).into(), ProblemKind::Unavailable),
             (IssueError::Lint(Refused::Ssh(refused)).into(), ProblemKind::Lint),
             (IssueError::NoIssuer { issuer: "i".to_owned() }.into(), ProblemKind::Internal),
             (IssueError::Random.into(), ProblemKind::Internal),
