@@ -11,7 +11,7 @@ use thiserror::Error;
 
 use crate::{
     handoff::HandoffFailure, journal::JournalError, made::MadeError, name::Name, plan::PlanError,
-    progress::ProgressError, site::SiteError, verify::VerifyError,
+    progress::ProgressError, rehearsal::RehearsalError, site::SiteError, verify::VerifyError,
 };
 
 /// Why a command did not do what it was asked.
@@ -75,6 +75,20 @@ pub enum Failure {
     /// The operating system gave no random bytes.
     #[error("the operating system gave no random bytes")]
     Random(#[source] OsError),
+    /// The plan was not rehearsed to its end.
+    #[error(transparent)]
+    Rehearsal(#[from] RehearsalError),
+    /// A transcript cannot be written.
+    #[error("cannot write {}", path.display())]
+    Write {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The token is not what the transcript says.
+    #[error("the token is not what the transcript says, in {0} respect(s)")]
+    Inventory(usize),
     /// The program cannot be started again with the site's environment.
     #[error("cannot start this program again with the site's [environment]")]
     Restart(#[source] io::Error),
@@ -116,8 +130,14 @@ impl Failure {
             | Self::NotConfirmed
             | Self::Random(_)
             | Self::Restart(_)
-            | Self::Terminal(_) => 1,
-            Self::Plan(PlanError::Findings(_)) => 3,
+            | Self::Terminal(_)
+            | Self::Write { .. } => 1,
+            Self::Plan(PlanError::Findings(_))
+            | Self::Rehearsal(RehearsalError::Plan(PlanError::Findings(_))) => 3,
+            Self::Rehearsal(
+                RehearsalError::NoToken | RehearsalError::Plan(_) | RehearsalError::Shim(_),
+            ) => 2,
+            Self::Inventory(_) | Self::Rehearsal(_) => 3,
             Self::NoDirectory { .. } | Self::NotARehearsal | Self::OneJournal | Self::Plan(_) => 2,
             Self::Site(SiteError::OtherModule { .. }) => 3,
             Self::Site(_) => 2,
@@ -193,6 +213,18 @@ impl Failure {
             Self::Plan(_) => "see docs/ceremony.md for the form of a plan",
             Self::Progress(_) => "do not use these keys before you know why",
             Self::Random(_) => "restart the machine, then go on with `chancery-ceremony resume`",
+            Self::Inventory(_) => "do not use these keys before you know why",
+            Self::Rehearsal(RehearsalError::Plan(_)) => {
+                "correct the plan and run `chancery-ceremony plan` again"
+            }
+            Self::Rehearsal(RehearsalError::NoToken) => "name one with --on",
+            Self::Rehearsal(RehearsalError::Shim(_)) => {
+                "build it (`cargo build -p chancery-shim`), and say where it is with --shim"
+            }
+            Self::Rehearsal(_) => "do not perform the plan with this program before you know why",
+            Self::Write { .. } => {
+                "free space or mend the disk, and name a path that does not exist"
+            }
             Self::Restart(_) => "set the variables of [environment] yourself, then run it again",
             Self::Signature(_) => "do not use this token: replace it and start anew",
             Self::Site(SiteError::NoSoPin) => "add so_pin_file to the site, or drop token-init",

@@ -2,9 +2,10 @@
 
 use std::{
     env,
+    fs::File,
     io::{self, BufReader, Write as _},
     os::unix::process::CommandExt as _,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{self, ExitCode},
 };
 
@@ -13,8 +14,10 @@ use ceremony::{
     digest::Digest,
     dry_run::dry_run,
     failure::Failure,
+    inventory::Inventory,
     journal::PowerLoss,
     plan::{Plan, PlanError, Step},
+    rehearsal::{Faults, Rehearsal, Rehearsed, SoftToken},
     run::{FoundKey, Place, Resumption, resume, run},
     site::Site,
     status::{Status, add},
@@ -23,7 +26,10 @@ use ceremony::{
     words::words,
 };
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use pki::clock::SystemClock;
+use pki::{
+    clock::SystemClock,
+    token::pkcs11::{Module, ObjectFound},
+};
 use serde_json::{Value, json};
 
 /// Key ceremonies: CA keys are made in a token, by a plan, on the record.
@@ -43,6 +49,11 @@ enum Command {
     },
     /// Check a plan, run it dry on throwaway software keys, and say what it would do.
     Plan(PlanArguments),
+    /// Perform a plan on a software token whose keys are thrown away.
+    Rehearse(RehearseArguments),
+    /// Make the token of a rehearsal.
+    #[command(hide = true)]
+    RehearsalToken(RehearsalTokenArguments),
     /// Perform a plan on a token.
     Run(RunArguments),
     /// Go on with a ceremony that was interrupted.
@@ -55,6 +66,8 @@ enum Command {
     Abort(AbortArguments),
     /// Check a transcript, and what was handed off, without the token.
     Verify(VerifyArguments),
+    /// List what a token has, and compare it with a transcript.
+    Inventory(InventoryArguments),
     /// Write the hand-off of a whole transcript again.
     HandOff(HandOffArguments),
 }
@@ -80,6 +93,46 @@ impl Template {
 struct PlanArguments {
     /// The plan (TOML).
     plan: PathBuf,
+    /// Answer in JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+struct RehearseArguments {
+    /// The plan (TOML).
+    plan: PathBuf,
+    /// On what: softhsm or kryoptic, and =MODULE where it is in no usual place.
+    #[arg(long, default_value = "softhsm")]
+    on: Vec<SoftToken>,
+    /// Kill the ceremony and go on with it: in all places where it can be killed, or in so many.
+    #[arg(long, value_name = "all|NUMBER")]
+    faults: Option<Faults>,
+    /// The PKCS#11 module that dies when it is told; beside this program, unless said otherwise.
+    #[arg(long)]
+    shim: Option<PathBuf>,
+    /// Where the transcript of the rehearsal goes, which `run` wants to see; must not exist.
+    #[arg(short, long)]
+    output: Option<PathBuf>,
+    /// Answer in JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+struct RehearsalTokenArguments {
+    /// The site.
+    site: PathBuf,
+}
+
+#[derive(Args)]
+struct InventoryArguments {
+    /// The site (TOML): module, token, PIN file.
+    #[arg(long)]
+    site: PathBuf,
+    /// The transcript of the ceremony that made the keys.
+    #[arg(long)]
+    against: Option<PathBuf>,
     /// Answer in JSON.
     #[arg(long)]
     json: bool,
@@ -205,12 +258,15 @@ fn main() -> ExitCode {
     let answer = match Arguments::parse().command {
         Command::New { template } => Ok(Answer::Text(template.text().trim_end().to_owned())),
         Command::Plan(arguments) => plan(&arguments),
+        Command::Rehearse(arguments) => rehearse(arguments),
+        Command::RehearsalToken(arguments) => rehearsal_token(&arguments),
         Command::Run(arguments) => perform(arguments),
         Command::Resume(arguments) => go_on(arguments),
         Command::Status(arguments) => status(&arguments),
         Command::Except(arguments) => except(arguments),
         Command::Abort(arguments) => abort(arguments),
         Command::Verify(arguments) => verify(&arguments),
+        Command::Inventory(arguments) => inventory(&arguments),
         Command::HandOff(arguments) => hand_off(&arguments),
     };
     match answer.and_then(|answer| answer.print().map_err(Failure::Terminal)) {
@@ -264,6 +320,61 @@ fn explained((number, step): (u32, &Step)) -> String {
     let details = step.details().unwrap_or_default();
     let details: String = details.lines().map(|line| format!("     {line}\n")).collect();
     format!("{number:>3}  {step}\n{details}")
+}
+
+fn rehearse(arguments: RehearseArguments) -> Result<Answer, Failure> {
+    let program = env::current_exe().map_err(Failure::Restart)?;
+    let rehearsal = Rehearsal {
+        plan: arguments.plan,
+        tokens: arguments.on,
+        faults: arguments.faults.unwrap_or(Faults::None),
+        shim: arguments.shim.unwrap_or_else(|| program.with_file_name("libchancery_shim.so")),
+        program,
+    };
+    let Rehearsed { transcript, tokens } = rehearsal.perform()?;
+    let mut text: String = tokens.iter().map(|token| format!("{token}\n")).collect();
+    if let Some(path) = &arguments.output {
+        write_new(path, &transcript)?;
+        text += &format!("rehearsal {}", path.display());
+    }
+    let value = || json!({ "tokens": tokens, "output": arguments.output });
+    Ok(Answer::new(arguments.json, value, || text.trim_end().to_owned()))
+}
+
+fn write_new(path: &Path, content: &[u8]) -> Result<(), Failure> {
+    let at = |source| Failure::Write { path: path.to_owned(), source };
+    let mut file = File::create_new(path).map_err(at)?;
+    file.write_all(content).and_then(|()| file.sync_all()).map_err(at)
+}
+
+fn rehearsal_token(arguments: &RehearsalTokenArguments) -> Result<Answer, Failure> {
+    let site = Site::read(&arguments.site)?;
+    enter_environment(&site)?;
+    let module = Module::load(&site.module()?.path)?;
+    let made = module.initialize(&site.token.label, &site.so_pin()?, &site.pin()?)?;
+    Ok(Answer::Text(made.to_string()))
+}
+
+fn inventory(arguments: &InventoryArguments) -> Result<Answer, Failure> {
+    let against = arguments.against.as_deref().map(Verified::read).transpose()?;
+    let site = Site::read(&arguments.site)?;
+    enter_environment(&site)?;
+    let inventory = Inventory::take(&site, against.as_ref())?;
+    let text = || {
+        let Inventory { token, objects, differences } = &inventory;
+        let mut text = format!("{}\n{} objects\n", token.identity, objects.len());
+        for ObjectFound { class, label, id } in objects {
+            text += &format!("  {class:<16} {label} {id}\n");
+        }
+        differences.iter().for_each(|difference| text += &format!("different: {difference}\n"));
+        text.trim_end().to_owned()
+    };
+    let answer = Answer::new(arguments.json, || json!(inventory), text);
+    if inventory.differences.is_empty() {
+        return Ok(answer);
+    }
+    answer.print().map_err(Failure::Terminal)?;
+    Err(Failure::Inventory(inventory.differences.len()))
 }
 
 fn perform(arguments: RunArguments) -> Result<Answer, Failure> {

@@ -38,7 +38,8 @@ pub struct ObjectFound {
 }
 
 impl Session {
-    /// All objects that the user of this session can see.
+    /// All objects that somebody put into the token, as far as the user of this session can see
+    /// them: what the token says of itself in the form of objects is left out.
     ///
     /// # Errors
     ///
@@ -46,7 +47,10 @@ impl Session {
     pub fn inventory(&self) -> Result<Vec<ObjectFound>, TokenError> {
         let mut found = Vec::new();
         for object in self.objects(Vec::new())? {
-            found.push(self.told(object)?);
+            let told = self.told(object)?;
+            if !ITS_OWN.contains(&told.class.as_str()) {
+                found.push(told);
+            }
         }
         found.sort();
         Ok(found)
@@ -147,3 +151,6 @@ impl Session {
         Ok(ObjectFound { class, label, id })
     }
 }
+
+/// The classes of objects that are the token's own (PKCS#11 v3.2 section 4).
+const ITS_OWN: [&str; 4] = ["CKO_HW_FEATURE", "CKO_MECHANISM", "CKO_PROFILE", "CKO_VALIDATION"];

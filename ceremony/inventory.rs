@@ -1,0 +1,72 @@
+//! The inventory: what a token has, beside what a transcript says that it should have.
+
+use pki::token::{
+    Token as _, TokenError,
+    pkcs11::{Module, ObjectFound, Session},
+};
+
+use crate::{failure::Failure, site::Site, transcript::TokenFound, verify::Verified};
+
+/// What a token has now.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Inventory {
+    /// The token.
+    pub token: TokenFound,
+    /// All objects that its user can see.
+    pub objects: Vec<ObjectFound>,
+    /// Where it is not what the transcript says; empty without a transcript.
+    pub differences: Vec<String>,
+}
+
+impl Inventory {
+    /// Logs in, and lists what is there; compares it with what a ceremony made, if one is given.
+    ///
+    /// # Errors
+    ///
+    /// The token cannot be opened, or fails.
+    pub fn take(site: &Site, against: Option<&Verified>) -> Result<Self, Failure> {
+        let module = Module::load(&site.module()?.path)?;
+        let token = TokenFound::from(module.info(&site.token)?);
+        let mut session = module.open(&token.identity, &site.pin()?)?;
+        let objects = session.inventory()?;
+        let differences = match against {
+            Some(verified) => differences(verified, &token, &mut session, &objects)?,
+            None => Vec::new(),
+        };
+        Ok(Self { token, objects, differences })
+    }
+}
+
+fn differences(
+    verified: &Verified,
+    token: &TokenFound,
+    session: &mut Session,
+    objects: &[ObjectFound],
+) -> Result<Vec<String>, Failure> {
+    let made = &verified.progress.made;
+    let mut differences = Vec::new();
+    if made.token.as_ref() != Some(&token.identity) {
+        differences.push(format!("it is another token: {}", token.identity));
+    }
+    let mut expected = Vec::new();
+    for planned in verified.progress.plan.keys() {
+        let key = made.key(&planned.name)?;
+        match session.find(key) {
+            Ok(()) => {}
+            Err(
+                error @ (TokenError::KeyAmbiguous { .. }
+                | TokenError::KeyMissing { .. }
+                | TokenError::KeyUnfit { .. }),
+            ) => differences.push(error.to_string()),
+            Err(error) => return Err(error.into()),
+        }
+        expected.push((key.label.to_string(), key.id.to_string()));
+    }
+    for ObjectFound { class, label, id } in objects {
+        let half = ["CKO_PRIVATE_KEY", "CKO_PUBLIC_KEY"].contains(&class.as_str());
+        if !half || !expected.contains(&(label.clone(), id.clone())) {
+            differences.push(format!("{class} {label:?} with CKA_ID {id:?} is of no ceremony"));
+        }
+    }
+    Ok(differences)
+}

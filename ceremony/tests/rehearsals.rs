@@ -1,0 +1,85 @@
+//! A plan is rehearsed on two software tokens of different people, and killed where it can be.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+#[path = "harness/place.rs"]
+mod place;
+
+use std::{fs, path::PathBuf};
+
+use ceremony::{transcript::Attendance, verify::Verified};
+use serde_json::Value;
+
+use place::*;
+
+#[test]
+fn a_ceremony_comes_to_the_same_end_wherever_it_is_killed() {
+    // Of some 850 points; the story below takes all of them.
+    killed(ROOT_AND_ISSUING, "24", 21);
+}
+
+#[test]
+#[ignore = "takes some ten minutes: all points"]
+fn a_ceremony_comes_to_the_same_end_killed_at_every_point() {
+    killed(ROOT_AND_ISSUING, "all", 350);
+    let place = Place::new();
+    killed(&place.write("keys.toml", &keys_only()), "all", 300);
+}
+
+fn killed(plan: &str, faults: &str, at_least: u64) {
+    let kryoptic = format!("kryoptic={}", built("kryoptic/debug/libchancery_kryoptic.so"));
+    let shim = built("debug/deps/libchancery_shim.so");
+    let arguments = ["--on", "softhsm", "--on", &kryoptic, "--shim", &shim, "--json"];
+    let plan = manifest(plan);
+    let answer = program(&[&["rehearse", &plan, "--faults", faults], &arguments[..]].concat()).ok();
+    let answer: Value = serde_json::from_str(&answer).unwrap();
+    for (token, name) in answer["tokens"].as_array().unwrap().iter().zip(["softhsm", "kryoptic"]) {
+        let count = |what: &str| token[what].as_u64().unwrap();
+        assert_eq!(token["token"], name);
+        assert!(count("writes") >= 90 && count("calls") >= 200, "{token}");
+        assert!(count("killed") >= at_least, "{token}");
+    }
+}
+
+#[test]
+fn a_rehearsal_leaves_a_transcript_and_nothing_else() {
+    let place = Place::new();
+    let kept = place.text("rehearsal.jsonl");
+    let plan = manifest(DEMO);
+    let said = program(&["rehearse", &plan, "-o", &kept]).ok();
+    assert!(said.starts_with("softhsm: to the end, undisturbed"), "{said}");
+    let verified = Verified::read(&place.path("rehearsal.jsonl")).unwrap();
+    assert_eq!(verified.progress.opened.attendance, Attendance::Rehearsed);
+    let bench = verified.progress.opened.plan.steps.len();
+    assert_eq!(bench, 11);
+    program(&["rehearse", &plan, "-o", &kept]).refused(1, "cannot write");
+
+    program(&["rehearse", &plan, "--faults", "1", "--shim", "/nowhere"]).refused(2, "is not at");
+    let broken = place.write("broken.toml", &keys_only().replace("path_length = 0\n", ""));
+    program(&["rehearse", &broken]).refused(3, "rule(s)");
+}
+
+#[test]
+fn an_inventory_tells_what_is_not_as_the_transcript_says() {
+    let place = Place::new();
+    place.run(ROOT_AND_ISSUING, &["--unattended"]).ok();
+    let site = place.text("site.toml");
+    let transcript = place.text("transcript.jsonl");
+    let inventory = || program(&["inventory", "--site", &site, "--against", &transcript]);
+    assert!(inventory().ok().contains("6 objects"));
+
+    place.pkcs11_tool(&["--keypairgen", "--key-type", "EC:prime256v1", "--label", "mine"]);
+    inventory().refused(3, "in 2 respect(s)");
+    let all = fs::read_to_string(&transcript).unwrap();
+    let id = all.split("\"id\":\"").nth(2).unwrap().split('"').next().unwrap();
+    place.pkcs11_tool(&["--delete-object", "--type", "privkey", "--id", id]);
+    inventory().refused(3, "in 3 respect(s)");
+}
+
+/// What another package built, beside this test.
+fn built(name: &str) -> String {
+    let own = PathBuf::from(env!("CARGO_BIN_EXE_chancery-ceremony"));
+    let path = own.ancestors().nth(2).unwrap().join(name);
+    assert!(path.is_file(), "{} is missing: run `make kryoptic`", path.display());
+    path.to_str().unwrap().to_owned()
+}
