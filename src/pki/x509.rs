@@ -30,7 +30,7 @@ pub use profile::Profile;
 use crate::{
     keys::{PublicKey, Signature, SignatureScheme},
     names::{DistinguishedName, HttpUrl, Oid},
-    seal::{Envelope, Prepared},
+    seal::{Envelope, Prepared, Sealed},
     serial::X509Serial,
     token::IssuingKey,
 };
@@ -203,9 +203,31 @@ impl Issuer {
         Ok(self.prepared(bytes, summary))
     }
 
+    /// Takes up a certificate (DER) that this CA has signed; lints and verifies it as a new one.
+    /// Nothing for any other.
+    pub fn recognise(&self, certificate_der: &[u8]) -> Option<Recognised> {
+        let certificate = read_strictly(certificate_der).ok()?;
+        let key = &self.key.key().public_key;
+        let value = certificate.signature().as_bytes()?;
+        let signature = algorithm::decode_signature(key.algorithm(), value)?;
+        let text = certificate.tbs_certificate().to_der().ok()?;
+        let sealed = self.resume(text.clone()).ok()?.seal(signature).ok()?;
+        // Another scheme or another writing of the signature would be another certificate.
+        (sealed.bytes() == certificate_der).then_some(Recognised { text, sealed })
+    }
+
     fn prepared(&self, bytes: Vec<u8>, summary: crate::seal::Summary) -> Prepared {
         Prepared::new(self.key.clone(), self.scheme, bytes, Envelope::Asn1, summary)
     }
+}
+
+/// A certificate that its CA knows again.
+#[derive(Clone, Debug)]
+pub struct Recognised {
+    /// The bytes that were signed.
+    pub text: Vec<u8>,
+    /// The whole.
+    pub sealed: Sealed,
 }
 
 /// A certificate cannot be an issuer's.
