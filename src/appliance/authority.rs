@@ -1,5 +1,6 @@
 //! The authority: the straight line from a request to a released certificate.
 
+pub mod bots;
 mod flights;
 mod locks;
 mod sessions;
@@ -33,7 +34,7 @@ use crate::{
     config::Config,
     ledger::{
         Begun, BegunRaw, Event, Idempotency, Ledger, LedgerError, NewIntent, RawDigest, Released,
-        ReleasedSignature,
+        ReleasedSignature, bots::Lineage,
     },
     policy::{
         Caller, Certify, Denial, Grant, OpenSession, Rules, SignDigest, Standing, decide,
@@ -202,7 +203,7 @@ impl Authority {
         Ok(Self {
             clock,
             flights: Flights::default(),
-            own: Caller { id: own },
+            own: Caller::new(own),
             own_issuer: config.tls.issuer.clone(),
             handoff,
             issuers,
@@ -246,10 +247,12 @@ impl Authority {
             Some(id) => self.ledger.standing_session(id).await?,
             None => None,
         };
+        let bot = self.calling_bot(caller).await?;
         let (locks, now) = (self.locks(), self.clock.now());
-        let standing = Standing { locks: &locks, session: session.as_ref(), now };
+        let standing =
+            Standing { bot: bot.as_ref(), locks: &locks, session: session.as_ref(), now };
         let grant = decide(caller, request, &self.rules.load(), standing)?;
-        self.fulfil(caller, grant, idempotency, priority).await
+        self.fulfil(caller, grant, (idempotency, None), priority).await
     }
 
     /// Signs one digest with a raw key.
@@ -280,8 +283,9 @@ impl Authority {
         idempotency: Option<Idempotency>,
         priority: Priority,
     ) -> Result<ReleasedSignature, IssueError> {
+        let bot = self.calling_bot(caller).await?;
         let (locks, now) = (self.locks(), self.clock.now());
-        let standing = Standing { locks: &locks, session: None, now };
+        let standing = Standing { bot: bot.as_ref(), locks: &locks, session: None, now };
         let request = decide_sign(caller, request, &self.rules.load(), standing)?.into_request();
         let no_key = || IssueError::NoIssuer { issuer: request.key.clone() };
         let key = self.raw_keys.get(&request.key).ok_or_else(no_key)?;
@@ -328,7 +332,7 @@ impl Authority {
             dns_names,
             addresses,
         );
-        self.fulfil(&self.own, grant, None, Priority::TakingBack).await
+        self.fulfil(&self.own, grant, (None, None), Priority::TakingBack).await
     }
 
     /// Certifies an operator for 7 days: a tls_client certificate of the configured issuer.
@@ -344,7 +348,7 @@ impl Authority {
         csr: Csr,
     ) -> Result<Released, IssueError> {
         let grant = Grant::operator(&self.own_issuer, id, csr.public_key, OPERATOR_TTL);
-        self.fulfil(&self.own, grant, None, Priority::TakingBack).await
+        self.fulfil(&self.own, grant, (None, None), Priority::TakingBack).await
     }
 
     /// Certifies a host that has joined for 24 hours: a tls_client certificate of the configured
@@ -360,7 +364,7 @@ impl Authority {
         idempotency: Idempotency,
     ) -> Result<Released, IssueError> {
         let grant = Grant::host(&self.own_issuer, id, csr.public_key, HOST_TTL);
-        self.fulfil(&self.own, grant, Some(idempotency), Priority::Person).await
+        self.fulfil(&self.own, grant, (Some(idempotency), None), Priority::Person).await
     }
 
     /// Certifies the publication key as the signer of an issuer's OCSP responses, for 7 days. No role
@@ -377,7 +381,7 @@ impl Authority {
         let no_issuer = |_| IssueError::NoIssuer { issuer: issuer.to_owned() };
         let subject = format!("CN={issuer} OCSP").parse().map_err(no_issuer)?;
         let grant = Grant::ocsp_signer(issuer, subject, public_key, OCSP_TTL);
-        self.fulfil(&self.own, grant, None, Priority::TakingBack).await
+        self.fulfil(&self.own, grant, (None, None), Priority::TakingBack).await
     }
 
     /// What lists of what was taken back are made for, and signed with.
@@ -453,12 +457,13 @@ impl Authority {
         &self.trust_domain
     }
 
-    /// From a grant to a released certificate.
+    /// From a grant to a released certificate. What it is, that was perhaps asked for before, is the
+    /// client's name for the operation, or a lineage.
     async fn fulfil(
         &self,
         caller: &Caller,
         grant: Grant,
-        idempotency: Option<Idempotency>,
+        (idempotency, lineage): (Option<Idempotency>, Option<Lineage>),
         priority: Priority,
     ) -> Result<Released, IssueError> {
         let no_issuer = || IssueError::NoIssuer { issuer: grant.issuer().to_owned() };
@@ -466,6 +471,7 @@ impl Authority {
         let admission = self.admit(caller, priority).await?;
         let session = grant.session().cloned();
         let intent = self.new_intent(caller, grant.issuer(), grant.role(), session, idempotency);
+        let intent = NewIntent { lineage, ..intent };
         let prepared = self.prepare(issuer, grant, &intent).await?;
         let subject = Arc::new(intent.subject(Some(prepared.summary())));
         let _flight = self.flights.board(Arc::clone(&subject), admission.recall());
@@ -535,6 +541,7 @@ impl Authority {
             role: role.to_owned(),
             session,
             idempotency,
+            lineage: None,
             now: self.clock.now(),
         }
     }

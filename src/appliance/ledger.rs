@@ -6,6 +6,7 @@
 
 mod acts;
 pub mod audit;
+pub mod bots;
 mod changes;
 mod checkpoint;
 mod database;
@@ -44,6 +45,7 @@ use crate::{
 
 use acts::{Committed, Found, Stored, Text};
 use audit::Body;
+use bots::Lineage;
 use checkpoint::{Checkpointer, Due};
 use directory::AuditDirectory;
 use reader::Reader;
@@ -74,6 +76,8 @@ pub struct NewIntent {
     pub session: Option<OpenSession>,
     /// The client's name for the operation, with the hash of the whole request.
     pub idempotency: Option<Idempotency>,
+    /// What it continues, if it is for an own certificate of a bot's instance.
+    pub lineage: Option<Lineage>,
     /// When.
     pub now: Timestamp,
 }
@@ -480,7 +484,7 @@ impl Ledger {
             expires_at: None,
         };
         let seen = self.read(move |sql| locks::look(sql, &lock, now)).await?;
-        self.0.writer.submit(locks::add(request, seen, by, now)?).await
+        self.0.writer.submit(locks::add(request, seen, by, now)).await
     }
 
     /// Removes all locks on a target; returns them.

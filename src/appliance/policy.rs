@@ -5,6 +5,7 @@
 //! issued.
 
 mod account;
+mod bot;
 mod decide;
 mod grant;
 mod locks;
@@ -16,6 +17,7 @@ mod sessions;
 mod standing;
 
 pub use account::{DirectoryGrant, DirectoryRule};
+pub use bot::{BotDenial, Instance, check_address};
 pub use decide::{Denial, SignGrant, decide, decide_sign, find_role};
 pub use grant::{Grant, Template};
 pub use locks::{Lock, Locks, Subject};
@@ -34,14 +36,33 @@ use pki::names::SpiffeId;
 /// Who asks: the SPIFFE id of a client certificate.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Caller {
-    /// `spiffe://<trust domain>/{user,bot,host,service,operator}/…`.
+    /// `spiffe://<trust domain>/{user,bot,host,service,operator}/…`: what it asks for is recorded
+    /// under this id, and locks hit it.
     pub id: SpiffeId,
+    /// The bot of which it is an instance.
+    bot: Option<SpiffeId>,
 }
 
 impl Caller {
-    /// The last segment of the id's path: what `{name}` in a role stands for.
+    /// The caller of this id.
+    pub fn new(id: SpiffeId) -> Self {
+        let bot = Instance::named(&id).and_then(|_| id.as_str().rsplit_once('/')?.0.parse().ok());
+        Self { id, bot }
+    }
+
+    /// What rules call it: an instance of a bot is that bot.
+    pub fn principal(&self) -> &SpiffeId {
+        self.bot.as_ref().unwrap_or(&self.id)
+    }
+
+    /// The last segment of the principal's path: what `{name}` in a role stands for.
     pub fn name(&self) -> &str {
-        self.id.path().rsplit('/').next().unwrap_or_default()
+        self.principal().path().rsplit('/').next().unwrap_or_default()
+    }
+
+    /// Whether it is a bot, whose roles are not the rules' alone.
+    pub fn is_bot(&self) -> bool {
+        bot::is_bot(&self.id)
     }
 
     /// Whether it sees and does what belongs to others.

@@ -10,6 +10,7 @@ mod answer;
 mod api;
 mod batch;
 mod body;
+mod bots;
 mod caller;
 mod connection;
 mod fleet;
@@ -23,6 +24,7 @@ mod problem;
 mod public;
 mod received;
 mod revocations;
+mod secret;
 mod slots;
 mod stall;
 mod tls;
@@ -395,7 +397,8 @@ async fn serve_api(
         Err(_) => return metrics::handshake_failed("timeout"),
     };
     let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
-    let peer = certificates.first().map(|it| Arc::new(Peer::new(it, &service.trust_domain)));
+    let peer =
+        certificates.first().map(|it| Arc::new(Peer::new(it, address, &service.trust_domain)));
     let fingerprint = peer.as_ref().map_or(Stranger::FINGERPRINT, |peer| peer.fingerprint);
     if !slot.identify(fingerprint) {
         tracing::info!(peer = %address, "one client has a quarter of all connections");

@@ -36,8 +36,9 @@ impl Authority {
         caller: &Caller,
         request: SessionRequest,
     ) -> Result<Session, IssueError> {
+        let bot = self.calling_bot(caller).await?;
         let (rules, locks, now) = (self.rules.load_full(), self.locks(), self.clock.now());
-        let standing = Standing { locks: &locks, session: None, now };
+        let standing = Standing { bot: bot.as_ref(), locks: &locks, session: None, now };
         let grant = decide_session(caller, request, &rules, standing)?;
         let role = find_role(caller, &grant.role, &rules)?;
         let new = NewSession {
@@ -79,8 +80,9 @@ impl Authority {
         because: Because,
     ) -> Result<Session, IssueError> {
         let found = self.session(caller, session).await?;
+        let bot = self.calling_bot(caller).await?;
         let (rules, locks, now) = (self.rules.load_full(), self.locks(), self.clock.now());
-        let standing = Standing { locks: &locks, session: None, now };
+        let standing = Standing { bot: bot.as_ref(), locks: &locks, session: None, now };
         let role = decide_approval(caller, &found.role, &found.requester, &rules, standing)?;
         let decision = NewDecision {
             session: found.id,

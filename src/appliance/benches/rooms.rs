@@ -79,6 +79,7 @@ async fn measure_ledger() {
                     role: "deploy".to_owned(),
                     session: None,
                     idempotency: None,
+                    lineage: None,
                     now,
                 };
                 let subject = Arc::new(intent.subject(Some(prepared.summary())));

@@ -23,6 +23,7 @@ use serde::{
 use super::{
     Idempotency, LedgerError, NewIntent, RawDigest,
     audit::{Act, Body, sha256},
+    bots::{self, Look},
     changes, sessions,
     writer::{Batch, Failure},
 };
@@ -67,6 +68,7 @@ pub(super) fn begin(
     let names = json(&text.summary.names)?;
     Ok(move |batch: &mut Batch<'_>| {
         batch.unless_locked(&subject, new.now)?;
+        bots::check_caller(batch, &new.caller)?;
         if let Some(idempotency) = &new.idempotency
             && let Some(earlier) = earlier(batch, &new.caller, idempotency)?
         {
@@ -78,14 +80,24 @@ pub(super) fn begin(
             }
             return Ok(begun_before(batch, id)?);
         }
+        let key = text.summary.key_fingerprint.as_str();
         if let Some(session) = &new.session {
-            sessions::check_intent(batch, &session.id, &text.summary.key_fingerprint, new.now)?;
+            sessions::check_intent(batch, &session.id, key, new.now)?;
         }
+        let look = |lineage| bots::look(batch, lineage, (&new.issuer, key), new.now);
+        let step = match new.lineage.as_ref().map(look).transpose()? {
+            Some(Look::Again(id)) => return Ok(begun_before(batch, id)?),
+            Some(Look::New(step)) => Some(step),
+            None => None,
+        };
         let id = insert_intent(batch, &new, &text, &names)?;
         if let Some(idempotency) = &new.idempotency {
             name_operation(batch, &new.caller, idempotency, Earlier::Intent(id))?;
         }
         batch.audit(&body)?;
+        if let Some((step, lineage)) = step.zip(new.lineage.as_ref()) {
+            step.take(batch, id, lineage, (key, new.now))?;
+        }
         Ok(Found::New(id))
     })
 }
@@ -130,12 +142,7 @@ pub(super) fn commit(
         if let Some(first) = first {
             return Ok(Committed::Certificate(first));
         }
-        batch
-            .sql
-            .prepare_cached(
-                "INSERT INTO certificates (intent, released_at, certificate) VALUES (?1, ?2, ?3)",
-            )?
-            .execute((id, now.as_millisecond(), &certificate))?;
+        insert_certificate(batch, id, &certificate, now)?;
         batch.audit(&body)?;
         Ok(Committed::Certificate(certificate))
     })
@@ -156,6 +163,7 @@ pub(super) fn begin_raw(
     })?;
     Ok(move |batch: &mut Batch<'_>| {
         batch.unless_locked(&subject, new.now)?;
+        bots::check_caller(batch, &new.caller)?;
         if let Some(idempotency) = &new.idempotency
             && let Some(earlier) = earlier(batch, &new.caller, idempotency)?
         {
@@ -382,7 +390,24 @@ fn begun_before(batch: &Batch<'_>, id: i64) -> rusqlite::Result<FoundText> {
         })
 }
 
-fn insert_intent(
+/// Records a certificate as it leaves.
+pub(super) fn insert_certificate(
+    batch: &Batch<'_>,
+    intent: i64,
+    certificate: &[u8],
+    now: Timestamp,
+) -> rusqlite::Result<()> {
+    batch
+        .sql
+        .prepare_cached(
+            "INSERT INTO certificates (intent, released_at, certificate) VALUES (?1, ?2, ?3)",
+        )?
+        .execute((intent, now.as_millisecond(), certificate))?;
+    Ok(())
+}
+
+/// Records what is to be signed.
+pub(super) fn insert_intent(
     batch: &Batch<'_>,
     new: &NewIntent,
     text: &Text,

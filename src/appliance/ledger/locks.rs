@@ -7,10 +7,9 @@ use jiff::{SignedDuration, Timestamp};
 use rusqlite::{Connection, named_params};
 
 use super::{
-    LedgerError,
     acts::{body, optional, parsed, time},
     audit::Act,
-    changes, hosts, sessions,
+    bots, changes, hosts, sessions,
     writer::{Batch, Failure},
 };
 use crate::policy::{Lock, Locks, Subject};
@@ -21,6 +20,18 @@ pub(super) struct Seen {
     hit: Vec<i64>,
     /// The last intent that was looked at.
     last: i64,
+}
+
+impl Seen {
+    /// What the lock hits now. Only what came after the look is still to be looked at.
+    pub(super) fn and_since(
+        self,
+        sql: &Connection,
+        lock: &Lock,
+        now: Timestamp,
+    ) -> rusqlite::Result<impl Iterator<Item = i64>> {
+        Ok(self.hit.into_iter().chain(certificates(sql, lock, self.last, now)?))
+    }
 }
 
 /// Looks at all that there is, while others write.
@@ -36,51 +47,58 @@ pub(super) fn add(
     seen: Seen,
     by: &str,
     now: Timestamp,
-) -> Result<impl FnOnce(&mut Batch<'_>) -> Result<Locked, Failure> + use<>, LedgerError> {
+) -> impl FnOnce(&mut Batch<'_>) -> Result<Locked, Failure> + use<> {
     let by = by.to_owned();
+    move |batch: &mut Batch<'_>| set(batch, request, seen, &by, now)
+}
+
+/// As [`add`], within other work.
+pub(super) fn set(
+    batch: &mut Batch<'_>,
+    request: LockRequest,
+    seen: Seen,
+    by: &str,
+    now: Timestamp,
+) -> Result<Locked, Failure> {
     let LockRequest { target, issued_before, reason, ttl } = request;
     let expires_at =
         ttl.and_then(|ttl| now.checked_add(SignedDuration::from_secs(i64::from(ttl))).ok());
-    Ok(move |batch: &mut Batch<'_>| {
-        let id = insert(batch, (&target, issued_before, &reason, &by, now, expires_at))?;
-        let lock =
-            Lock { id: id.cast_unsigned(), target: target.clone(), issued_before, expires_at };
-        let change = changes::change(batch, &format!("lock {target}"), now)?;
-        let since = certificates(batch.sql, &lock, seen.last, now)?;
-        let hit = seen.hit.into_iter().chain(since);
-        let code = RevocationReason::PrivilegeWithdrawn;
-        let mut revoked = changes::revoke(batch, change, code, hit)?;
-        let ended = sessions::hit(batch.sql, &lock)?;
-        for (session, _) in &ended {
-            revoked += sessions::end_by_lock(batch, session, change, now)?;
-        }
-        let sessions = ended.len() as u64;
-        batch.audit(&body(&Act::Locked {
-            lock: lock.id,
-            target: &target,
-            issued_before,
-            expires_at,
-            reason: &reason,
-            by: &by,
-            revoked,
-            sessions,
-        })?)?;
-        let mut locks = Locks::clone(&batch.locks);
-        locks.0.push(lock);
-        batch.locks = Arc::new(locks);
-        let lock = api::Lock {
-            id: id.cast_unsigned(),
-            target,
-            issued_before,
-            reason,
-            locked_by: by,
-            locked_at: now,
-            expires_at,
-        };
-        let logon_certificates = changes::logon_certificates(batch.sql, change)?;
-        let change = change.cast_unsigned();
-        Ok(Locked { lock, revoked, logon_certificates, sessions, change })
-    })
+    let id = insert(batch, (&target, issued_before, &reason, by, now, expires_at))?;
+    let lock = Lock { id: id.cast_unsigned(), target: target.clone(), issued_before, expires_at };
+    let change = changes::change(batch, &format!("lock {target}"), now)?;
+    let hit = seen.and_since(batch.sql, &lock, now)?;
+    let code = RevocationReason::PrivilegeWithdrawn;
+    let mut revoked = changes::revoke(batch, change, code, hit)?;
+    let ended = sessions::hit(batch.sql, &lock)?;
+    for (session, _) in &ended {
+        revoked += sessions::end_by_lock(batch, session, change, now)?;
+    }
+    let sessions = ended.len() as u64;
+    batch.audit(&body(&Act::Locked {
+        lock: lock.id,
+        target: &target,
+        issued_before,
+        expires_at,
+        reason: &reason,
+        by,
+        revoked,
+        sessions,
+    })?)?;
+    let mut locks = Locks::clone(&batch.locks);
+    locks.0.push(lock);
+    batch.locks = Arc::new(locks);
+    let lock = api::Lock {
+        id: id.cast_unsigned(),
+        target,
+        issued_before,
+        reason,
+        locked_by: by.to_owned(),
+        locked_at: now,
+        expires_at,
+    };
+    let logon_certificates = changes::logon_certificates(batch.sql, change)?;
+    let change = change.cast_unsigned();
+    Ok(Locked { lock, revoked, logon_certificates, sessions, change })
 }
 
 /// Removes all locks on a target; returns them.
@@ -101,6 +119,9 @@ pub(super) fn remove(
                 .execute((lock.id, now.as_millisecond()))?;
             let (target, reason, by) = (&target, reason.as_str(), by.as_str());
             batch.audit(&body(&Act::Unlocked { lock: lock.id, target, reason, by })?)?;
+        }
+        if !removed.is_empty() {
+            bots::rearm(batch, &target)?;
         }
         let mut locks = Locks::clone(&batch.locks);
         locks.0.retain(|lock| lock.target != target);

@@ -226,6 +226,19 @@ pub(super) fn end_by_lock(
     end_session(batch, id, change, &End { cause: EndCause::Lock, by: None, reason: None }, now)
 }
 
+/// Ends a session because an operator took away what it rests on; returns how many certificates were
+/// revoked.
+pub(super) fn end_by(
+    batch: &mut Batch<'_>,
+    id: &str,
+    change: i64,
+    (by, reason): (&str, &str),
+    now: Timestamp,
+) -> Result<u64, Failure> {
+    let end = End { cause: EndCause::Request, by: Some(by), reason: Some(reason) };
+    end_session(batch, id, change, &end, now)
+}
+
 /// Sessions that wait or are open and that a lock hits.
 pub(super) fn hit(sql: &Connection, lock: &Lock) -> rusqlite::Result<Vec<(String, Subject)>> {
     let mut statement = sql.prepare_cached(

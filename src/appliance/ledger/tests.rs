@@ -235,8 +235,8 @@ async fn certificates_are_listed_in_pages_and_found_by_serial() {
 fn a_later_schema_and_a_foreign_database_are_refused() {
     let place = Place::new();
     drop(place.open());
-    place.sql("PRAGMA user_version = 3");
-    assert!(place.refusal().contains("schema version 3"), "{}", place.refusal());
+    place.sql("PRAGMA user_version = 4");
+    assert!(place.refusal().contains("schema version 4"), "{}", place.refusal());
     place.sql("PRAGMA user_version = 0");
     assert!(place.refusal().contains("not a ledger"), "{}", place.refusal());
 }
@@ -430,6 +430,7 @@ fn new_intent(idempotency: Option<Idempotency>) -> NewIntent {
         role: "staff".into(),
         session: None,
         idempotency,
+        lineage: None,
         now: now(),
     }
 }

@@ -26,7 +26,7 @@ use super::{
     directory::{AuditDirectory, Lines},
     locks,
 };
-use crate::policy::{Denial, Locks, Subject};
+use crate::policy::{BotDenial, Denial, Locks, Subject};
 
 /// A handle on the writer's thread; the thread ends with it.
 pub(super) struct Writer {
@@ -58,6 +58,12 @@ pub(super) enum Failure {
 impl From<Denial> for Failure {
     fn from(denial: Denial) -> Self {
         Self::Refused(LedgerError::Denied(denial))
+    }
+}
+
+impl From<BotDenial> for Failure {
+    fn from(denial: BotDenial) -> Self {
+        Denial::from(denial).into()
     }
 }
 

@@ -11,8 +11,8 @@ use pki::{
 use thiserror::Error;
 
 use super::{
-    Caller, Certify, Grant, OpenSession, Role, Rules, SignDigest, SshUser, Standing, Subject,
-    Template, Validity, Wanted, X509Names, certificate_roles,
+    BotDenial, Caller, Certify, Grant, OpenSession, Role, Rules, SignDigest, SshUser, Standing,
+    Subject, Template, Validity, Wanted, X509Names, bot, certificate_roles,
     pattern::{self, DnsPattern, PrincipalPattern, SpiffePattern},
     rules::{
         self, CertificateRule, Grants, KdcRule, SmartcardRule, SshHostRule, SshUserRule,
@@ -28,6 +28,8 @@ pub enum Denial {
     AccountUnknown { upn: Upn },
     #[error("role {role:?} does not allow the address {address}")]
     AddressNotAllowed { role: String, address: IpAddr },
+    #[error(transparent)]
+    Bot(#[from] BotDenial),
     #[error("role {role:?} is not given to {caller}")]
     CallerNotInRole { role: String, caller: SpiffeId },
     #[error("you have decided on session {session} before")]
@@ -118,6 +120,7 @@ impl Denial {
         match self {
             Self::AccountUnknown { .. } => "account-unknown",
             Self::AddressNotAllowed { .. } => "address-not-allowed",
+            Self::Bot(denial) => denial.reason(),
             Self::CallerNotInRole { .. } => "caller-not-in-role",
             Self::DecidedBefore { .. } => "decided-before",
             Self::DnsNameNotAllowed { .. } => "dns-name-not-allowed",
@@ -172,6 +175,7 @@ impl Denial {
             Self::AccountUnknown { .. } => {
                 "an operator adds accounts, with their SIDs, to the appliance's rules"
             }
+            Self::Bot(denial) => denial.hint(),
             Self::CallerNotInRole { .. } | Self::NoPrincipals { .. } | Self::NoSuchRole { .. } => {
                 "ask an operator which role is yours"
             }
@@ -179,6 +183,7 @@ impl Denial {
                 "see how it stands: chancery session show"
             }
             Self::TakenBack => "a lock or the end of the session came first; ask for a new session",
+            Self::Locked { target: LockTarget::BotInstance(..) } => bot::LOCKED,
             Self::Locked { .. } => "ask an operator: nothing is signed until the lock is removed",
             Self::IssuedBeforeInFuture => "lock the target itself, and remove the lock then",
             Self::NoReason => "say what it is for, in one line",
@@ -246,6 +251,7 @@ pub fn decide(
     standing: Standing<'_>,
 ) -> Result<Grant, Denial> {
     let role = find_role(caller, &request.role, rules)?;
+    standing.check_role(caller, &role.name)?;
     let Grants::Certificate { issuer, validity, rule } = &role.grants else {
         return Err(wrong_operation(role, &request.wanted));
     };
@@ -266,7 +272,7 @@ pub fn decide(
     Denial::unless_free(standing, &subject)?;
     let template = decide_names(caller, request.wanted, role, rule, rules)?;
     Ok(Grant {
-        ttl: decide_ttl(role, *validity, request.ttl)?,
+        ttl: standing.clip(decide_ttl(role, *validity, request.ttl)?),
         until: session.and_then(|session| session.ends_at).into_iter().chain(closes_at).min(),
         role: request.role,
         issuer: issuer.clone(),
@@ -320,6 +326,7 @@ pub fn decide_sign(
     standing: Standing<'_>,
 ) -> Result<SignGrant, Denial> {
     let role = find_role(caller, &request.role, rules)?;
+    standing.check_role(caller, &role.name)?;
     let Grants::Sign(rule) = &role.grants else {
         return Err(Denial::WrongOperation { role: role.name.clone(), operation: "sign" });
     };
@@ -525,8 +532,8 @@ fn tls_client(
 ) -> Result<Template, Denial> {
     check_dns_names(&names.dns_names, &rule.dns_names, caller, role)?;
     check_addresses(&names.addresses, &BTreeSet::new(), role)?;
-    let spiffe_id = names.spiffe_id.unwrap_or_else(|| caller.id.clone());
-    if spiffe_id != caller.id {
+    let spiffe_id = names.spiffe_id.unwrap_or_else(|| caller.principal().clone());
+    if spiffe_id != *caller.principal() {
         check_spiffe_id(Some(&spiffe_id), &rule.spiffe_ids, role)?;
     }
     let subject = rule.common_name.as_ref();
@@ -598,8 +605,9 @@ fn check_spiffe_id(
     allowed: &[SpiffePattern],
     role: &Role,
 ) -> Result<(), Denial> {
+    let allows = |id| allowed.iter().any(|pattern| pattern.matches(id)) && !bot::is_below_bot(id);
     match id {
-        Some(id) if !allowed.iter().any(|pattern| pattern.matches(id)) => {
+        Some(id) if !allows(id) => {
             Err(Denial::SpiffeIdNotAllowed { role: role.name.clone(), id: id.clone() })
         }
         _ => Ok(()),

@@ -56,11 +56,15 @@ impl Grant {
     /// The role of hosts' first certificates, which join tokens grant.
     pub const JOIN_ROLE: &str = "join";
 
+    /// The role of the own certificates of bots' instances, which their proofs grant.
+    pub const BOT_ROLE: &str = "bot";
+
     /// The role of operators' certificates, made on the machine itself.
     pub const OPERATOR_ROLE: &str = "operator";
 
     /// What no rule file may call a role: these are granted by no rule.
-    pub const RESERVED_ROLES: [&str; 3] = [Self::OWN_ROLE, Self::JOIN_ROLE, Self::OPERATOR_ROLE];
+    pub const RESERVED_ROLES: [&str; 4] =
+        [Self::BOT_ROLE, Self::OWN_ROLE, Self::JOIN_ROLE, Self::OPERATOR_ROLE];
 
     /// The appliance's own TLS certificate: no rule file can grant or refuse it.
     pub fn own_tls(
@@ -113,6 +117,17 @@ impl Grant {
     pub fn host(issuer: &str, host: SpiffeId, public_key: PublicKey, ttl: SignedDuration) -> Self {
         let role = Self::JOIN_ROLE.to_owned();
         Self { role, ..Self::operator(issuer, host, public_key, ttl) }
+    }
+
+    /// A TLS client certificate of a bot's instance, granted by a proof or by the one before it.
+    pub fn bot(
+        issuer: &str,
+        instance: SpiffeId,
+        public_key: PublicKey,
+        ttl: SignedDuration,
+    ) -> Self {
+        let role = Self::BOT_ROLE.to_owned();
+        Self { role, ..Self::operator(issuer, instance, public_key, ttl) }
     }
 
     /// The signer of an issuer's OCSP responses: no rule file can grant or refuse it.

@@ -249,7 +249,7 @@ mod tests {
     use super::*;
 
     fn caller(id: &str) -> Caller {
-        Caller { id: id.parse().unwrap() }
+        Caller::new(id.parse().unwrap())
     }
 
     #[test]

@@ -368,7 +368,7 @@ impl Rules {
 impl Role {
     /// Whether the caller has this role.
     pub fn has(&self, caller: &Caller) -> bool {
-        self.callers.iter().any(|pattern| pattern.matches(&caller.id))
+        self.callers.iter().any(|pattern| pattern.matches(caller.principal()))
     }
 
     /// When its schedule closes it, and all that it granted with it; `None` if it has no schedule.

@@ -93,6 +93,7 @@ pub fn decide_session(
     standing: Standing<'_>,
 ) -> Result<SessionGrant, Denial> {
     let role = find_role(caller, &request.role, rules)?;
+    standing.check_role(caller, &role.name)?;
     let (validity, rule) = session_rule(role)?;
     role.closes_at(standing.now)?;
     check_reason(&request.reason)?;
@@ -110,7 +111,7 @@ pub fn decide_session(
     Ok(SessionGrant {
         directory: given.transpose()?,
         requester: caller.id.clone(),
-        length: decide_ttl(role, validity, request.ttl)?,
+        length: standing.clip(decide_ttl(role, validity, request.ttl)?),
         source_addresses: source_addresses(request.source_addresses, role, &rule.source_addresses)?,
         force_command: force_command(request.force_command, role, rule.force_command.as_ref())?,
         role: request.role,
@@ -141,7 +142,8 @@ pub fn decide_approval<'a>(
     if !is_approver(caller, rule) {
         return Err(refused());
     }
-    if caller.id.as_str() == requester {
+    let requester = requester.parse().map(Caller::new);
+    if requester.is_ok_and(|requester| requester.principal() == caller.principal()) {
         return Err(Denial::OwnSession);
     }
     let subject =
@@ -152,8 +154,9 @@ pub fn decide_approval<'a>(
 
 /// Whether this caller is an approver of a session role.
 pub fn is_approver(caller: &Caller, role: &Role) -> bool {
-    session_rule(role)
-        .is_ok_and(|(_, rule)| rule.approvers.iter().any(|pattern| pattern.matches(&caller.id)))
+    session_rule(role).is_ok_and(|(_, rule)| {
+        rule.approvers.iter().any(|pattern| pattern.matches(caller.principal()))
+    })
 }
 
 /// The certificate roles of a session role; none of any other.

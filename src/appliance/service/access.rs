@@ -8,7 +8,7 @@ use api::{
 };
 use axum::{
     Router,
-    extract::{Path, RawQuery, Request, State, rejection::PathRejection},
+    extract::{FromRequestParts, Path, RawQuery, Request, State, rejection::PathRejection},
     response::Response,
     routing::{get, post},
 };
@@ -121,6 +121,18 @@ pub(super) async fn read<T: DeserializeOwned>(
     service: &Arc<Service>,
     request: Request,
 ) -> Result<(Caller, T), Failure> {
+    read_as(service, request).await
+}
+
+/// As [`read`], for those who are to be known in another way.
+pub(super) async fn read_as<C, T>(
+    service: &Arc<Service>,
+    request: Request,
+) -> Result<(C, T), Failure>
+where
+    C: FromRequestParts<Arc<Service>, Rejection = Failure>,
+    T: DeserializeOwned,
+{
     let check = |headers: &HeaderMap| media_type(headers, JSON);
     let (caller, (), body) = admit(service, request, check).await?;
     Ok((caller, json(&body.whole(BODY_LEN).await?)?))

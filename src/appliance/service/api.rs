@@ -27,6 +27,7 @@ use super::{
     answer::{self, Failure},
     batch,
     body::{Incoming, json},
+    bots,
     caller::{AnyCaller, Peer, priority},
     connection::BODY_PATIENCE,
     hosts, metrics, problem, revocations,
@@ -62,6 +63,7 @@ pub(super) fn router(service: Arc<Service>) -> Router {
         .route("/v1/revocations/acknowledge", post(revocations::acknowledge))
         .route("/v1/sign", operation(Operation::Sign))
         .merge(access::router())
+        .merge(bots::router())
         .fallback(async |uri: Uri, mut body: Incoming| {
             body.drain().await;
             answer::not_found(uri).await
@@ -150,15 +152,18 @@ where
 
 /// Lets a request's body be read: who asks is known, and the headers fit. The body of any other is
 /// thrown away.
-pub(super) async fn admit<T>(
+pub(super) async fn admit<C, T>(
     service: &Arc<Service>,
     request: Request,
     check: impl Fn(&HeaderMap) -> Result<T, Problem>,
-) -> Result<(Caller, T, Incoming), Failure> {
+) -> Result<(C, T, Incoming), Failure>
+where
+    C: FromRequestParts<Arc<Service>, Rejection = Failure>,
+{
     let (mut head, body) = request.into_parts();
     let mut body = Incoming::new(body, BODY_PATIENCE);
     let told = async {
-        let caller = Caller::from_request_parts(&mut head, service).await?;
+        let caller = C::from_request_parts(&mut head, service).await?;
         Ok::<_, Failure>((caller, check(&head.headers)?))
     };
     match told.await {
@@ -174,11 +179,8 @@ impl FromRequestParts<Arc<Service>> for Caller {
     type Rejection = Failure;
 
     async fn from_request_parts(head: &mut Parts, service: &Arc<Service>) -> Result<Self, Failure> {
-        // Each connection to this listener has one; without it, there is no caller.
-        let peer = head.extensions.get::<Arc<Peer>>().ok_or_else(problem::internal)?;
-        service.limits.admit(peer.id(), peer.name())?;
-        let Service { clock, ledger, client_authorities, .. } = &**service;
-        match peer.caller(&**clock, ledger, client_authorities).await {
+        let peer = peer(head, service)?;
+        match peer.caller(service).await {
             Ok(caller) => Ok(caller.clone()),
             Err(problem) => Err(service.refuse(peer, problem).await.into()),
         }
@@ -189,13 +191,24 @@ impl FromRequestParts<Arc<Service>> for AnyCaller {
     type Rejection = Failure;
 
     async fn from_request_parts(head: &mut Parts, service: &Arc<Service>) -> Result<Self, Failure> {
-        let peer = head.extensions.get::<Arc<Peer>>().ok_or_else(problem::internal)?;
-        service.limits.admit(peer.id(), peer.name())?;
+        // What of a bot's certificates is good depends on which of them it has used.
+        if head.extensions.get::<Arc<Peer>>().is_some_and(|peer| peer.is_bot()) {
+            return Ok(Self(Caller::from_request_parts(head, service).await?));
+        }
+        let peer = peer(head, service)?;
         match peer.unexpired(&*service.clock) {
             Ok(caller) => Ok(Self(caller.clone())),
             Err(problem) => Err(service.refuse(peer, problem).await.into()),
         }
     }
+}
+
+/// Who is at the other end, and does not ask too often.
+pub(super) fn peer<'a>(head: &'a Parts, service: &Service) -> Result<&'a Arc<Peer>, Problem> {
+    // Each connection to this listener has one; without it, there is no caller.
+    let peer = head.extensions.get::<Arc<Peer>>().ok_or_else(problem::internal)?;
+    service.limits.admit(peer.principal(), peer.name())?;
+    Ok(peer)
 }
 
 /// What an operation gave.

@@ -63,7 +63,7 @@ async fn pace(
     if index == 0 || line.is_err() {
         return (index, line);
     }
-    let paced = service.limits.pace(&caller.id, patience).await;
+    let paced = service.limits.pace(caller, patience).await;
     (index, paced.and(line))
 }
 

@@ -1,9 +1,6 @@
 use std::{
     net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::atomic::{AtomicU64, Ordering},
 };
 
 use api::{Problem, ProblemKind};
@@ -16,10 +13,10 @@ use pki::{
 use rustls_pki_types::CertificateDer;
 use sha2::{Digest, Sha256};
 
-use super::slots::Fingerprint;
+use super::{Service, slots::Fingerprint};
 use crate::{
-    ledger::Ledger,
-    policy::{Caller, Denial, Subject},
+    ledger::bots::{InstanceStanding, Shown},
+    policy::{Caller, Denial, Instance, Subject},
     signing::Priority,
 };
 
@@ -31,6 +28,8 @@ pub(super) struct Peer {
     serial: String,
     /// The last change that did not revoke the certificate; 0 before the first look.
     good_at: AtomicU64,
+    /// What it shows, if it is an instance of a bot.
+    shown: Option<Shown>,
     /// For the audit log: the SPIFFE id, or whatever else the certificate calls its holder.
     name: String,
     /// The last second of the certificate's validity.
@@ -41,11 +40,16 @@ pub(super) struct Peer {
 
 impl Peer {
     /// Reads a client certificate whose path was verified by TLS.
-    pub(super) fn new(certificate: &CertificateDer<'_>, trust_domain: &DnsName) -> Self {
+    pub(super) fn new(
+        certificate: &CertificateDer<'_>,
+        address: SocketAddr,
+        trust_domain: &DnsName,
+    ) -> Self {
         let fingerprint = Sha256::digest(certificate).into();
         match Certificate::from_der(certificate) {
             Ok(certificate) => Self {
                 caller: caller(certificate.spiffe_id(), trust_domain),
+                shown: shown(&certificate, address),
                 serial: hex::encode(certificate.serial()),
                 good_at: AtomicU64::new(0),
                 name: certificate
@@ -56,6 +60,7 @@ impl Peer {
             },
             Err(error) => Self {
                 caller: Err(nobody(error.to_string())),
+                shown: None,
                 serial: String::new(),
                 good_at: AtomicU64::new(0),
                 name: hex::encode(fingerprint),
@@ -65,9 +70,14 @@ impl Peer {
         }
     }
 
-    /// The SPIFFE id of a caller.
-    pub(super) fn id(&self) -> Option<&SpiffeId> {
-        self.caller.as_ref().ok().map(|caller| &caller.id)
+    /// What rules and limits call it, if it is a caller.
+    pub(super) fn principal(&self) -> Option<&SpiffeId> {
+        self.caller.as_ref().ok().map(Caller::principal)
+    }
+
+    /// Whether it is a bot, or says so.
+    pub(super) fn is_bot(&self) -> bool {
+        self.caller.as_ref().is_ok_and(Caller::is_bot)
     }
 
     /// What to call it in the audit log.
@@ -76,23 +86,22 @@ impl Peer {
     }
 
     /// The caller, as long as its certificate is valid and not revoked: a connection may outlive
-    /// it. The ledger is asked again only when something was taken back since; `authorities` are
-    /// those whose client certificates are accepted.
-    pub(super) async fn caller(
-        &self,
-        clock: &dyn Clock,
-        ledger: &Ledger,
-        authorities: &Arc<[String]>,
-    ) -> Result<&Caller, Problem> {
-        let caller = self.unexpired(clock)?;
+    /// it. The ledger is asked again only when something was taken back since; of a bot, each time.
+    pub(super) async fn caller(&self, service: &Service) -> Result<&Caller, Problem> {
+        let caller = self.unexpired(&*service.clock)?;
+        if caller.is_bot() {
+            self.standing(service).await?;
+            return Ok(caller);
+        }
+        let ledger = &service.ledger;
         // Counted from 1, so that 0 is none.
         let change = *ledger.changes().borrow() + 1;
         if self.good_at.load(Ordering::Acquire) == change {
             return Ok(caller);
         }
-        if ledger.is_revoked(authorities, &self.serial).await? {
+        if ledger.is_revoked(&service.client_authorities, &self.serial).await? {
             let subject = Subject { caller: caller.id.to_string(), ..Subject::default() };
-            if let Some(lock) = ledger.standing_locks().hit(&subject, clock.now()) {
+            if let Some(lock) = ledger.standing_locks().hit(&subject, service.clock.now()) {
                 return Err(Denial::Locked { target: lock.target.clone() }.into());
             }
             return Err(Problem::new(ProblemKind::Denied, "the client certificate is revoked")
@@ -101,6 +110,17 @@ impl Peer {
         }
         self.good_at.store(change, Ordering::Release);
         Ok(caller)
+    }
+
+    /// How the instance of a bot stands that asks; this is the use of its certificate.
+    pub(super) async fn standing(&self, service: &Service) -> Result<InstanceStanding, Problem> {
+        Ok(service.authority.stand(self.shown(service)?).await?)
+    }
+
+    /// What an instance of a bot shows, as long as its certificate has not expired.
+    pub(super) fn shown(&self, service: &Service) -> Result<&Shown, Problem> {
+        let caller = self.unexpired(&*service.clock)?;
+        self.shown.as_ref().ok_or_else(|| not_an_instance(caller))
     }
 
     /// The caller, as long as its certificate has not expired.
@@ -135,6 +155,30 @@ impl Stranger {
     }
 }
 
+/// Only instances of bots have what this is about, and no bot asks that is none.
+fn not_an_instance(caller: &Caller) -> Problem {
+    let (reason, hint) = match caller.is_bot() {
+        true => ("no-such-instance", "join as the bot: chancery bot run"),
+        false => ("not-a-bot", "ask with the client certificate that a bot got when it joined"),
+    };
+    Problem::new(ProblemKind::Denied, format!("{} is no instance of a bot", caller.id))
+        .with_reason(reason)
+        .with_hint(hint)
+}
+
+/// What an instance of a bot shows of itself.
+fn shown(certificate: &Certificate, address: SocketAddr) -> Option<Shown> {
+    let caller = certificate.spiffe_id()?;
+    Some(Shown {
+        instance: Instance::named(&caller)?,
+        caller,
+        certificate: certificate.der().into(),
+        serial: hex::encode(certificate.serial()),
+        key: certificate.public_key().fingerprint(),
+        from: address.ip(),
+    })
+}
+
 /// The name of the host that asks; only hosts may ask for what is theirs.
 pub(super) fn host_name(caller: &Caller) -> Result<DnsName, Problem> {
     let name = caller.id.path().strip_prefix("/host/").and_then(|name| name.parse().ok());
@@ -164,7 +208,7 @@ fn caller(id: Option<SpiffeId>, trust_domain: &DnsName) -> Result<Caller, Proble
     }
     let kind = id.path().trim_start_matches('/').split_once('/').map(|(kind, _)| kind);
     match kind {
-        Some("bot" | "host" | "operator" | "service" | "user") => Ok(Caller { id }),
+        Some("bot" | "host" | "operator" | "service" | "user") => Ok(Caller::new(id)),
         _ => Err(nobody(format!("{id} is no user, bot, host, service or operator"))),
     }
 }

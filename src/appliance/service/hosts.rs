@@ -1,26 +1,23 @@
 //! Hosts: which there are, and what they report.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use api::{
     Because, ConsumeRequest, HostRequest, Hosts, JoinToken, LoginReport, Problem, ProblemKind,
 };
-use aws_lc_rs::rand;
 use axum::{
     extract::{Path, Request, State, rejection::PathRejection},
     response::Response,
 };
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use http::StatusCode;
 use pki::names::DnsName;
-use sha2::{Digest, Sha256};
 
 use super::{
     Service,
     access::read,
     answer::{self, Failure},
     caller::host_name,
-    problem,
+    secret::JoinSecret,
 };
 use crate::{
     ledger::{
@@ -29,12 +26,6 @@ use crate::{
     },
     policy::Caller,
 };
-
-/// How long a join token is good, unless it is said.
-const TOKEN_TTL: u32 = 30 * 60;
-
-/// The longest that it may be.
-const TOKEN_TTL_MAX: u32 = 7 * 24 * 60 * 60;
 
 /// The most logins of one report.
 const LOGINS: usize = 1_000;
@@ -49,21 +40,11 @@ pub(super) async fn add(
 ) -> Result<Response, Failure> {
     let (caller, wanted) = read::<HostRequest>(&service, request).await?;
     service.authority.only_operators(&caller, "host", "add").await?;
-    let ttl = wanted.ttl.unwrap_or(TOKEN_TTL);
-    if !(1..=TOKEN_TTL_MAX).contains(&ttl) {
-        return Err(bad(format!("ttl is 1 to {TOKEN_TTL_MAX} seconds")).into());
-    }
-    let mut random = [0; 32];
-    rand::fill(&mut random).map_err(|_| {
-        tracing::error!("the system gave no random numbers");
-        problem::internal()
-    })?;
-    let secret = URL_SAFE_NO_PAD.encode(random);
-    let expires_at = service.clock.now() + Duration::from_secs(ttl.into());
+    let JoinSecret { secret, hash, expires_at } = JoinSecret::new(wanted.ttl, &*service.clock)?;
     let host = NewHost {
         name: wanted.name.clone(),
         mode: wanted.mode,
-        secret: Sha256::digest(secret.as_bytes()).into(),
+        secret: hash,
         expires_at,
         by: caller.id.to_string(),
     };

@@ -1,4 +1,7 @@
-//! What strangers may ask for: to join as a host, with the secret that an operator made for it.
+//! What strangers may ask for: to join as a host, with the secret that an operator made for it, or as
+//! a bot.
+
+mod bot;
 
 use std::sync::Arc;
 
@@ -12,6 +15,7 @@ use axum::{
 };
 use http::{Extensions, StatusCode, Uri};
 use pki::x509::{self, csr::Csr};
+use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
 use super::{
@@ -22,6 +26,7 @@ use super::{
     caller::Stranger,
     connection::BODY_PATIENCE,
     metrics, problem,
+    secret::JoinSecret,
 };
 use crate::{
     ledger::{Event, Idempotency, hosts::Token},
@@ -33,6 +38,7 @@ use crate::{
 pub(super) fn router(service: Arc<Service>) -> Router {
     Router::new()
         .route("/v1/join", post(join))
+        .route("/v1/join/bot", post(bot::join))
         .fallback(turn_away)
         .method_not_allowed_fallback(turn_away)
         .layer(middleware::from_fn(answer::watch))
@@ -40,22 +46,29 @@ pub(super) fn router(service: Arc<Service>) -> Router {
 }
 
 async fn join(State(service): State<Arc<Service>>, request: Request) -> Result<Response, Failure> {
+    let (stranger, request) = read::<JoinRequest>(&service, request).await?;
+    let joined = perform(&service, stranger, request).await?;
+    Ok(answer::json(StatusCode::CREATED, &joined))
+}
+
+/// Who asks, and the body of the request.
+async fn read<T: DeserializeOwned>(
+    service: &Service,
+    request: Request,
+) -> Result<(Stranger, T), Failure> {
     let (head, body) = request.into_parts();
     let mut body = Incoming::new(body, BODY_PATIENCE);
-    let stranger = match admit(&service, &head.extensions) {
+    let stranger = match admit(service, &head.extensions) {
         Ok(stranger) => media_type(&head.headers, JSON).map(|()| stranger),
         Err(problem) => Err(problem),
     };
-    let stranger = match stranger {
-        Ok(stranger) => stranger,
+    match stranger {
+        Ok(stranger) => Ok((stranger, json(&body.whole(BODY_LEN).await?)?)),
         Err(problem) => {
             body.drain().await;
-            return Err(problem.into());
+            Err(problem.into())
         }
-    };
-    let request: JoinRequest = json(&body.whole(BODY_LEN).await?)?;
-    let joined = perform(&service, stranger, request).await?;
-    Ok(answer::json(StatusCode::CREATED, &joined))
+    }
 }
 
 /// Whoever asks for anything else is told how to be somebody. It is not recorded: it costs nothing
@@ -90,7 +103,7 @@ async fn perform(
     request: JoinRequest,
 ) -> Result<Joined, Failure> {
     let csr = Csr::from_pem(&request.csr).map_err(BadRequest::Csr)?;
-    let secret: [u8; 32] = Sha256::digest(request.secret.as_bytes()).into();
+    let secret = JoinSecret::hash(&request.secret);
     let now = service.clock.now();
     let fingerprint = csr.public_key.fingerprint();
     let used = service.ledger.use_join_token(secret, fingerprint.clone(), now).await?;
@@ -125,16 +138,27 @@ async fn refused(service: &Service, stranger: Stranger, token: &Token) -> Proble
             ("no-such-join-token", "there is no such join token")
         }
     };
+    let problem = Problem::new(ProblemKind::Denied, detail)
+        .with_reason(reason)
+        .with_hint("ask an operator for a new one: chancery host add NAME");
+    record(service, stranger, "join", problem).await
+}
+
+/// Records that a stranger was refused. If it cannot be recorded, that is the answer.
+async fn record(
+    service: &Service,
+    stranger: Stranger,
+    operation: &str,
+    problem: Problem,
+) -> Problem {
     let event = Event::Denied {
         caller: stranger.name(),
-        operation: "join".to_owned(),
-        reason: reason.to_owned(),
-        detail: detail.to_owned(),
+        operation: operation.to_owned(),
+        reason: problem.reason.clone().unwrap_or_default(),
+        detail: problem.detail.clone(),
     };
-    if let Err(error) = service.ledger.record(event).await {
-        return error.into();
+    match service.ledger.record(event).await {
+        Ok(()) => problem,
+        Err(error) => error.into(),
     }
-    Problem::new(ProblemKind::Denied, detail)
-        .with_reason(reason)
-        .with_hint("ask an operator for a new one: chancery host add NAME")
 }

@@ -10,11 +10,15 @@ use governor::{
 use pki::names::SpiffeId;
 
 use super::metrics;
-use crate::{config, policy::SpiffePattern};
+use crate::{
+    config,
+    policy::{Caller, SpiffePattern},
+};
 
 /// How often each client may ask. What is refused here is not recorded, and costs next to nothing.
 ///
-/// A client is a SPIFFE id, and not a certificate: a new certificate brings no new requests.
+/// A client is a SPIFFE id, and not a certificate: a new certificate brings no new requests. Each
+/// instance of a bot is one, and the patterns are for the bot.
 #[derive(Debug)]
 pub(super) struct Limits<C: Clock = MonotonicClock> {
     clock: C,
@@ -72,8 +76,12 @@ impl<C: Clock + Clone> Limits<C> {
     }
 
     /// Counts an item of a batch. It may have to wait for its turn, as long as patience lasts.
-    pub(super) async fn pace(&self, id: &SpiffeId, patience: &mut Duration) -> Result<(), Problem> {
-        while let Err(wait) = self.take(Some(id), id.as_str()) {
+    pub(super) async fn pace(
+        &self,
+        caller: &Caller,
+        patience: &mut Duration,
+    ) -> Result<(), Problem> {
+        while let Err(wait) = self.take(Some(caller.principal()), caller.id.as_str()) {
             *patience = patience.checked_sub(wait).ok_or_else(|| too_often(wait))?;
             tokio::time::sleep(wait).await;
         }

@@ -39,6 +39,9 @@ pub(super) fn recorder() -> Result<PrometheusHandle, metrics_exporter_prometheus
 }
 
 fn describe() {
+    describe_counter!("chancery_bot_clones_total", "Instances of bots locked for a copy of them");
+    describe_counter!("chancery_bot_joins_total", "Joins of bots, by how they proved who they are");
+    describe_counter!("chancery_bot_renewals_total", "Renewals of instances of bots");
     describe_counter!("chancery_batch_items_total", "Items of batches, by the status of each");
     describe_counter!("chancery_certificates_total", "Certificates given out, by kind");
     describe_counter!("chancery_connections_refused_total", "Connections refused for want of room");
@@ -118,6 +121,16 @@ pub(super) fn issued(kind: Kind) {
         Kind::TlsServer => "tls_server",
     };
     counter!("chancery_certificates_total", "kind" => kind).increment(1);
+}
+
+/// Somebody joined as a bot.
+pub(super) fn bot_joined(method: &'static str) {
+    counter!("chancery_bot_joins_total", "method" => method).increment(1);
+}
+
+/// An instance of a bot was given its next certificate, for the first time or again.
+pub(super) fn bot_renewed() {
+    counter!("chancery_bot_renewals_total").increment(1);
 }
 
 /// A signature over a digest was given out, for the first time or again.

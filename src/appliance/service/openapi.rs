@@ -2,9 +2,11 @@
 //! where they go.
 
 use api::{
-    Acknowledgement, Authorities, Authority, BatchItem, BatchOutcome, BatchResult, Because,
-    CertificatePage, CertificateRecord, ConsumeRequest, CutConnection, Decision, Effect, EndCause,
-    Host, HostEffect, HostMode, HostRequest, Hosts, IDEMPOTENCY_KEY, Issued, JoinRequest,
+    Acknowledgement, Authorities, Authority, BatchItem, BatchOutcome, BatchResult, Because, Bot,
+    BotApplied, BotIdentity, BotInstance, BotInstanceState, BotJoinRequest, BotRenewRequest,
+    BotRole, BotSpec, BotStatus, BotToken, BotTokenRequest, Bots, CertificatePage,
+    CertificateRecord, ConsumeRequest, CutConnection, Decision, Effect, EndCause, Host, HostEffect,
+    HostMode, HostRequest, Hosts, IDEMPOTENCY_KEY, Issued, JoinMethod, JoinProof, JoinRequest,
     JoinToken, Joined, ListQuery, Lock, LockEffect, LockPreview, LockRequest, Locked, Locks, Login,
     LoginReport, NDJSON, Operation, PROBLEM_JSON, Problem, ProblemKind, RevocationBundle,
     RevocationReason, RevokeRequest, Revoked, Session, SessionEnded, SessionQuery, SessionRequest,
@@ -47,6 +49,19 @@ pub(super) fn document() -> openapi::OpenApi {
         BatchOutcome,
         BatchResult,
         Because,
+        Bot,
+        BotApplied,
+        BotIdentity,
+        BotInstance,
+        BotInstanceState,
+        BotJoinRequest,
+        BotRenewRequest,
+        BotRole,
+        BotSpec,
+        BotStatus,
+        BotToken,
+        BotTokenRequest,
+        Bots,
         CertificatePage,
         CertificateRecord,
         ConsumeRequest,
@@ -60,6 +75,8 @@ pub(super) fn document() -> openapi::OpenApi {
         HostRequest,
         Hosts,
         Issued,
+        JoinMethod,
+        JoinProof,
         JoinRequest,
         JoinToken,
         Joined,
@@ -178,6 +195,38 @@ const PATHS: &[Path] = &[
         status: "201",
         ..command("/v1/join", "Joins, without a client certificate", "JoinRequest", "Joined")
     },
+    command("/v1/bots", "Adds a bot, or changes it", "BotSpec", "BotApplied"),
+    command("/v1/bots/{name}/remove", "Forgets a bot, revokes what it has", "Because", "Bot"),
+    Path {
+        status: "201",
+        ..command(
+            "/v1/bots/{name}/token",
+            "Makes a token with which a bot joins",
+            "BotTokenRequest",
+            "BotToken",
+        )
+    },
+    Path {
+        status: "201",
+        ..command(
+            "/v1/join/bot",
+            "Joins as a bot, without a client certificate",
+            "BotJoinRequest",
+            "BotIdentity",
+        )
+    },
+    Path {
+        status: "201",
+        ..command(
+            "/v1/bot/renew",
+            "Renews the client certificate of a bot's instance",
+            "BotRenewRequest",
+            "BotIdentity",
+        )
+    },
+    reading("/v1/bot", "How the asking instance of a bot stands", (JSON, Some("BotStatus"))),
+    reading("/v1/bots", "The bots", (JSON, Some("Bots"))),
+    reading("/v1/bots/{name}", "One bot", (JSON, Some("Bot"))),
     silent("/v1/logins", "Tells who came to a host, and who went", "LoginReport"),
     silent("/v1/consume", "Uses up a one-use certificate", "ConsumeRequest"),
     silent("/v1/revocations/acknowledge", "Says what a host has in force", "Acknowledgement"),

@@ -1,7 +1,11 @@
 //! The table of decisions: every reason for a denial at least once, beside what is granted.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::LazyLock,
+};
 
+use api::BotSpec;
 use jiff::Timestamp;
 use pki::{
     handoff::{Ceremony, Handoff, SshAuthority},
@@ -280,6 +284,65 @@ fn sign_cases() -> Vec<SignCase> {
     ]
 }
 
+#[test]
+fn a_bot_has_of_its_roles_what_it_was_given_and_for_as_long() {
+    let instance = format!("bot/backup/{}", "0".repeat(32));
+    let rules = rules();
+    for (caller, given, asked, expected) in [
+        (&*instance, Some(bot(&["backup"], None)), None, Ok("ssh-user 600s backup")),
+        (&instance, Some(bot(&["backup"], Some(60))), None, Ok("ssh-user 60s backup")),
+        (&instance, Some(bot(&["backup"], Some(60))), Some(30), Ok("ssh-user 30s backup")),
+        (&instance, Some(bot(&["backup"], Some(60))), Some(600), Ok("ssh-user 60s backup")),
+        (&instance, Some(bot(&["backup"], Some(60))), Some(601), Err("ttl-too-long")),
+        (&instance, Some(bot(&["hosts"], None)), None, Err("role-not-of-bot")),
+        (&instance, None, None, Err("no-such-bot")),
+        ("bot/backup", None, None, Err("no-such-bot")),
+        // No other caller is asked whether it is a registered bot.
+        ("user/alice", None, None, Err("caller-not-in-role")),
+    ] {
+        let standing = Standing { bot: given.as_ref(), ..free() };
+        let request = Certify {
+            role: "backup".to_owned(),
+            public_key: key(),
+            ttl: asked,
+            session: None,
+            wanted: user(&[]),
+        };
+        let decided = decide(&self::caller(caller), request, &rules, standing);
+        let decided = decided.as_ref().map(describe).map_err(Denial::reason);
+        assert_eq!(decided.as_deref(), expected.as_deref(), "{caller} {given:?}");
+    }
+}
+
+#[test]
+fn no_rule_gives_the_id_of_an_instance() {
+    let role = "[[role]]\nname = \"enrol\"\ncallers = [\"spiffe://example.test/operator/*\"]\n\
+                issuer = \"services\"\nmax_ttl = \"1h\"\n[role.TABLE]\nspiffe_ids = \
+                [\"spiffe://example.test/bot/*\", \"spiffe://example.test/bot/ci/*\"]";
+    let instance = format!("bot/ci/{}", "0".repeat(32));
+    for (table, id, expected) in [
+        ("tls_client", "bot/ci", true),
+        ("tls_client", &*instance, false),
+        ("tls_client", "bot/ci/x", false),
+        ("tls_server", "bot/ci", true),
+        ("tls_server", &instance, false),
+    ] {
+        let spiffe_id = format!("spiffe://example.test/{id}").parse().unwrap();
+        let request = Certify {
+            role: "enrol".to_owned(),
+            public_key: key(),
+            ttl: None,
+            session: None,
+            wanted: Wanted::X509(X509Names { spiffe_id: Some(spiffe_id), ..X509Names::default() }),
+        };
+        let rules = load(&role.replace("TABLE", table)).unwrap();
+        let decided = decide(&caller("operator/olivia"), request, &rules, free());
+        let reason = decided.map(drop).map_err(|denial| denial.reason());
+        let expected = if expected { Ok(()) } else { Err("spiffe-id-not-allowed") };
+        assert_eq!(reason, expected, "{table} {id}");
+    }
+}
+
 /// Nine to six in Vienna, with certificates of six hours.
 const OFFICE_HOURS: &str = r#"
     [[role]]
@@ -499,7 +562,7 @@ fn a_role_gives_a_common_name_and_no_other_attribute() {
 
 #[test]
 fn no_rule_grants_a_role_of_the_appliance_itself() {
-    for name in ["appliance", "join", "operator"] {
+    for name in ["appliance", "bot", "join", "operator"] {
         let role = "callers = [\"spiffe://example.test/user/*\"]\nissuer = \"services\"\n\
                     max_ttl = \"1h\"\n[role.tls_client]";
         let error = load(&format!("[[role]]\nname = \"{name}\"\n{role}")).unwrap_err();
@@ -548,7 +611,7 @@ fn load(text: &str) -> Result<Rules, String> {
 }
 
 fn caller(path: &str) -> Caller {
-    Caller { id: format!("spiffe://example.test/{path}").parse().unwrap() }
+    Caller::new(format!("spiffe://example.test/{path}").parse().unwrap())
 }
 
 fn key() -> PublicKey {
@@ -556,10 +619,17 @@ fn key() -> PublicKey {
     PublicKey::from_openssh(line).unwrap()
 }
 
-/// No lock, no session, some time.
+/// No lock, no session, some time; a bot has the role of its name.
 fn free() -> Standing<'static> {
     static LOCKS: Locks = Locks(Vec::new());
-    Standing { locks: &LOCKS, session: None, now: Timestamp::UNIX_EPOCH }
+    static BOT: LazyLock<BotSpec> = LazyLock::new(|| bot(&["backup"], None));
+    Standing { bot: Some(&BOT), locks: &LOCKS, session: None, now: Timestamp::UNIX_EPOCH }
+}
+
+fn bot(roles: &[&str], max_ttl: Option<u32>) -> BotSpec {
+    let join = serde_json::json!({ "method": "token" });
+    let spec = serde_json::json!({ "name": "backup", "roles": roles, "join": join });
+    BotSpec { max_ttl, ..serde_json::from_value(spec).unwrap() }
 }
 
 fn user(principals: &[&str]) -> Wanted {

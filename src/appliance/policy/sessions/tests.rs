@@ -1,7 +1,8 @@
 //! The tables of decisions on sessions, on certificates for them, and under locks.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::LazyLock};
 
+use api::BotSpec;
 use jiff::Timestamp;
 use pki::{keys::PublicKey, names::Principal, serial::SshSerial};
 
@@ -91,8 +92,15 @@ fn sessions_are_granted_by_role() {
     assert_eq!(granted.heartbeat, Some(SignedDuration::from_mins(1)));
     assert!(!granted.one_use);
     let request = request("maintenance", &[]);
-    let granted = decide_session(&caller("bot/ci"), request, &rules, free()).unwrap();
+    let granted = decide_session(&caller("bot/ci"), request.clone(), &rules, free()).unwrap();
     assert_eq!((granted.approvals, granted.one_use), (0, true));
+    let hurried = BotSpec { max_ttl: Some(60), ..free().bot.unwrap().clone() };
+    let standing = Standing { bot: Some(&hurried), ..free() };
+    let clipped = decide_session(&caller("bot/ci"), request.clone(), &rules, standing).unwrap();
+    assert_eq!(clipped.length, SignedDuration::from_mins(1));
+    let unknown =
+        decide_session(&caller("bot/ci"), request, &rules, Standing { bot: None, ..free() });
+    assert_eq!(unknown.unwrap_err().reason(), "no-such-bot");
     assert_eq!(granted.force_command.as_deref(), Some("/usr/bin/update"));
 }
 
@@ -113,6 +121,13 @@ fn nobody_approves_what_they_asked_for() {
             "{approver} {role}"
         );
     }
+    let instance = |number: u8| format!("bot/ci/{}", hex::encode([number; 16]));
+    let approvers = "approvers = [\"spiffe://example.test/bot/*\"]\n    approvals = 1\n    one_use";
+    let joint = load(&RULES.replace("one_use", approvers)).unwrap();
+    let of_another = format!("spiffe://example.test/{}", instance(1));
+    let decided =
+        decide_approval(&caller(&instance(2)), "maintenance", &of_another, &joint, free());
+    assert_eq!(decided.unwrap_err().reason(), "own-session", "it is the same bot");
     let locks = locks("user:bob");
     let standing = Standing { locks: &locks, ..free() };
     let decided = decide_approval(&caller("user/bob"), "production", requester, &rules, standing);
@@ -259,7 +274,15 @@ fn load(text: &str) -> Result<Rules, String> {
 
 fn free() -> Standing<'static> {
     static LOCKS: Locks = Locks(Vec::new());
-    Standing { locks: &LOCKS, session: None, now: time(0) }
+    static BOT: LazyLock<BotSpec> = LazyLock::new(|| {
+        serde_json::from_value(serde_json::json!({
+            "name": "ci",
+            "roles": ["maintenance", "production"],
+            "join": { "method": "token" },
+        }))
+        .unwrap()
+    });
+    Standing { bot: Some(&BOT), locks: &LOCKS, session: None, now: time(0) }
 }
 
 fn locks(target: &str) -> Locks {
@@ -308,7 +331,7 @@ fn from(addresses: &[&str]) -> BTreeSet<SourceAddress> {
 }
 
 fn caller(path: &str) -> Caller {
-    Caller { id: format!("spiffe://example.test/{path}").parse().unwrap() }
+    Caller::new(format!("spiffe://example.test/{path}").parse().unwrap())
 }
 
 fn key() -> PublicKey {
