@@ -241,6 +241,12 @@ impl Config {
         self.outputs.iter().filter_map(|output| output.kind.socket())
     }
 
+    /// Whether a key of the bot is in a PKCS#11 token.
+    pub fn uses_token(&self) -> bool {
+        let joins = matches!(self.join, Join::BoundKey(BoundKey::Token(_)));
+        joins || self.outputs.iter().any(|output| output.kind.uses_token())
+    }
+
     /// To whom the files of outputs are to belong, where somebody is named.
     pub fn owners(&self) -> impl Iterator<Item = &str> {
         let places = self.outputs.iter().filter_map(|output| output.kind.place());

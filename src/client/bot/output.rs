@@ -89,6 +89,11 @@ impl Kind {
         }
     }
 
+    /// Whether its key is in a PKCS#11 token.
+    pub(super) fn uses_token(&self) -> bool {
+        matches!(self, Self::Socket(SocketKind::Agent(settings)) if settings.key.is_some())
+    }
+
     /// The socket, if it is one.
     pub(super) fn socket(&self) -> Option<&Path> {
         match self {

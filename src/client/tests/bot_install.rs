@@ -81,6 +81,13 @@ fn what_the_agent_writes_may_be_written_and_nothing_else() {
     let verified = analyze(&["verify"], &scene.unit("chancery-bot")).success().unwrap();
     assert_eq!(verified.output(), "", "systemd warns");
 
+    let key = "[join]\nmethod = \"bound-key\"\n[join.key]\nmodule = \"/m.so\"\n\
+               token = { label = \"t\" }\npin_file = \"/pin\"\nname = \"ci\"\n";
+    fs::write(scene.path("token.toml"), scene.joining_by(key)).unwrap();
+    let shown = scene.install(&["--config", "token.toml"]).success().unwrap();
+    assert!(shown.stdout.contains("\nPrivateDevices=no\n"), "{}", shown.stdout);
+    assert!(shown.stderr.contains("note: what the token's module needs"), "{}", shown.stderr);
+
     // Only root gives files away.
     let refused = scene.install(&["--user", "daemon"]).refused("is to belong to web").unwrap();
     assert!(refused.stderr.contains("hint: leave --user away"), "{}", refused.stderr);
@@ -123,6 +130,14 @@ impl Scene {
     fn add(&self, outputs: &str) {
         let config = fs::read_to_string(self.path("bot.toml")).unwrap();
         fs::write(self.path("bot.toml"), config + outputs).unwrap();
+    }
+
+    /// The configuration with another way to join.
+    fn joining_by(&self, join: &str) -> String {
+        let config = fs::read_to_string(self.path("bot.toml")).unwrap();
+        let (head, rest) = config.split_once("[join]").unwrap();
+        let outputs = rest.find("[[output]]").map_or("", |at| &rest[at..]);
+        format!("{head}{join}{outputs}")
     }
 
     fn path(&self, name: &str) -> PathBuf {

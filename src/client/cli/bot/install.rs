@@ -53,6 +53,13 @@ pub(super) fn run(global: &Global, it: &Install, output: &mut Output) -> Result<
             directory.display()
         ));
     }
+    if config.uses_token() {
+        tell(format!(
+            "note: what the token's module needs besides (ReadWritePaths=, DeviceAllow=), say with \
+             `systemctl edit {}`",
+            it.name
+        ));
+    }
     Ok(())
 }
 
@@ -160,6 +167,9 @@ impl<'a> Service<'a> {
         unit.push(self.capabilities().to_owned());
         unit.push(format!("ProtectHome={}", if self.is_below(HOMES) { "no" } else { "yes" }));
         unit.push(format!("PrivateTmp={}", if self.is_below(&["/tmp"]) { "no" } else { "yes" }));
+        // A TPM, a card reader and a token on USB are devices.
+        let devices = if self.config.uses_token() { "no" } else { "yes" };
+        unit.push(format!("PrivateDevices={devices}"));
         unit.push(CONFINEMENT.to_owned());
         Ok(unit.join("\n"))
     }
@@ -227,7 +237,6 @@ const CONFINEMENT: &str = "\
 LimitCORE=0
 LockPersonality=yes
 NoNewPrivileges=yes
-PrivateDevices=yes
 ProtectClock=yes
 ProtectControlGroups=yes
 ProtectHostname=yes
