@@ -69,6 +69,7 @@ use crate::{
     authority::{Authority, spiffe_id},
     config::Config,
     directory::{Directory, Hook},
+    join::Proofs,
     launcher::Launcher,
     ledger::{Event, Ledger, LedgerError},
     policy::{Rules, RulesError},
@@ -119,6 +120,9 @@ pub enum ServeError {
     /// The metrics cannot be set up.
     #[error("the metrics cannot be set up")]
     Metrics(#[from] metrics_exporter_prometheus::BuildError),
+    /// There is no key for the challenges of those who join.
+    #[error("the system gave no random numbers")]
+    Random,
     /// What was taken back cannot be published.
     #[error("what was taken back cannot be published")]
     Publish(#[from] PublishError),
@@ -242,6 +246,7 @@ struct Service {
     limits: Limits,
     ocsp: Ocsp,
     own_certificate: Arc<OwnCertificate>,
+    proofs: Proofs,
     publisher: Arc<Publisher>,
     signing: Signing,
     /// Turns true when the appliance stops.
@@ -289,6 +294,7 @@ impl Service {
             ledger,
             limits: Limits::new(&config.limits, MonotonicClock),
             ocsp,
+            proofs: Proofs::new().map_err(|_| ServeError::Random)?,
             publisher,
             signing,
             stop,

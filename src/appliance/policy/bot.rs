@@ -120,8 +120,6 @@ pub enum BotDenial {
     TokenExpired { bot: BotName },
     #[error("the join token of bot {bot} was used")]
     TokenUsed { bot: BotName },
-    #[error("bot {bot} does not join by {method}")]
-    WrongMethod { bot: BotName, method: &'static str },
 }
 
 impl BotDenial {
@@ -150,7 +148,6 @@ impl BotDenial {
             Self::Superseded { .. } => "superseded",
             Self::TokenExpired { .. } => "join-token-expired",
             Self::TokenUsed { .. } => "join-token-used",
-            Self::WrongMethod { .. } => "wrong-join-method",
         }
     }
 
@@ -185,7 +182,6 @@ impl BotDenial {
                 "ask an operator to give it to the bot: chancery bot apply"
             }
             Self::Superseded { .. } => "use the newest certificate that was given",
-            Self::WrongMethod { .. } => "join as chancery bot show NAME says, or ask an operator",
         }
     }
 }

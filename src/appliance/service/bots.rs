@@ -25,6 +25,7 @@ use super::{
 };
 use crate::{
     authority::bots::OwnCertificate,
+    join,
     ledger::bots::{InstanceStanding, NewToken, Shown},
     policy::{BadRequest, Caller, Instance},
 };
@@ -185,6 +186,7 @@ fn check(service: &Service, spec: &BotSpec) -> Result<(), Problem> {
     if spec.roles.is_empty() {
         return Err(bad("`roles` is empty, so that the bot may do nothing".to_owned()));
     }
+    join::check(&spec.join).map_err(|error| bad(error.to_string()))?;
     if !(1..=INSTANCES).contains(&spec.max_instances) {
         return Err(bad(format!("max_instances is 1 to {INSTANCES}")));
     }

@@ -39,6 +39,7 @@ pub(super) fn router(service: Arc<Service>) -> Router {
     Router::new()
         .route("/v1/join", post(join))
         .route("/v1/join/bot", post(bot::join))
+        .route("/v1/join/challenge", post(bot::challenge))
         .fallback(turn_away)
         .method_not_allowed_fallback(turn_away)
         .layer(middleware::from_fn(answer::watch))

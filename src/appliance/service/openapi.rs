@@ -5,13 +5,13 @@ use api::{
     Acknowledgement, Authorities, Authority, BatchItem, BatchOutcome, BatchResult, Because, Bot,
     BotApplied, BotIdentity, BotInstance, BotInstanceState, BotJoinRequest, BotRenewRequest,
     BotRole, BotSpec, BotStatus, BotToken, BotTokenRequest, Bots, CertificatePage,
-    CertificateRecord, ConsumeRequest, CutConnection, Decision, Effect, EndCause, Host, HostEffect,
-    HostMode, HostRequest, Hosts, IDEMPOTENCY_KEY, Issued, JoinMethod, JoinProof, JoinRequest,
-    JoinToken, Joined, ListQuery, Lock, LockEffect, LockPreview, LockRequest, Locked, Locks, Login,
-    LoginReport, NDJSON, Operation, PROBLEM_JSON, Problem, ProblemKind, RevocationBundle,
-    RevocationReason, RevokeRequest, Revoked, Session, SessionEnded, SessionQuery, SessionRequest,
-    SessionState, Sessions, SignRequest, Signed, SmartcardRequest, SshHostRequest, SshUserRequest,
-    UnlockRequest, X509Request,
+    CertificateRecord, Challenge, ConsumeRequest, CutConnection, Decision, Effect, EndCause, Host,
+    HostEffect, HostMode, HostRequest, Hosts, IDEMPOTENCY_KEY, Issued, JoinMethod, JoinProof,
+    JoinRequest, JoinToken, Joined, ListQuery, Lock, LockEffect, LockPreview, LockRequest, Locked,
+    Locks, Login, LoginReport, NDJSON, Operation, PROBLEM_JSON, Problem, ProblemKind,
+    RevocationBundle, RevocationReason, RevokeRequest, Revoked, Session, SessionEnded,
+    SessionQuery, SessionRequest, SessionState, Sessions, SignRequest, Signed, SmartcardRequest,
+    SshHostRequest, SshUserRequest, UnlockRequest, X509Request,
 };
 use utoipa::{
     OpenApi,
@@ -64,6 +64,7 @@ pub(super) fn document() -> openapi::OpenApi {
         Bots,
         CertificatePage,
         CertificateRecord,
+        Challenge,
         ConsumeRequest,
         CutConnection,
         Decision,
@@ -194,6 +195,15 @@ const PATHS: &[Path] = &[
     Path {
         status: "201",
         ..command("/v1/join", "Joins, without a client certificate", "JoinRequest", "Joined")
+    },
+    Path {
+        posted: true,
+        status: "201",
+        ..reading(
+            "/v1/join/challenge",
+            "What is to be signed to join as a bot, without a client certificate",
+            (JSON, Some("Challenge")),
+        )
     },
     command("/v1/bots", "Adds a bot, or changes it", "BotSpec", "BotApplied"),
     command("/v1/bots/{name}/remove", "Forgets a bot, revokes what it has", "Because", "Bot"),

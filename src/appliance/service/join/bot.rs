@@ -12,10 +12,14 @@ use super::{
     super::{
         Service,
         answer::{self, Failure},
-        bots, metrics,
+        body::Incoming,
+        bots,
+        caller::Stranger,
+        connection::BODY_PATIENCE,
+        metrics, problem,
         secret::JoinSecret,
     },
-    read, record,
+    admit, read, record,
 };
 use crate::{
     authority::bots::{OwnCertificate, ProvenBot},
@@ -23,7 +27,20 @@ use crate::{
     policy::{BadRequest, BotDenial, Denial},
 };
 
-use super::super::caller::Stranger;
+/// `POST /v1/join/challenge`
+pub(super) async fn challenge(
+    State(service): State<Arc<Service>>,
+    request: Request,
+) -> Result<Response, Failure> {
+    let (head, body) = request.into_parts();
+    Incoming::new(body, BODY_PATIENCE).drain().await;
+    admit(&service, &head.extensions)?;
+    let challenge = service.proofs.challenge(service.clock.now()).map_err(|_| {
+        tracing::error!("the system gave no random numbers");
+        problem::internal()
+    })?;
+    Ok(answer::json(StatusCode::CREATED, &challenge))
+}
 
 /// `POST /v1/join/bot`
 pub(super) async fn join(
@@ -55,21 +72,28 @@ async fn perform(
     let csr = Csr::from_pem(&request.csr).map_err(BadRequest::Csr)?;
     let unknown = || Denial::from(BotDenial::NoSuchBot { bot: request.name.to_string() });
     let spec = service.ledger.bot_spec(&request.name).await?.ok_or_else(unknown)?;
-    let proof = verify(&spec, &request)?;
-    let words = method(&request.proof).to_owned();
+    let (proof, words) = verify(service, &spec, &request).await?;
     let proven = ProvenBot { spec, proof, words, from: stranger.address.ip() };
     Ok(service.authority.join_bot(proven, csr).await?)
 }
 
-fn verify(spec: &BotSpec, request: &BotJoinRequest) -> Result<Proof, Denial> {
-    match (&spec.join, &request.proof) {
-        (JoinMethod::Token {}, JoinProof::Token { secret }) => {
-            Ok(Proof::Token { secret: JoinSecret::hash(secret) })
-        }
-        (_, proof) => {
-            Err(BotDenial::WrongMethod { bot: spec.name.clone(), method: method(proof) }.into())
-        }
+/// What a proof uses up, and the proof in words. Whether a join token is good, the ledger knows.
+async fn verify(
+    service: &Service,
+    spec: &BotSpec,
+    request: &BotJoinRequest,
+) -> Result<(Proof, String), Problem> {
+    if let (JoinMethod::Token {}, JoinProof::Token { secret }) = (&spec.join, &request.proof) {
+        let secret = JoinSecret::hash(secret);
+        return Ok((Proof::Token { secret }, "a join token".to_owned()));
     }
+    let proven = service.proofs.verify(&spec.join, request, service.clock.now()).await?;
+    let proof = match (&spec.join, proven.once) {
+        (JoinMethod::BoundKey { .. }, _) => Proof::BoundKey,
+        (_, Some(once)) => Proof::Oidc { token: once.hash, expires_at: once.until },
+        (_, None) => Proof::X509,
+    };
+    Ok((proof, proven.who))
 }
 
 /// How a proof is called on the wire.
