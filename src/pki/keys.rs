@@ -187,12 +187,20 @@ impl PublicKey {
     }
 
     /// Takes the numbers of an RSA key, big endian; leading zeros are dropped.
-    pub(crate) fn from_rsa(modulus: &[u8], exponent: &[u8]) -> Result<Self, KeyError> {
+    ///
+    /// # Errors
+    ///
+    /// Of a size that is not used here.
+    pub fn from_rsa(modulus: &[u8], exponent: &[u8]) -> Result<Self, KeyError> {
         Self::from_numbers(Numbers::rsa(without_zeros(modulus), without_zeros(exponent))?)
     }
 
     /// Takes an uncompressed point, or the 32 bytes of an Ed25519 key.
-    pub(crate) fn from_point(algorithm: KeyAlgorithm, point: &[u8]) -> Result<Self, KeyError> {
+    ///
+    /// # Errors
+    ///
+    /// Not a point of its curve.
+    pub fn from_point(algorithm: KeyAlgorithm, point: &[u8]) -> Result<Self, KeyError> {
         Self::from_numbers(match algorithm {
             KeyAlgorithm::EcP256 => Numbers::p256(point)?,
             KeyAlgorithm::EcP384 => Numbers::p384(point)?,
