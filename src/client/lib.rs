@@ -30,6 +30,7 @@ mod install;
 #[cfg(target_os = "linux")]
 mod life;
 pub mod local_key;
+pub mod output;
 #[cfg(target_os = "linux")]
 mod process;
 pub mod profile;

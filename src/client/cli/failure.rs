@@ -5,7 +5,7 @@ use std::{io, path::PathBuf, process::ExitCode};
 use client::{files::FileError, local_key::LocalKeyError, profile::ProfileError};
 use thiserror::Error;
 
-use super::output::Output;
+use super::output::{Output, complain};
 
 /// A command did not succeed.
 #[derive(Debug, Error)]
@@ -103,14 +103,6 @@ pub(super) fn usage(error: &clap::Error) -> ExitCode {
     // There is nobody left to tell if that fails.
     let _ = error.print();
     ExitCode::from(if error.use_stderr() { USAGE } else { 0 })
-}
-
-#[expect(clippy::print_stderr, reason = "this is where the command line speaks of errors")]
-fn complain(text: &str, hint: Option<&str>) {
-    eprintln!("error: {text}");
-    if let Some(hint) = hint {
-        eprintln!("\nhint: {hint}");
-    }
 }
 
 /// The appliance refused, or could not serve.
