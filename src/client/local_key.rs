@@ -77,10 +77,18 @@ impl LocalKey {
     ///
     /// [`LocalKeyError::Encode`].
     pub fn private_pem(&self) -> Result<Zeroizing<String>, LocalKeyError> {
-        let pkcs8 = self.0.to_pkcs8v1()?;
-        let text = pem::encode_string("PRIVATE KEY", LineEnding::LF, pkcs8.as_ref())
+        let text = pem::encode_string("PRIVATE KEY", LineEnding::LF, &self.private_der()?)
             .map_err(der::Error::from)?;
         Ok(Zeroizing::new(text))
+    }
+
+    /// The private key as DER (PKCS#8, RFC 5958), not encrypted.
+    ///
+    /// # Errors
+    ///
+    /// [`LocalKeyError::Generate`].
+    pub fn private_der(&self) -> Result<Zeroizing<Vec<u8>>, LocalKeyError> {
+        Ok(Zeroizing::new(self.0.to_pkcs8v1()?.as_ref().to_vec()))
     }
 
     /// Signs by ECDSA with SHA-256; in DER (RFC 3279 section 2.2.3).

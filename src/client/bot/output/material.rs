@@ -5,10 +5,14 @@ use std::{collections::BTreeSet, fmt, net::IpAddr};
 
 use api::{Authority, Issued, X509Request};
 use pki::names::{DnsName, SpiffeId};
+use rustls_pki_types::{CertificateDer, pem::PemObject as _};
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
-use super::{MakeError, Making};
+use super::{
+    MakeError, Making,
+    pkcs12::{self, Password},
+};
 use crate::{
     bot::bundle::{BundleFile, Life},
     local_key::LocalKey,
@@ -67,6 +71,24 @@ impl Certified {
             name,
             std::iter::once(&self.issued.certificate).chain(chain).map(|it| ended(it)).collect(),
         )
+    }
+
+    /// All of it in one file, under a password.
+    pub(super) fn pkcs12_file(
+        &self,
+        name: &'static str,
+        alias: &str,
+        password: &Password,
+    ) -> Result<BundleFile, MakeError> {
+        let chain = self.issued.chain.iter();
+        let certificates = std::iter::once(&self.issued.certificate).chain(chain).map(|pem| {
+            CertificateDer::from_pem_slice(pem.as_bytes())
+                .map(|it| it.to_vec())
+                .map_err(|error| MakeError::Unusable(format!("a certificate is no PEM: {error}")))
+        });
+        let certificates = certificates.collect::<Result<Vec<_>, _>>()?;
+        let contents = pkcs12::encode(&self.key.private_der()?, &certificates, alias, password)?;
+        Ok(BundleFile { name, contents: Zeroizing::new(contents), secret: true })
     }
 
     /// From when to when it is good.
