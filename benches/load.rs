@@ -8,11 +8,13 @@
 //!
 //! After the rounds come callers at 80 % of the peak, and then tokens in trouble: slow ones at
 //! loads above their limit, one that is asked for ten times what it can, and one that fails and
-//! heals; and at last certificates are revoked, a thousand hosts hear of it, and connections end.
+//! heals; certificates are revoked, a thousand hosts hear of it, and connections end; and at last ten
+//! thousand bots renew.
 
 #![expect(clippy::print_stdout, reason = "a program for a terminal")]
 
 mod arrivals;
+mod bots;
 mod callers;
 mod krl;
 mod processes;
@@ -32,11 +34,12 @@ use clap::{Parser, Subcommand};
 use harness::{Failure, failure::Doing, office::Office};
 
 use arrivals::Arrivals;
+use bots::{AtRest, Bots};
 use callers::{Callers, Load, Work};
 use processes::{Cpu, Processes};
 use publishing::Publishing;
 use raw::RawToken;
-use report::{Report, Round};
+use report::{Figures, Report, Round};
 use trouble::{Slow, Trouble};
 
 /// Measures the raw token and the whole appliance.
@@ -59,6 +62,9 @@ struct Arguments {
     /// Items of a batch.
     #[arg(long, default_value_t = 500)]
     batch_items: usize,
+    /// How many bots renew.
+    #[arg(long, default_value_t = 10_000, global = true)]
+    bots: usize,
 }
 
 #[derive(Debug, Subcommand)]
@@ -66,12 +72,15 @@ enum Part {
     /// Signs with the bare token; started by the program itself, with the token's environment.
     #[command(hide = true)]
     Raw(raw::Arguments),
+    /// Measures bots, and nothing else.
+    Bots,
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let done = match &arguments.part {
         Some(Part::Raw(arguments)) => raw::answer(arguments),
+        Some(Part::Bots) => measure_bots(&arguments).map(|figures| println!("\n{figures}")),
         None => measure(&arguments),
     };
     match done {
@@ -89,6 +98,7 @@ fn measure(arguments: &Arguments) -> Result<(), Failure> {
     report.add_krl(&krl::measure()?);
     measure_in_trouble(arguments, &mut report)?;
     measure_taking_back(&mut report)?;
+    report.add_bots(measure_bots(arguments)?);
     println!("\n{report}");
     Ok(())
 }
@@ -165,6 +175,21 @@ fn measure_taking_back(report: &mut Report) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Bots, one by one and all at once; and the agent of one that has nothing to do.
+fn measure_bots(arguments: &Arguments) -> Result<Figures, Failure> {
+    println!("Letting {} bots join ...", arguments.bots);
+    let at_rest = AtRest::begin()?;
+    let began = Instant::now();
+    let mut bots = Bots::join(arguments.bots)?;
+    let renewals = RENEWALS.min(arguments.bots);
+    println!("all have joined after {:.1?}; {renewals} of them renew ...", began.elapsed());
+    let steady = bots.steady(RENEWALS_A_SECOND, renewals)?;
+    println!("The appliance is gone and comes back, and all renew at once ...");
+    let storm = bots.storm()?;
+    println!("all have renewed after {:.1?}; put off: {:?}", storm.total(), storm.put_off);
+    Ok(Figures::of_bots(&steady, &storm, &at_rest.end(A_MINUTE)?))
+}
+
 /// From the start of the process to the first `/readyz` that says yes, on a ledger that is there.
 fn time_to_ready(office: &mut Office) -> Result<Duration, Failure> {
     office.kill();
@@ -230,6 +255,16 @@ const HOSTS: usize = 1_000;
 
 /// How many sessions end.
 const SESSIONS: usize = 100;
+
+/// How many bots renew while nothing else happens.
+const RENEWALS: usize = 1_000;
+
+/// 10,000 bots with certificates for an hour renew six times a second; this is more, so that it does
+/// not take long.
+const RENEWALS_A_SECOND: u32 = 100;
+
+/// How long an agent is looked at that has nothing to do.
+const A_MINUTE: Duration = Duration::from_secs(60);
 
 /// How often they hear of something.
 const ROUNDS_OF_HOSTS: usize = 3;

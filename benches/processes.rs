@@ -64,6 +64,11 @@ impl Processes {
     }
 }
 
+/// Resident memory, in bytes, and the processor time taken so far, of one process.
+pub(crate) fn of_process(id: u32) -> Result<(u64, Duration), Failure> {
+    Ok((memory(id, "VmRSS:")?, Stat::read(&id.to_string())?.cpu))
+}
+
 fn children(parents: &[u32]) -> Result<Vec<u32>, Failure> {
     let mut children = Vec::new();
     for entry in fs::read_dir("/proc").doing("list /proc")? {

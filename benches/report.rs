@@ -5,6 +5,7 @@ use std::{fmt, time::Duration};
 use crate::{
     Measured,
     arrivals::Answers,
+    bots::{Rest, Steady, Storm},
     callers::{Load, percentile},
     krl,
     publishing::Published,
@@ -136,6 +137,11 @@ impl Report {
         self.others.push(Figure { name: "take_back_p99", value, unit: "ms", what });
     }
 
+    /// Bots.
+    pub(crate) fn add_bots(&mut self, bots: Figures) {
+        self.others.extend(bots.0);
+    }
+
     fn figures(&self) -> Vec<Figure> {
         let median = |value: fn(&Round) -> f64| median(self.rounds.iter().map(value).collect());
         let resident =
@@ -225,15 +231,52 @@ impl Report {
 /// A measurement of a round, and the processor time of one side in it.
 type Share = fn(&Round) -> (&Measured, Duration);
 
-/// The table, then the lines for programs.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let figures = self.figures();
-        for Figure { name, value, unit, what } in &figures {
+        Figures(self.figures()).fmt(f)
+    }
+}
+
+/// What was measured.
+pub(crate) struct Figures(Vec<Figure>);
+
+impl Figures {
+    /// What a bot's renewal costs, what all of them at once do, and an agent that has nothing to do.
+    pub(crate) fn of_bots(steady: &Steady, storm: &Storm, rest: &Rest) -> Self {
+        let figure = |name, value, unit, what| Figure { name, value, unit, what };
+        let p99 = milliseconds(percentile(&steady.took, 0.99));
+        let cpu = steady.cpu.as_secs_f64() * 1e6;
+        let until = |share| percentile(&storm.took, share).as_secs_f64();
+        let put_off = storm.put_off.values().sum::<u64>() as f64;
+        Self(vec![
+            figure(
+                "bot_renewal_cpu",
+                cpu,
+                "us",
+                "of appliance and worker, two handshakes included",
+            ),
+            figure("bot_renewal_p99", p99, "ms", "from when it is due to its confirmation"),
+            figure("bot_storm_p50", until(0.5), "s", "until half of all bots have renewed"),
+            figure("bot_storm_p99", until(0.99), "s", "until 99 % of them have"),
+            figure("bot_storm_total", until(1.0), "s", "until all have; none is lost or locked"),
+            figure("bot_storm_put_off", put_off, "1", "attempts that had to be made again"),
+            figure("bot_storm_queue", storm.peak_queue as f64, "1", "signatures waiting, at most"),
+            figure("bot_storm_connections", storm.peak_connections as f64, "1", "at most"),
+            figure("bot_agent_rss", megabytes(rest.resident), "MB", "with one SSH output, at rest"),
+            figure("bot_agent_cpu", 100.0 * rest.busy, "%", "of a processor, over a minute"),
+        ])
+    }
+}
+
+/// The table, then the lines for programs.
+impl fmt::Display for Figures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(figures) = self;
+        for Figure { name, value, unit, what } in figures {
             writeln!(f, "{name:22} {value:>10.3} {unit:4} {what}")?;
         }
         writeln!(f)?;
-        for Figure { name, value, unit, .. } in &figures {
+        for Figure { name, value, unit, .. } in figures {
             writeln!(f, "figure {name} {value:.3} {unit}")?;
         }
         Ok(())

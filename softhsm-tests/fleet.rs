@@ -109,7 +109,11 @@ impl Fleet {
 }
 
 /// Lets this process have so many files open.
-fn raise_limit(wanted: u64) -> Result<(), Failure> {
+///
+/// # Errors
+///
+/// The system does not: the failure says what to raise.
+pub fn raise_limit(wanted: u64) -> Result<(), Failure> {
     let mut limit = getrlimit(Resource::Nofile);
     if limit.maximum.is_some_and(|maximum| maximum < wanted) {
         return Err(Failure::new(format!("the limit of open files is {:?}", limit.maximum))

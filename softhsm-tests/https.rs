@@ -11,8 +11,10 @@ use std::{
 
 use rustls::{
     ClientConfig, ClientConnection, RootCertStore, StreamOwned,
+    client::Resumption,
     crypto::aws_lc_rs,
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
+    sign::{CertifiedKey, SingleCertAndKey},
     time_provider::TimeProvider,
 };
 use serde_json::Value;
@@ -115,6 +117,25 @@ impl Https {
         let mut configuration = ClientConfig::clone(&self.configuration);
         configuration.time_provider = Arc::new(clock.clone());
         Self { configuration: Arc::new(configuration), ..self.clone() }
+    }
+
+    /// The same client, which shows another certificate: PEM of it with its chain, and of its key.
+    /// It resumes nothing that others began.
+    ///
+    /// # Errors
+    ///
+    /// They are no such texts, or do not belong together.
+    pub fn showing(&self, certificates: &str, key: &str) -> Result<Self, Failure> {
+        let chain: Vec<_> = CertificateDer::pem_slice_iter(certificates.as_bytes())
+            .collect::<Result<_, _>>()
+            .doing("read a certificate")?;
+        let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).doing("read a key")?;
+        let provider = self.configuration.crypto_provider();
+        let certified = CertifiedKey::from_der(chain, key, provider).doing("use a certificate")?;
+        let mut configuration = ClientConfig::clone(&self.configuration);
+        configuration.client_auth_cert_resolver = Arc::new(SingleCertAndKey::from(certified));
+        configuration.resumption = Resumption::disabled();
+        Ok(Self { configuration: Arc::new(configuration), ..self.clone() })
     }
 
     /// Where the server is.
