@@ -41,7 +41,7 @@ pub enum BoundKey {
     /// P-256 in PKCS#8.
     File(PathBuf),
     /// In a token, never extractable.
-    Token(KeySettings),
+    Token(Box<KeySettings>),
 }
 
 /// The key cannot be used.
@@ -171,7 +171,7 @@ fn no_key(path: &Path, source: LocalKeyError) -> BoundKeyError {
 #[serde(deny_unknown_fields)]
 struct RawBoundKey {
     key_file: Option<PathBuf>,
-    key: Option<KeySettings>,
+    key: Option<Box<KeySettings>>,
 }
 
 impl TryFrom<RawBoundKey> for BoundKey {

@@ -53,7 +53,7 @@ pub(in crate::bot) struct Settings {
     principals: BTreeSet<Principal>,
     /// In which token the key is; absent for the agent's memory.
     #[serde(default)]
-    pub(in crate::bot) key: Option<KeySettings>,
+    pub(in crate::bot) key: Option<Box<KeySettings>>,
 }
 
 /// The ssh-agent, served until this is dropped.

@@ -95,7 +95,7 @@ async fn a_pin_that_was_refused_is_not_tried_again() {
 #[ignore = "run by `stories`"]
 async fn the_bound_key_signs_the_statement_of_joining() {
     let settings = settings("bots", "right");
-    let key = BoundKey::Token(settings.clone());
+    let key = BoundKey::Token(Box::new(settings.clone()));
     let none = key.public_key().await.unwrap_err().to_string();
     assert!(none.contains("join/ci is not in the token"), "{none}");
 

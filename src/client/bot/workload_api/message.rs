@@ -1,11 +1,12 @@
 //! The messages, in the encoding of Protocol Buffers: all their fields are of one wire type.
 
+use std::{collections::BTreeMap, fmt};
+
 use bytes::Bytes;
 use pki::names::SpiffeId;
 use zeroize::Zeroizing;
 
 /// An identity: key and certificates in DER.
-#[derive(Debug)]
 pub(super) struct Svid {
     /// The certificate, then those between it and the root, one after the other.
     pub(super) chain: Vec<u8>,
@@ -13,6 +14,12 @@ pub(super) struct Svid {
     pub(super) key: Zeroizing<Vec<u8>>,
     /// The roots of the trust domain, one after the other.
     pub(super) bundle: Vec<u8>,
+}
+
+impl fmt::Debug for Svid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Svid(…)")
+    }
 }
 
 /// What somebody gets, with the hint that comes with it.
@@ -39,7 +46,7 @@ pub(super) fn svids<'a>(given: impl Iterator<Item = Given<'a>>) -> Bytes {
 pub(super) fn bundles<'a>(given: impl Iterator<Item = Given<'a>>) -> Bytes {
     let domains = given.map(|(id, svid, _)| (id.trust_domain(), &svid.bundle));
     let mut response = Message::default();
-    for (domain, bundle) in domains.collect::<std::collections::BTreeMap<_, _>>() {
+    for (domain, bundle) in domains.collect::<BTreeMap<_, _>>() {
         let mut entry = Message::default();
         entry.field(1, format!("spiffe://{domain}").as_bytes());
         entry.field(2, bundle);

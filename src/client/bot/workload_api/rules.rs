@@ -58,7 +58,8 @@ impl Rules {
         let granted = granted.await.unwrap_or_default();
         if granted.is_empty() {
             tracing::warn!(%peer, "no rule of the Workload API gives it anything");
-            return Err(Status::new(Code::PermissionDenied, "no rule gives you an identity"));
+            // These words are SPIRE's, and known to clients.
+            return Err(Status::new(Code::PermissionDenied, "no identity issued"));
         }
         Ok(Granted(granted.into_iter().map(|rule| (rule.spiffe_id, rule.hint)).collect()))
     }
