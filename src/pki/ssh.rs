@@ -2,6 +2,7 @@
 
 pub mod certificate;
 mod lint;
+mod sshsig;
 pub(crate) mod wire;
 
 use std::{collections::BTreeSet, fmt::Write as _};
@@ -13,6 +14,7 @@ use thiserror::Error;
 pub use certificate::Certificate;
 pub use lint::MOST_TARGETS;
 pub(crate) use lint::{printable, public_key as read_key};
+pub use sshsig::{TextSignature, TextSignatureError};
 
 use crate::{
     keys::{KeyAlgorithm, PublicKey, Signature, SignatureScheme},
