@@ -1,13 +1,14 @@
 //! The terminal: one line a step, said before it is done; and the words that confirm it.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     io::{self, BufRead, Write},
     sync::mpsc::{RecvTimeoutError, channel},
     thread,
     time::Duration,
 };
 
-use crate::failure::Failure;
+use crate::{failure::Failure, name::Name};
 
 /// Where a ceremony talks to a person.
 pub struct Console {
@@ -48,7 +49,47 @@ impl Console {
     ///
     /// Something else was typed, or nothing; the terminal is gone.
     pub fn confirm(&mut self, words: &str) -> Result<(), Failure> {
-        self.add(&format!("to confirm, type: {words}"))?;
+        self.ask(&format!("to confirm, type: {words}"), |typed| {
+            typed.eq_ignore_ascii_case(words).then_some(())
+        })
+    }
+
+    /// Asks these people for their words, until they are enough; gives who typed theirs.
+    ///
+    /// # Errors
+    ///
+    /// As [`confirm`](Self::confirm).
+    pub fn confirm_by(
+        &mut self,
+        people: &BTreeMap<Name, String>,
+        enough: impl Fn(&BTreeSet<Name>) -> bool,
+    ) -> Result<BTreeSet<Name>, Failure> {
+        for (name, words) in people {
+            self.add(&format!("to confirm, {name} types: {words}"))?;
+        }
+        let mut confirmed = BTreeSet::new();
+        while confirmed.is_empty() || !enough(&confirmed) {
+            let name = self.ask("", |typed| {
+                let mut others = people.iter().filter(|(name, _)| !confirmed.contains(*name));
+                others.find(|(_, words)| typed.eq_ignore_ascii_case(words)).map(|(name, _)| name)
+            })?;
+            self.add(&format!("{name} confirmed"))?;
+            confirmed.insert(name.clone());
+        }
+        Ok(confirmed)
+    }
+
+    /// Asks a question until what is typed is an answer to it; three times at most.
+    ///
+    /// # Errors
+    ///
+    /// No answer; the terminal is gone.
+    pub fn ask<T>(
+        &mut self,
+        question: &str,
+        mut answer: impl FnMut(&str) -> Option<T>,
+    ) -> Result<T, Failure> {
+        self.add(question)?;
         for _ in 0..TRIES {
             let asked = write!(self.output, "{INDENT}> ").and_then(|()| self.output.flush());
             asked.map_err(Failure::Terminal)?;
@@ -57,8 +98,8 @@ impl Console {
                 break;
             }
             let typed = line.split_whitespace().collect::<Vec<_>>().join(" ");
-            if typed.eq_ignore_ascii_case(words) {
-                return Ok(());
+            if let Some(answer) = answer(&typed) {
+                return Ok(answer);
             }
         }
         Err(Failure::NotConfirmed)

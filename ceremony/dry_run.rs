@@ -40,7 +40,7 @@ pub fn dry_run(plan: &Plan) -> Result<(), Failure> {
                 )?;
                 made.add_certificate(certificate, prepared.seal(signature)?.bytes().to_vec())?;
             }
-            Step::HandOff | Step::TokenInit => {}
+            Step::HandOff | Step::SignOff | Step::TokenInit => {}
         }
     }
     Ok(())

@@ -10,8 +10,9 @@ use rand::rand_core::OsError;
 use thiserror::Error;
 
 use crate::{
-    handoff::HandoffFailure, journal::JournalError, made::MadeError, name::Name, plan::PlanError,
-    progress::ProgressError, rehearsal::RehearsalError, site::SiteError, verify::VerifyError,
+    handoff::HandoffFailure, journal::JournalError, made::MadeError, name::Name,
+    people::PeopleError, plan::PlanError, progress::ProgressError, rehearsal::RehearsalError,
+    site::SiteError, verify::VerifyError,
 };
 
 /// Why a command did not do what it was asked.
@@ -46,6 +47,9 @@ pub enum Failure {
         /// Where.
         path: PathBuf,
     },
+    /// The plan was not rehearsed.
+    #[error("a ceremony with people takes a rehearsal of the same plan by this program: {0}")]
+    NoRehearsal(&'static str),
     /// A fault is asked for where keys are not thrown away.
     #[error("only a rehearsal loses its power on purpose; nothing was changed")]
     NotARehearsal,
@@ -66,6 +70,12 @@ pub enum Failure {
         /// Where.
         path: PathBuf,
     },
+    /// People have not said what they should say.
+    #[error(transparent)]
+    People(#[from] PeopleError),
+    /// The plan names people, and nobody is to be asked.
+    #[error("the plan names people who confirm its steps: it cannot be performed unattended")]
+    PeopleNeeded,
     /// The plan cannot be used.
     #[error(transparent)]
     Plan(#[from] PlanError),
@@ -78,7 +88,15 @@ pub enum Failure {
     /// The plan was not rehearsed to its end.
     #[error(transparent)]
     Rehearsal(#[from] RehearsalError),
-    /// A transcript cannot be written.
+    /// A file cannot be read.
+    #[error("cannot read {}", path.display())]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A file cannot be written.
     #[error("cannot write {}", path.display())]
     Write {
         /// Where.
@@ -128,6 +146,7 @@ impl Failure {
             | Self::KeyFound(_)
             | Self::Machine(_)
             | Self::NotConfirmed
+            | Self::People(PeopleError::NotSigned | PeopleError::SshKeygen(_))
             | Self::Random(_)
             | Self::Restart(_)
             | Self::Terminal(_)
@@ -138,12 +157,19 @@ impl Failure {
                 RehearsalError::NoToken | RehearsalError::Plan(_) | RehearsalError::Shim(_),
             ) => 2,
             Self::Inventory(_) | Self::Rehearsal(_) => 3,
-            Self::NoDirectory { .. } | Self::NotARehearsal | Self::OneJournal | Self::Plan(_) => 2,
+            Self::NoDirectory { .. }
+            | Self::NotARehearsal
+            | Self::OneJournal
+            | Self::PeopleNeeded
+            | Self::Plan(_)
+            | Self::Read { .. } => 2,
             Self::Site(SiteError::OtherModule { .. }) => 3,
             Self::Site(_) => 2,
             Self::Aborted
             | Self::Changed(_)
             | Self::Made(_)
+            | Self::NoRehearsal(_)
+            | Self::People(_)
             | Self::OutOfValidity(_)
             | Self::OutputExists { .. }
             | Self::Token(TokenError::KeyExists { .. })
@@ -201,6 +227,20 @@ impl Failure {
                 "correct the plan; `chancery-ceremony plan` shows the same without a token"
             }
             Self::NoDirectory { .. } => "make the directory first",
+            Self::NoRehearsal(_) => {
+                "run `chancery-ceremony rehearse PLAN --faults all -o rehearsal.jsonl`, and name that \
+                 with --rehearsal"
+            }
+            Self::People(PeopleError::Quorum(_)) => {
+                "let more people run `chancery-ceremony approve`, and name what they signed with \
+                 --approval"
+            }
+            Self::People(PeopleError::NotSigned | PeopleError::SshKeygen(_)) => {
+                "install openssh-client, and name the private key or, for an agent, the public one"
+            }
+            Self::People(_) => "each person signs the hash of this very plan, with the key in it",
+            Self::Read { .. } => "name a file that can be read",
+            Self::PeopleNeeded => "leave --unattended out, or rehearse it",
             Self::NotARehearsal => "`chancery-ceremony rehearse --faults all` does it for you",
             Self::NotConfirmed => {
                 "type the two words as shown; `chancery-ceremony resume` goes on at this step"

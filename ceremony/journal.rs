@@ -4,6 +4,7 @@
 //! says all that was done or begun, and each other one is a beginning of it.
 
 use std::{
+    collections::BTreeSet,
     fmt,
     fs::{self, File, OpenOptions},
     io::{self, ErrorKind, Write as _},
@@ -21,6 +22,7 @@ use thiserror::Error;
 
 use crate::{
     digest::Digest,
+    name::Name,
     transcript::{
         Event, JournalFound, Opened, Record, Trailer,
         chain::{self, Chain, ChainError},
@@ -115,7 +117,8 @@ impl Journals {
     ) -> Result<(Self, Record), JournalError> {
         let start = chain::start(opened.plan_hash, opened.site_hash, &opened.tool);
         let mut journals = Self { journals: Vec::new(), head: start, seq: 0, power_loss };
-        let record = journals.compose(now, None, Event::Opened(Box::new(opened)));
+        let opened = Event::Opened(Box::new(opened));
+        let record = journals.compose(now, None, BTreeSet::new(), opened);
         let line = line_of(&record, paths)?;
         for path in paths {
             let journal = Journal::create(path, &line, &mut journals.power_loss)?;
@@ -168,8 +171,19 @@ impl Journals {
     }
 
     /// The next record. It is not written yet.
-    pub fn compose(&self, time: Timestamp, step: Option<u32>, event: Event) -> Record {
-        Record { seq: self.seq + 1, prev: self.head, time, step, event }
+    pub fn compose(
+        &self,
+        time: Timestamp,
+        step: Option<u32>,
+        who: BTreeSet<Name>,
+        event: Event,
+    ) -> Record {
+        Record { seq: self.seq + 1, prev: self.head, time, step, who, event }
+    }
+
+    /// The head after the last record.
+    pub fn head(&self) -> Digest {
+        self.head
     }
 
     /// Writes a record that was composed last; it is on disk, everywhere, when this returns.

@@ -21,6 +21,7 @@ pub mod journal;
 pub mod machine;
 pub mod made;
 pub mod name;
+pub mod people;
 pub mod plan;
 pub mod progress;
 pub mod rehearsal;

@@ -2,7 +2,7 @@
 
 use std::{
     env,
-    fs::File,
+    fs::{self, File},
     io::{self, BufReader, Write as _},
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
@@ -16,9 +16,11 @@ use ceremony::{
     failure::Failure,
     inventory::Inventory,
     journal::PowerLoss,
+    name::Name,
+    people::Statement,
     plan::{Plan, PlanError, Step},
     rehearsal::{Faults, Rehearsal, Rehearsed, SoftToken},
-    run::{FoundKey, Place, Resumption, resume, run},
+    run::{Beginning, FoundKey, Place, Resumption, resume, run},
     site::Site,
     status::{Status, add},
     transcript::{Attendance, Event},
@@ -49,6 +51,8 @@ enum Command {
     },
     /// Check a plan, run it dry on throwaway software keys, and say what it would do.
     Plan(PlanArguments),
+    /// Sign the hash of a plan that may be performed.
+    Approve(ApproveArguments),
     /// Perform a plan on a software token whose keys are thrown away.
     Rehearse(RehearseArguments),
     /// Make the token of a rehearsal.
@@ -99,6 +103,21 @@ struct PlanArguments {
 }
 
 #[derive(Args)]
+struct ApproveArguments {
+    /// The plan (TOML).
+    plan: PathBuf,
+    /// Who you are, as the plan names you.
+    #[arg(long = "as", value_name = "NAME")]
+    name: Name,
+    /// Your private SSH key; the public one, if an agent has the private one.
+    #[arg(long)]
+    key: PathBuf,
+    /// Where the signature goes; must not exist.
+    #[arg(short, long)]
+    output: PathBuf,
+}
+
+#[derive(Args)]
 struct RehearseArguments {
     /// The plan (TOML).
     plan: PathBuf,
@@ -144,6 +163,12 @@ struct RunArguments {
     plan: PathBuf,
     #[command(flatten)]
     place: PlaceArguments,
+    /// The transcript of a rehearsal of this plan, which a ceremony with people takes.
+    #[arg(long)]
+    rehearsal: Option<PathBuf>,
+    /// An approval of the plan; as many as its quorum wants.
+    #[arg(long = "approval", value_name = "FILE")]
+    approvals: Vec<PathBuf>,
     /// Ask for no confirmation. For tests and demonstrations: the transcript says so.
     #[arg(long)]
     unattended: bool,
@@ -213,6 +238,9 @@ struct StatusArguments {
 struct ExceptArguments {
     #[command(flatten)]
     journals: JournalArguments,
+    /// Who says so, as the plan names them.
+    #[arg(long = "by", value_name = "NAME")]
+    by: Vec<Name>,
     /// What happened.
     #[arg(long)]
     text: String,
@@ -222,6 +250,9 @@ struct ExceptArguments {
 struct AbortArguments {
     #[command(flatten)]
     journals: JournalArguments,
+    /// Who says so, as the plan names them.
+    #[arg(long = "by", value_name = "NAME")]
+    by: Vec<Name>,
     /// Why.
     #[arg(long)]
     reason: String,
@@ -237,6 +268,9 @@ struct VerifyArguments {
     /// The hand-off directory that it must give.
     #[arg(long)]
     handoff: Option<PathBuf>,
+    /// The rehearsal that came before it.
+    #[arg(long)]
+    rehearsal: Option<PathBuf>,
     /// The head that was written down at the ceremony.
     #[arg(long)]
     head: Option<Digest>,
@@ -258,6 +292,7 @@ fn main() -> ExitCode {
     let answer = match Arguments::parse().command {
         Command::New { template } => Ok(Answer::Text(template.text().trim_end().to_owned())),
         Command::Plan(arguments) => plan(&arguments),
+        Command::Approve(arguments) => approve(&arguments),
         Command::Rehearse(arguments) => rehearse(arguments),
         Command::RehearsalToken(arguments) => rehearsal_token(&arguments),
         Command::Run(arguments) => perform(arguments),
@@ -320,6 +355,17 @@ fn explained((number, step): (u32, &Step)) -> String {
     let details = step.details().unwrap_or_default();
     let details: String = details.lines().map(|line| format!("     {line}\n")).collect();
     format!("{number:>3}  {step}\n{details}")
+}
+
+fn approve(arguments: &ApproveArguments) -> Result<Answer, Failure> {
+    let plan = Plan::read(&arguments.plan)?;
+    dry_run(&plan)?;
+    let statement = Statement::Approval { plan: plan.hash() };
+    let signature = plan.script().people.sign(&arguments.name, statement, &arguments.key)?;
+    write_new(&arguments.output, signature.as_bytes())?;
+    let (hash, words) = (plan.hash(), spoken(plan.hash()));
+    let output = arguments.output.display();
+    Ok(Answer::Text(format!("{} approves\nplan {hash}\n     {words}\nin {output}", arguments.name)))
 }
 
 fn rehearse(arguments: RehearseArguments) -> Result<Answer, Failure> {
@@ -385,9 +431,15 @@ fn perform(arguments: RunArguments) -> Result<Answer, Failure> {
         (false, true) => Attendance::Unattended,
         (false, false) => Attendance::Attended,
     };
+    let rehearsal = arguments.rehearsal.as_deref().map(Verified::read).transpose()?;
+    let approvals = arguments.approvals.iter().map(|path| {
+        fs::read_to_string(path).map_err(|source| Failure::Read { path: path.clone(), source })
+    });
+    let approvals = approvals.collect::<Result<_, _>>()?;
+    let beginning = Beginning { attendance, rehearsal, approvals };
     let mut console = console(arguments.json);
     console.say(&format!("plan {}\n     {}", plan.hash(), spoken(plan.hash())))?;
-    let head = run(&plan, attendance, &place, &SystemClock, &mut console)?;
+    let head = run(&plan, &beginning, &place, &SystemClock, &mut console)?;
     Ok(performed(&place, head, arguments.json))
 }
 
@@ -437,13 +489,14 @@ fn status(arguments: &StatusArguments) -> Result<Answer, Failure> {
 }
 
 fn except(arguments: ExceptArguments) -> Result<Answer, Failure> {
-    add(&arguments.journals.journals, Event::Exception { text: arguments.text }, &SystemClock)?;
+    let (who, text) = (arguments.by.into_iter().collect(), arguments.text);
+    add(&arguments.journals.journals, who, Event::Exception { text }, &SystemClock)?;
     Ok(Answer::Text("recorded".to_owned()))
 }
 
 fn abort(arguments: AbortArguments) -> Result<Answer, Failure> {
-    let reason = arguments.reason;
-    add(&arguments.journals.journals, Event::Aborted { reason }, &SystemClock)?;
+    let (who, reason) = (arguments.by.into_iter().collect(), arguments.reason);
+    add(&arguments.journals.journals, who, Event::Aborted { reason }, &SystemClock)?;
     Ok(Answer::Text("given up; what was made so far stays in the token".to_owned()))
 }
 
@@ -474,6 +527,9 @@ fn verify(arguments: &VerifyArguments) -> Result<Answer, Failure> {
     if let Some(path) = &arguments.plan {
         verified.check_plan(&Plan::read(path)?)?;
     }
+    if let Some(path) = &arguments.rehearsal {
+        verified.check_rehearsal(&Verified::read(path)?)?;
+    }
     if let Some(head) = arguments.head {
         verified.check_head(head)?;
     }
@@ -488,6 +544,9 @@ fn verified_json(verified: &Verified) -> Value {
         "id": verified.progress.plan.script().id,
         "plan_hash": verified.progress.plan.hash(),
         "attendance": verified.progress.opened.attendance,
+        "rehearsal": verified.progress.opened.rehearsal,
+        "approved_by": verified.progress.opened.approvals.keys().collect::<Vec<_>>(),
+        "signed_off_by": verified.progress.present(),
         "interruptions": verified.progress.interruptions,
         "exceptions": verified.progress.exceptions,
         "records": verified.records,
@@ -506,6 +565,17 @@ fn verified_text(verified: &Verified) -> String {
         }
         Attendance::Unattended => "unattended: nobody confirmed a step",
     };
+    let names = |names: &mut dyn Iterator<Item = &Name>| {
+        names.map(Name::as_str).collect::<Vec<_>>().join(", ")
+    };
+    let people = match progress.present() {
+        present if present.is_empty() => String::new(),
+        present => format!(
+            "approved by {}; signed off by {}\n",
+            names(&mut progress.opened.approvals.keys()),
+            names(&mut present.iter())
+        ),
+    };
     let interruptions = match progress.interruptions {
         0 => String::new(),
         1 => "interrupted once, and gone on with\n".to_owned(),
@@ -515,7 +585,7 @@ fn verified_text(verified: &Verified) -> String {
         progress.exceptions.iter().map(|text| format!("exception: {text}\n")).collect();
     format!(
         "ceremony {}, {} records, {} keys, {} certificates: nothing is wrong\n{attendance}\n\
-         {interruptions}{exceptions}plan {}\nhead {head}\n     {}",
+         {people}{interruptions}{exceptions}plan {}\nhead {head}\n     {}",
         plan.script().id,
         verified.records,
         plan.keys().count(),

@@ -18,7 +18,7 @@ use pki::{
 };
 use thiserror::Error;
 
-use crate::{digest::Digest, name::Name, words::words};
+use crate::{digest::Digest, name::Name, people::People, words::words};
 
 /// A plan that passed every lint, and its hash.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -41,6 +41,9 @@ pub struct Script {
     pub steps: Vec<Step>,
     /// SSH CAs: a key becomes one by being handed off as one; nothing is signed for it.
     pub ssh: BTreeMap<Name, SshAuthority>,
+    /// Who takes part; nobody in a plan of one person's.
+    #[serde(default, skip_serializing_if = "People::is_empty")]
+    pub people: People,
 }
 
 /// The versions of the form of a plan.
@@ -61,6 +64,8 @@ pub enum Step {
     HandOff,
     /// Sign a CA certificate.
     SignCertificate(Certificate),
+    /// Let everybody who is present sign what was recorded.
+    SignOff,
     /// Set the label, the SO PIN and the user PIN of an uninitialized token.
     TokenInit,
 }
@@ -228,9 +233,13 @@ impl Plan {
     /// The two words that a person types before a step, or before what is done about its
     /// interruption: they differ from effect to effect, from step to step and from plan to plan, so
     /// that nobody confirms what they did not read.
-    pub fn confirmation(&self, number: u32, effect: &str) -> String {
+    ///
+    /// Each person of the plan has words of their own.
+    pub fn confirmation(&self, number: u32, effect: &str, person: Option<&Name>) -> String {
         let number = u64::from(number).to_be_bytes();
-        let parts = [&self.hash.as_bytes()[..], &number, effect.as_bytes()];
+        // A name has neither spaces nor line ends, and so cannot be a part of the effect.
+        let person = person.map(|name| format!("{name}\n")).unwrap_or_default();
+        let parts = [&self.hash.as_bytes()[..], &number, person.as_bytes(), effect.as_bytes()];
         words(&Digest::of("chancery-ceremony-confirm-v1", &parts).as_bytes()[..2])
     }
 }
@@ -260,6 +269,7 @@ impl fmt::Display for Step {
                     write!(f, "sign the root certificate {name} with itself")
                 }
             },
+            Self::SignOff => f.write_str("let everybody who is present sign what was recorded"),
             Self::TokenInit => f.write_str("initialize the token: label, SO PIN, user PIN"),
         }
     }

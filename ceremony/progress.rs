@@ -4,6 +4,8 @@
 //! not admissible; and whenever a transcript is read, whoever wrote it. So a ceremony that goes on
 //! after an interruption knows what was done from its journal alone.
 
+use std::collections::BTreeSet;
+
 use pki::{
     keys::Signature,
     seal::Prepared,
@@ -15,6 +17,8 @@ use thiserror::Error;
 use crate::{
     digest::Digest,
     made::{Made, MadeError},
+    name::Name,
+    people::{PeopleError, Statement},
     plan::{Certificate, Key, Plan, PlanError, Step},
     transcript::{Attendance, Decision, Event, Intent, Opened, Outcome, Record, TokenFound},
 };
@@ -41,6 +45,10 @@ pub struct Progress {
     session: bool,
     /// The step was confirmed.
     confirmed: bool,
+    /// Who was there when the roll was called last.
+    present: BTreeSet<Name>,
+    /// Who of them signed off.
+    signed_off: BTreeSet<Name>,
     ending: Option<Ending>,
     line: u64,
 }
@@ -81,6 +89,7 @@ impl Progress {
         if plan.hash() != opened.plan_hash {
             return Err(ProgressError::OtherPlan { found: plan.hash(), wanted: opened.plan_hash });
         }
+        check_people(&plan, opened)?;
         Ok(Self {
             plan,
             opened: (**opened).clone(),
@@ -92,6 +101,8 @@ impl Progress {
             running: true,
             session: false,
             confirmed: false,
+            present: BTreeSet::new(),
+            signed_off: BTreeSet::new(),
             ending: None,
             line: 1,
         })
@@ -121,14 +132,20 @@ impl Progress {
         self.require(self.ending.is_none(), "the end")?;
         let step = self.step().cloned();
         self.require(record.step == self.place(&record.event), "a record of the plan's next step")?;
+        self.check_who(record)?;
         match (&record.event, step) {
             (Event::Aborted { .. }, _) => self.ending = Some(Ending::Aborted),
             (Event::Exception { text }, _) => self.exceptions.push(text.clone()),
             (Event::Resumed(_), _) => self.resume(),
             _ if !self.running => return Err(self.unexpected("the resumption")),
             (Event::Stopped { .. }, _) => self.running = false,
+            (Event::Present {}, _) => self.call_roll(&record.who)?,
+            _ if self.wants_roll_call() => return Err(self.unexpected("the roll call")),
+            (Event::SignedOff { signature }, Some(Step::SignOff)) => {
+                self.sign_off(record, signature)?;
+            }
             (Event::Token(found), _) => self.open(found)?,
-            (Event::Confirmed {}, _) => self.confirm()?,
+            (Event::Confirmed {}, _) => self.confirm(&record.who)?,
             (Event::Closed {}, Some(Step::HandOff)) => self.close()?,
             (Event::Intent(intent), Some(step)) => self.intend(intent, &step)?,
             (Event::Decided(decision), _) => self.decide(decision)?,
@@ -177,6 +194,24 @@ impl Progress {
         !self.session && !no_token_yet
     }
 
+    /// Whether the roll must be called before anything else.
+    pub fn wants_roll_call(&self) -> bool {
+        let people = &self.plan.script().people;
+        self.opened.attendance == Attendance::Attended
+            && !people.is_empty()
+            && self.present.is_empty()
+    }
+
+    /// Who was there when the roll was called last.
+    pub fn present(&self) -> &BTreeSet<Name> {
+        &self.present
+    }
+
+    /// Who of them is to sign off next; `None` when all have.
+    pub fn next_to_sign_off(&self) -> Option<&Name> {
+        self.present.difference(&self.signed_off).next()
+    }
+
     /// Whether the step under way was confirmed.
     pub fn is_confirmed(&self) -> bool {
         self.confirmed
@@ -202,11 +237,13 @@ impl Progress {
             | Event::Confirmed {}
             | Event::Decided(_)
             | Event::Intent(_)
-            | Event::Outcome(_) => Some(self.number()),
+            | Event::Outcome(_)
+            | Event::SignedOff { .. } => Some(self.number()),
             Event::Token(_) if matches!(self.within, Within::TokenMade(_)) => Some(self.number()),
             Event::Aborted { .. }
             | Event::Exception { .. }
             | Event::Opened(_)
+            | Event::Present {}
             | Event::Resumed(_)
             | Event::Stopped { .. }
             | Event::Token(_) => None,
@@ -219,6 +256,47 @@ impl Progress {
         }
         self.interruptions += 1;
         (self.running, self.session, self.confirmed) = (true, false, false);
+        self.present.clear();
+    }
+
+    /// Only people of the plan do something, and only what people do.
+    fn check_who(&self, record: &Record) -> Result<(), ProgressError> {
+        let people = &self.plan.script().people;
+        let known = record.who.iter().all(|name| people.persons.contains_key(name));
+        self.require(known, "a record by people of the plan")?;
+        let theirs = match record.event {
+            Event::Aborted { .. }
+            | Event::Confirmed {}
+            | Event::Exception { .. }
+            | Event::Present {}
+            | Event::SignedOff { .. } => true,
+            _ => record.who.is_empty(),
+        };
+        self.require(theirs, "a record by people of the plan")
+    }
+
+    fn call_roll(&mut self, present: &BTreeSet<Name>) -> Result<(), ProgressError> {
+        self.require(self.wants_roll_call(), "a roll call that was asked for")?;
+        let people = &self.plan.script().people;
+        let enough = people.missing(&people.roles, present).is_empty();
+        self.require(enough && !present.is_empty(), "the presence of enough people")?;
+        self.present.clone_from(present);
+        Ok(())
+    }
+
+    fn sign_off(&mut self, record: &Record, signature: &str) -> Result<(), ProgressError> {
+        self.require(!self.wants_session(), "the opened token")?;
+        let statement = Statement::SignOff { plan: self.plan.hash(), head: record.prev };
+        let people = &self.plan.script().people;
+        let name = people.signer(statement, signature)?.clone();
+        let theirs = record.who.iter().eq([&name]) && self.present.contains(&name);
+        self.require(theirs, "the signature of somebody who is present")?;
+        let first = self.signed_off.insert(name);
+        self.require(first, "the signature of another person")?;
+        if self.next_to_sign_off().is_none() {
+            self.advance();
+        }
+        Ok(())
     }
 
     fn open(&mut self, found: &TokenFound) -> Result<(), ProgressError> {
@@ -237,7 +315,11 @@ impl Progress {
         Ok(())
     }
 
-    fn confirm(&mut self) -> Result<(), ProgressError> {
+    fn confirm(&mut self, who: &BTreeSet<Name>) -> Result<(), ProgressError> {
+        let people = &self.plan.script().people;
+        let enough = people.missing(&people.quorum.confirm, who).is_empty();
+        let there = who.is_subset(&self.present) && who.is_empty() == people.is_empty();
+        self.require(enough && there, "a confirmation by enough people")?;
         let attended = self.opened.attendance == Attendance::Attended;
         self.require(attended && !self.confirmed, "a confirmation that was asked for")?;
         self.require(!self.wants_session(), "the opened token")?;
@@ -375,6 +457,11 @@ impl Progress {
     fn advance(&mut self) {
         self.done += 1;
         (self.within, self.confirmed) = (Within::Before, false);
+        // Nobody takes part in a rehearsal.
+        let rehearsed = self.opened.attendance == Attendance::Rehearsed;
+        if rehearsed && self.step() == Some(&Step::SignOff) {
+            self.done += 1;
+        }
     }
 
     fn require(&self, holds: bool, wanted: &'static str) -> Result<(), ProgressError> {
@@ -384,6 +471,24 @@ impl Progress {
     fn unexpected(&self, wanted: &'static str) -> ProgressError {
         ProgressError::Unexpected { line: self.line, wanted }
     }
+}
+
+/// Who takes part has approved and rehearsed; and nobody is left out where there should be people.
+fn check_people(plan: &Plan, opened: &Opened) -> Result<(), ProgressError> {
+    let people = &plan.script().people;
+    let holds = match opened.attendance {
+        Attendance::Attended => opened.rehearsal.is_some(),
+        Attendance::Rehearsed => opened.approvals.is_empty(),
+        Attendance::Unattended => people.is_empty() && opened.approvals.is_empty(),
+    };
+    if !holds {
+        let wanted = "an opening with the rehearsal and the people that it takes";
+        return Err(ProgressError::Unexpected { line: 1, wanted });
+    }
+    if opened.attendance == Attendance::Attended {
+        people.check_approvals(plan.hash(), &opened.approvals)?;
+    }
+    Ok(())
 }
 
 /// What every token says of a private key that is fit for a CA (PKCS#11 v3.1 section 4.9).
@@ -404,6 +509,9 @@ pub enum ProgressError {
         /// The one that the opening states.
         wanted: Digest,
     },
+    /// Too few people, or a signature that is not theirs.
+    #[error(transparent)]
+    People(#[from] PeopleError),
     /// The plan in the transcript cannot be performed.
     #[error("the plan in the transcript is not one that can be performed")]
     Plan(#[from] PlanError),

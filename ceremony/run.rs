@@ -1,7 +1,7 @@
 //! The performance: confirm, write the intent, act, check, write the outcome; step by step.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
@@ -27,10 +27,13 @@ use crate::{
     handoff::Bundle,
     journal::{Found, Journals, PowerLoss, directory_of},
     machine,
+    name::Name,
+    people::{PeopleError, Statement},
     plan::{Certificate, Key, Plan, Step},
     progress::{Ending, Progress},
     site::Site,
     transcript::{Attendance, Decision, Event, Intent, Opened, Outcome, Resumed, TOOL, TokenFound},
+    verify::Verified,
 };
 
 /// Where a ceremony takes place, and where its outputs go.
@@ -44,6 +47,17 @@ pub struct Place {
     pub handoff: PathBuf,
     /// Where a rehearsal loses its power.
     pub power_loss: Option<PowerLoss>,
+}
+
+/// What a ceremony begins with, besides its plan.
+#[derive(Clone, Debug)]
+pub struct Beginning {
+    /// Who confirms the steps.
+    pub attendance: Attendance,
+    /// The rehearsal of the plan.
+    pub rehearsal: Option<Verified>,
+    /// The approvals of the plan: signatures, as `ssh-keygen -Y sign` makes them.
+    pub approvals: Vec<String>,
 }
 
 /// How a ceremony goes on that was interrupted.
@@ -72,17 +86,17 @@ pub enum FoundKey {
 /// which, and what was done before it, and [`resume`] goes on.
 pub fn run(
     plan: &Plan,
-    attendance: Attendance,
+    beginning: &Beginning,
     place: &Place,
     clock: &dyn Clock,
     console: &mut Console,
 ) -> Result<Digest, Failure> {
     // 1. Everything that can fail without the token.
-    check_rehearsed(attendance, place)?;
-    check_outputs(place, attendance, console)?;
+    check_rehearsed(beginning.attendance, place)?;
+    check_outputs(place, beginning.attendance, console)?;
     check_validity(plan, clock.now())?;
     dry_run(plan)?;
-    let opened = opened(plan, attendance, place)?;
+    let opened = opened(plan, beginning, place)?;
 
     // 2. Everything that can fail without changing the token.
     let module = Module::load(&opened.module.path)?;
@@ -192,17 +206,63 @@ fn check_validity(plan: &Plan, now: Timestamp) -> Result<(), Failure> {
     }
 }
 
-fn opened(plan: &Plan, attendance: Attendance, place: &Place) -> Result<Opened, Failure> {
+fn opened(plan: &Plan, beginning: &Beginning, place: &Place) -> Result<Opened, Failure> {
+    let tool_sha256 = machine::program().map_err(Failure::Machine)?;
+    let attendance = beginning.attendance;
+    if attendance == Attendance::Unattended && !plan.script().people.is_empty() {
+        return Err(Failure::PeopleNeeded);
+    }
+    let (mut rehearsal, mut approvals) = (None, BTreeMap::new());
+    if attendance == Attendance::Attended {
+        rehearsal = Some(rehearsed(plan, beginning.rehearsal.as_ref(), tool_sha256)?);
+        approvals = approved(plan, &beginning.approvals)?;
+    }
     Ok(Opened {
         tool: TOOL.to_owned(),
-        tool_sha256: machine::program().map_err(Failure::Machine)?,
+        tool_sha256,
         boot: machine::boot().map_err(Failure::Machine)?,
         attendance,
+        rehearsal,
+        approvals,
         plan_hash: plan.hash(),
         site_hash: place.site.hash,
         module: place.site.module()?,
         plan: plan.script().clone(),
     })
+}
+
+/// The head of the rehearsal, which must be of this plan and by this program.
+fn rehearsed(
+    plan: &Plan,
+    rehearsal: Option<&Verified>,
+    program: Digest,
+) -> Result<Digest, Failure> {
+    let rehearsal = rehearsal.ok_or(Failure::NoRehearsal("there is none"))?;
+    let opened = &rehearsal.progress.opened;
+    match () {
+        () if opened.attendance != Attendance::Rehearsed => {
+            Err(Failure::NoRehearsal("it was no rehearsal"))
+        }
+        () if opened.plan_hash != plan.hash() => Err(Failure::NoRehearsal("it was another plan's")),
+        () if opened.tool_sha256 != program => {
+            Err(Failure::NoRehearsal("it was another program's"))
+        }
+        () => Ok(rehearsal.head),
+    }
+}
+
+/// The approvals by person; each person counts once.
+fn approved(plan: &Plan, armored: &[String]) -> Result<BTreeMap<Name, String>, Failure> {
+    let people = &plan.script().people;
+    let mut approvals = BTreeMap::new();
+    for signature in armored {
+        let name = people.signer(Statement::Approval { plan: plan.hash() }, signature)?;
+        if approvals.insert(name.clone(), signature.clone()).is_some() {
+            return Err(PeopleError::Twice(name.clone()).into());
+        }
+    }
+    people.check_approvals(plan.hash(), &approvals)?;
+    Ok(approvals)
 }
 
 /// What a ceremony began with, it goes on with.
@@ -290,6 +350,9 @@ impl Performance<'_> {
 
     fn steps(&mut self) -> Result<(), Failure> {
         let count = self.progress.plan.script().steps.len();
+        if self.progress.wants_roll_call() {
+            self.call_roll()?;
+        }
         if self.progress.wants_session() {
             self.open_token()?;
         }
@@ -302,8 +365,54 @@ impl Performance<'_> {
                 Step::GenerateKey(key) => self.generate_key(&step, key)?,
                 Step::HandOff => self.close()?,
                 Step::SignCertificate(certificate) => self.sign(&step, certificate)?,
+                Step::SignOff => self.sign_off()?,
                 Step::TokenInit => self.initialize_token(&step)?,
             }
+        }
+        Ok(())
+    }
+
+    fn call_roll(&mut self) -> Result<(), Failure> {
+        let people = self.progress.plan.script().people.clone();
+        for (name, person) in &people.persons {
+            self.console.say(&format!("     {name}, {}", person.role))?;
+        }
+        let present = self.console.ask("who is present? names, with spaces between", |typed| {
+            let names: Option<BTreeSet<Name>> =
+                typed.split(' ').map(|name| name.parse().ok()).collect();
+            let known = |name: &Name| people.persons.contains_key(name);
+            names.filter(|names| {
+                names.iter().all(known) && people.missing(&people.roles, names).is_empty()
+            })
+        })?;
+        self.record_by(present, Event::Present {})
+    }
+
+    /// Everybody who is present signs all that was recorded, the signatures before theirs included.
+    fn sign_off(&mut self) -> Result<(), Failure> {
+        while let Some(name) = self.progress.next_to_sign_off().cloned() {
+            let plan = self.progress.plan.hash();
+            let statement = Statement::SignOff { plan, head: self.journals.head() };
+            let people = self.progress.plan.script().people.clone();
+            self.console.add(&statement.to_string())?;
+            let mut refused = None;
+            let signed =
+                self.console.ask(
+                    &format!("{name}, the path of your SSH key"),
+                    |typed| match people.sign(&name, statement, Path::new(typed)) {
+                        Ok(signature) => Some(signature),
+                        Err(error) => {
+                            refused = Some(error);
+                            None
+                        }
+                    },
+                );
+            let signature = match (signed, refused) {
+                (Ok(signature), _) => signature,
+                (Err(_), Some(error)) => return Err(error.into()),
+                (Err(error), None) => return Err(error),
+            };
+            self.record_by(BTreeSet::from([name]), Event::SignedOff { signature })?;
         }
         Ok(())
     }
@@ -445,15 +554,29 @@ impl Performance<'_> {
         if !attended || self.progress.is_confirmed() {
             return Ok(());
         }
-        let words = self.progress.plan.confirmation(self.progress.number(), effect);
-        self.console.confirm(&words)?;
-        self.record(Event::Confirmed {})
+        let (plan, number) = (&self.progress.plan, self.progress.number());
+        let people = &plan.script().people;
+        if people.is_empty() {
+            self.console.confirm(&plan.confirmation(number, effect, None))?;
+            return self.record(Event::Confirmed {});
+        }
+        let present = self.progress.present().iter();
+        let words = present
+            .map(|name| (name.clone(), plan.confirmation(number, effect, Some(name))))
+            .collect();
+        let enough = |who: &BTreeSet<Name>| people.missing(&people.quorum.confirm, who).is_empty();
+        let who = self.console.confirm_by(&words, enough)?;
+        self.record_by(who, Event::Confirmed {})
+    }
+
+    fn record(&mut self, event: Event) -> Result<(), Failure> {
+        self.record_by(BTreeSet::new(), event)
     }
 
     /// Writes a record, if it may follow those before it.
-    fn record(&mut self, event: Event) -> Result<(), Failure> {
+    fn record_by(&mut self, who: BTreeSet<Name>, event: Event) -> Result<(), Failure> {
         let step = self.progress.place(&event);
-        let record = self.journals.compose(self.clock.now(), step, event);
+        let record = self.journals.compose(self.clock.now(), step, who, event);
         self.progress.push(&record)?;
         Ok(self.journals.append(&record)?)
     }

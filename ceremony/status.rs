@@ -1,6 +1,6 @@
 //! What is said of a ceremony, and to it, while no step is under way.
 
-use std::{fmt, path::PathBuf};
+use std::{collections::BTreeSet, fmt, path::PathBuf};
 
 use pki::clock::Clock;
 use serde_json::{Value, json};
@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::{
     failure::Failure,
     journal::Journals,
+    name::Name,
     progress::{Ending, Progress},
     transcript::{Event, Intent},
 };
@@ -26,10 +27,15 @@ pub struct Status {
 /// # Errors
 ///
 /// The journals cannot be written or gone on with, or the ceremony has ended.
-pub fn add(journals: &[PathBuf], event: Event, clock: &dyn Clock) -> Result<(), Failure> {
+pub fn add(
+    journals: &[PathBuf],
+    who: BTreeSet<Name>,
+    event: Event,
+    clock: &dyn Clock,
+) -> Result<(), Failure> {
     let (mut journals, found) = Journals::reopen(journals, None)?;
     let mut progress = Progress::replay(&found.chain.records)?;
-    let record = journals.compose(clock.now(), progress.place(&event), event);
+    let record = journals.compose(clock.now(), progress.place(&event), who, event);
     progress.push(&record)?;
     journals.append(&record)?;
     if progress.ending().is_some() {

@@ -13,7 +13,11 @@
 
 pub mod chain;
 
-use std::{collections::BTreeMap, fmt, path::PathBuf};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    path::PathBuf,
+};
 
 use jiff::Timestamp;
 use pki::{
@@ -45,6 +49,9 @@ pub struct Record {
     /// The number of the plan's step that it belongs to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step: Option<u32>,
+    /// The persons who did it, where people did something.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub who: BTreeSet<Name>,
     /// What happened.
     #[serde(flatten)]
     pub event: Event,
@@ -78,8 +85,15 @@ pub enum Event {
     Opened(Box<Opened>),
     /// What was done, after it was checked.
     Outcome(Outcome),
+    /// The roll was called, and these were there.
+    Present {},
     /// The ceremony went on after an interruption.
     Resumed(Resumed),
+    /// Somebody signed what was recorded so far.
+    SignedOff {
+        /// The signature (PROTOCOL.sshsig) of a statement with the head before this record.
+        signature: String,
+    },
     /// The program ended before the ceremony did, and said why.
     Stopped {
         /// Why.
@@ -101,6 +115,12 @@ pub struct Opened {
     pub boot: String,
     /// Who confirms the steps.
     pub attendance: Attendance,
+    /// The head of the rehearsal of the same plan by the same program.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rehearsal: Option<Digest>,
+    /// The approvals of the plan: signatures (PROTOCOL.sshsig) of its hash, by person.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub approvals: BTreeMap<Name, String>,
     /// The hash of the plan.
     pub plan_hash: Digest,
     /// The hash of the site file.
@@ -175,7 +195,7 @@ impl fmt::Display for Decision {
 #[derive(Clone, Copy, Debug, Eq, PartialEq, serde::Deserialize, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Attendance {
-    /// A person types two words before each step.
+    /// People type two words before each step.
     Attended,
     /// Nobody: it is a rehearsal, and the keys are thrown away.
     Rehearsed,

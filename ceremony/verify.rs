@@ -3,7 +3,8 @@
 //! The chain says that the file is the one that was written. The replay says that it is a ceremony:
 //! the plan in it passes the lints, every step has its intent and its outcome in the plan's order,
 //! every to-be-signed text is the one that the plan gives, every signature verifies, and whatever
-//! was interrupted was decided on before it went on.
+//! was interrupted was decided on before it went on; and that as many people as the plan wants
+//! approved it, were present, confirmed each step, and signed the whole.
 
 use std::{
     fs, io,
@@ -73,6 +74,19 @@ impl Verified {
         if found == wanted { Ok(()) } else { Err(VerifyError::OtherPlan { found, wanted }) }
     }
 
+    /// Checks that this rehearsal is the one that came before the ceremony.
+    ///
+    /// # Errors
+    ///
+    /// It is another.
+    pub fn check_rehearsal(&self, rehearsal: &Self) -> Result<(), VerifyError> {
+        if self.progress.opened.rehearsal == Some(rehearsal.head) {
+            Ok(())
+        } else {
+            Err(VerifyError::OtherRehearsal { found: rehearsal.head })
+        }
+    }
+
     /// Checks the head against the one that was written down.
     ///
     /// # Errors
@@ -139,6 +153,12 @@ pub enum VerifyError {
         found: Digest,
         /// The one that it should be.
         wanted: Digest,
+    },
+    /// The rehearsal is not the one that the transcript names.
+    #[error("the transcript does not name the rehearsal with the head {found}")]
+    OtherRehearsal {
+        /// The head of the rehearsal.
+        found: Digest,
     },
     /// The records are not those of a ceremony.
     #[error(transparent)]

@@ -12,7 +12,10 @@ use pki::{
 use serde::{Deserialize, Deserializer, de::Error as _};
 
 use super::{AuthorityKind, Certificate, Key, Schema, Script, SshAuthority, Step};
-use crate::name::Name;
+use crate::{
+    name::Name,
+    people::{People, Person, Quorum},
+};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -24,6 +27,12 @@ pub(super) struct PlanFile {
     certificates: BTreeMap<Name, CertificateEntry>,
     #[serde(default)]
     ssh: BTreeMap<Name, SshAuthority>,
+    #[serde(default)]
+    role: Vec<RoleEntry>,
+    #[serde(default)]
+    persons: BTreeMap<Name, Person>,
+    #[serde(default)]
+    quorum: Quorum,
     steps: Vec<StepEntry>,
 }
 
@@ -51,6 +60,13 @@ struct CertificateEntry {
     publication: Publication,
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RoleEntry {
+    name: Name,
+    min: u32,
+}
+
 /// Struct variants even where they are empty: serde lets unknown fields pass in unit variants.
 #[derive(Deserialize)]
 #[serde(tag = "do", deny_unknown_fields, rename_all = "kebab-case")]
@@ -58,6 +74,7 @@ enum StepEntry {
     GenerateKey { key: Name },
     HandOff {},
     SignCertificate { certificate: Name },
+    SignOff {},
     TokenInit {},
 }
 
@@ -73,7 +90,15 @@ impl PlanFile {
                 Err(finding) => findings.push(finding),
             }
         }
-        (Script { schema: self.schema, id: self.id, steps, ssh: self.ssh }, findings)
+        let mut roles = BTreeMap::new();
+        for RoleEntry { name, min } in self.role {
+            if roles.insert(name.clone(), min).is_some() {
+                let what = format!("the role {name} is there twice");
+                findings.push(Finding { rule: "role-once", what });
+            }
+        }
+        let people = People { roles, persons: self.persons, quorum: self.quorum };
+        (Script { schema: self.schema, id: self.id, steps, ssh: self.ssh, people }, findings)
     }
 
     fn step(&self, entry: &StepEntry) -> Result<Step, Finding> {
@@ -83,6 +108,7 @@ impl PlanFile {
             StepEntry::SignCertificate { certificate } => {
                 self.certificate(certificate).map(Step::SignCertificate)
             }
+            StepEntry::SignOff {} => Ok(Step::SignOff),
             StepEntry::TokenInit {} => Ok(Step::TokenInit),
         }
     }
@@ -133,7 +159,7 @@ impl StepEntry {
         match self {
             Self::GenerateKey { key } => Some(("key", key)),
             Self::SignCertificate { certificate } => Some(("certificate", certificate)),
-            Self::HandOff {} | Self::TokenInit {} => None,
+            Self::HandOff {} | Self::SignOff {} | Self::TokenInit {} => None,
         }
     }
 }

@@ -6,11 +6,15 @@ use jiff::Timestamp;
 use pki::{token::Purpose, x509::Publication, x509::lint::Finding};
 
 use super::{AuthorityKind, Certificate, Key, Script, Step};
-use crate::name::Name;
+use crate::{
+    name::Name,
+    people::{Person, Quorum},
+};
 
 /// The rules that a script breaks; empty if it may be performed.
 pub fn lint(script: &Script) -> Vec<Finding> {
     let mut model = Model::new(script);
+    model.check_people();
     script.steps.iter().for_each(|step| model.apply(step));
     model.require(model.handed_off, "hand-off-last", || "the plan ends without a hand-off".into());
     model.findings
@@ -24,6 +28,7 @@ struct Model<'a> {
     /// Certificates that signed others.
     signers: BTreeSet<&'a Name>,
     started: bool,
+    signed_off: bool,
     handed_off: bool,
     findings: Vec<Finding>,
 }
@@ -36,6 +41,7 @@ impl<'a> Model<'a> {
             certificates: BTreeMap::new(),
             signers: BTreeSet::new(),
             started: false,
+            signed_off: false,
             handed_off: false,
             findings: Vec::new(),
         }
@@ -44,15 +50,59 @@ impl<'a> Model<'a> {
     /// Checks what must hold before the step, then assumes what holds after it.
     fn apply(&mut self, step: &'a Step) {
         self.require(!self.handed_off, "hand-off-last", || format!("after the hand-off: {step}"));
+        // What everybody signed is all that was done.
+        self.require(
+            !self.signed_off || *step == Step::HandOff,
+            "sign-off-before-hand-off",
+            || format!("after the signing off: {step}"),
+        );
         match step {
             Step::GenerateKey(key) => self.generate_key(key),
             Step::HandOff => self.hand_off(),
             Step::SignCertificate(certificate) => self.sign_certificate(certificate),
+            Step::SignOff => {
+                let people = !self.script.people.is_empty();
+                self.require(people, "sign-off-needs-people", || {
+                    "the plan names nobody who could sign off".into()
+                });
+                self.signed_off = true;
+            }
             Step::TokenInit => self.require(!self.started, "token-init-first", || {
                 "the token is initialized after another step; all keys in it would die".into()
             }),
         }
         self.started = true;
+    }
+
+    /// Distinct persons of declared roles, enough of them for everything that takes some.
+    fn check_people(&mut self) {
+        let people = &self.script.people;
+        for (name, person) in &people.persons {
+            self.require(people.roles.contains_key(&person.role), "role-declared", || {
+                format!("{name} has the role {}, which no [[role]] declares", person.role)
+            });
+            let twin = |(other, it): (&Name, &Person)| other < name && it.key == person.key;
+            self.require(!people.persons.iter().any(twin), "one-key-per-person", || {
+                format!("{name} has the key of somebody else")
+            });
+        }
+        let all = people.persons.keys().cloned().collect();
+        let Quorum { approve, confirm } = &people.quorum;
+        for (what, wanted) in
+            [("a ceremony", &people.roles), ("approval", approve), ("confirmation", confirm)]
+        {
+            let missing = people.missing(wanted, &all);
+            self.require(missing.is_empty(), "enough-people", || {
+                format!("{what} takes {}", missing.join(", "))
+            });
+        }
+        // Whoever is to confirm must be there.
+        for (role, count) in confirm {
+            let least = people.roles.get(role).copied().unwrap_or_default();
+            self.require(least >= *count, "confirmed-by-who-is-present", || {
+                format!("{count} {role} confirm each step, and only {least} must be present")
+            });
+        }
     }
 
     fn generate_key(&mut self, key: &'a Key) {
@@ -144,6 +194,10 @@ impl<'a> Model<'a> {
     }
 
     fn hand_off(&mut self) {
+        let signed = self.signed_off || self.script.people.is_empty();
+        self.require(signed, "sign-off-before-hand-off", || {
+            "people take part, and nobody signs what was done".into()
+        });
         self.check_publication_key();
         self.check_uses();
         self.check_publications();

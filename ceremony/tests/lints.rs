@@ -56,6 +56,64 @@ fn each_rule_finds_what_it_is_for() {
     }
 }
 
+/// As above, for the plan with people.
+#[rustfmt::skip]
+const RULES_OF_PEOPLE: [(&str, &str, &str); 9] = [
+    ("confirmed-by-who-is-present", "confirm = { operator = 1 }", "confirm = { operator = 1, auditor = 1 }"),
+    ("enough-people", "name = 'operator'\nmin = 1", "name = 'operator'\nmin = 2"),
+    ("enough-people", "approve = { auditor = 1 }", "approve = { auditor = 2 }"),
+    ("enough-people", "approve = { auditor = 1 }", "approve = { witness = 1 }"),
+    ("one-key-per-person", "FBsnJjMHww6CjNdB2bi2PFoeesOUO3kdtvGiDjz0VEO", "KaM9PCyP54u93mcbGVWIDcuCHHVJmhulQDnfEtDGN/y"),
+    ("role-declared", "role = 'auditor'", "role = 'visitor'"),
+    ("role-once", "[quorum]", "[[role]]\nname = 'auditor'\nmin = 0\n[quorum]"),
+    ("sign-off-before-hand-off", "[[steps]]\ndo = 'sign-off'\n", ""),
+    ("sign-off-before-hand-off", "[[steps]]\ndo = 'sign-off'\n", "[[steps]]\ndo = 'sign-off'\n[[steps]]\ndo = 'sign-off'\n"),
+];
+
+#[test]
+fn each_rule_of_people_finds_what_it_is_for() {
+    let plan = demo_with("do = 'hand-off'", "do = 'sign-off'\n[[steps]]\ndo = 'hand-off'");
+    let people = PEOPLE.replace('\'', "\"");
+    let plan = format!("{plan}\n{people}");
+    Plan::parse(&plan).unwrap();
+    for (rule, from, to) in RULES_OF_PEOPLE {
+        let (from, to) = (from.replace('\'', "\""), to.replace('\'', "\""));
+        assert!(plan.contains(&from), "the plan has no {from:?}");
+        match Plan::parse(&plan.replacen(&from, &to, 1)) {
+            Err(PlanError::Findings(findings)) => {
+                let rules: Vec<&str> = findings.0.iter().map(|finding| finding.rule).collect();
+                assert!(rules.contains(&rule), "{rule} is not among {rules:?}");
+            }
+            other => panic!("{rule}: {other:?}"),
+        }
+    }
+    let nobody = demo_with("do = 'hand-off'", "do = 'sign-off'\n[[steps]]\ndo = 'hand-off'");
+    let Err(PlanError::Findings(findings)) = Plan::parse(&nobody) else { panic!("{nobody}") };
+    assert_eq!(findings.0[0].rule, "sign-off-needs-people");
+}
+
+const PEOPLE: &str = "
+[[role]]
+name = 'operator'
+min = 1
+
+[[role]]
+name = 'auditor'
+min = 0
+
+[quorum]
+approve = { auditor = 1 }
+confirm = { operator = 1 }
+
+[persons.alice]
+role = 'operator'
+key = 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIKaM9PCyP54u93mcbGVWIDcuCHHVJmhulQDnfEtDGN/y'
+
+[persons.dave]
+role = 'auditor'
+key = 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIFBsnJjMHww6CjNdB2bi2PFoeesOUO3kdtvGiDjz0VEO'
+";
+
 #[test]
 fn what_is_no_plan_is_refused_with_the_place() {
     let table = [

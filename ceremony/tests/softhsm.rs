@@ -1,17 +1,11 @@
 //! The program as a user runs it, on SoftHSM.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
-
 #[path = "harness/place.rs"]
 mod place;
 
 use std::{fs, path::Path};
 
-use ceremony::{
-    plan::Plan,
-    transcript::{self, chain},
-    verify::Verified,
-};
+use ceremony::{plan::Plan, verify::Verified};
 use pki::handoff::Handoff;
 use serde_json::Value;
 
@@ -152,9 +146,6 @@ fn every_flipped_bit_and_every_lost_line_is_found() {
     assert!(Verified::from_bytes(&longer).is_err(), "with a line after the end");
 }
 
-/// What a forger does to the records.
-type Change<'a> = &'a dyn Fn(&mut Vec<Value>);
-
 #[test]
 fn a_transcript_written_anew_with_a_chain_that_fits_is_found_by_what_it_says() {
     let place = Place::new();
@@ -251,26 +242,4 @@ fn a_plan_is_explained_and_its_findings_are_named() {
     let broken = place.write("broken.toml", &broken);
     program(&["plan", &broken]).refused(3, "issuing-needs-signer-and-path-length: ");
     program(&["plan", &place.text("absent.toml")]).refused(2, "cannot read the plan");
-}
-
-/// The transcript of these records, with every `seq`, `prev` and the head as they must be.
-fn rechained(records: Vec<Value>) -> String {
-    let mut text = String::new();
-    let mut head = None;
-    for (mut record, number) in records.into_iter().zip(1_u64..) {
-        let data = &record["data"];
-        let digest = |name: &str| data[name].as_str().unwrap_or_default().parse();
-        let previous = head.unwrap_or_else(|| {
-            let tool = data["tool"].as_str().unwrap();
-            chain::start(digest("plan_hash").unwrap(), digest("site_hash").unwrap(), tool)
-        });
-        record["seq"] = number.into();
-        record["prev"] = previous.to_string().into();
-        // The fields in the order of the types, which a JSON map does not keep.
-        let record: transcript::Record = serde_json::from_value(record).unwrap();
-        let line = serde_json::to_string(&record).unwrap();
-        head = Some(chain::next(previous, line.as_bytes()));
-        text += &format!("{line}\n");
-    }
-    format!("{text}{{\"head\":\"{}\"}}\n", head.unwrap())
 }

@@ -12,7 +12,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ceremony::plan::Plan;
+use ceremony::{
+    plan::Plan,
+    transcript::{self, chain},
+};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -111,16 +114,24 @@ impl Place {
     }
 
     pub(crate) fn run_typing(&self, plan: &str, typed: &str) -> Answer {
-        let mut child = self.start(plan);
-        // The program may have refused, and closed its input, before it was asked.
-        let _ = child.stdin.take().unwrap().write_all(typed.as_bytes());
-        Answer(child.wait_with_output().unwrap())
+        let mut command = self.command(plan);
+        typing(command.args(["--rehearsal", &self.rehearsal(plan)]), typed)
     }
 
     pub(crate) fn start(&self, plan: &str) -> Child {
         let mut command = self.command(plan);
+        command.args(["--rehearsal", &self.rehearsal(plan)]);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.spawn().unwrap()
+    }
+
+    /// The transcript of a rehearsal, as a ceremony with people takes one.
+    pub(crate) fn rehearsal(&self, plan: &str) -> String {
+        let kept = self.text("rehearsal.jsonl");
+        if !self.path("rehearsal.jsonl").exists() {
+            program(&["rehearse", &manifest(plan), "-o", &kept]).ok();
+        }
+        kept
     }
 
     pub(crate) fn command(&self, plan: &str) -> Command {
@@ -137,11 +148,7 @@ impl Place {
     }
 
     pub(crate) fn resume_typing(&self, flags: &[&str], typed: &str) -> Answer {
-        let mut command = self.resumption(flags);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        let _ = child.stdin.take().unwrap().write_all(typed.as_bytes());
-        Answer(child.wait_with_output().unwrap())
+        typing(&mut self.resumption(flags), typed)
     }
 
     fn resumption(&self, flags: &[&str]) -> Command {
@@ -202,9 +209,21 @@ impl Answer {
     pub(crate) fn refused(self, code: i32, said: &str) {
         let error = String::from_utf8_lossy(&self.0.stderr);
         assert_eq!(self.0.status.code(), Some(code), "{said}: {error}");
-        assert!(error.starts_with("error: ") && error.contains("\nhint: "), "{error}");
+        assert!(
+            format!("\n{error}").contains("\nerror: ") && error.contains("\nhint: "),
+            "{error}"
+        );
         assert!(error.contains(said), "{said:?} is not in: {error}");
     }
+}
+
+/// Runs a program that is typed to.
+pub(crate) fn typing(command: &mut Command, typed: &str) -> Answer {
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    // The program may have refused, and closed its input, before it was asked.
+    let _ = child.stdin.take().unwrap().write_all(typed.as_bytes());
+    Answer(child.wait_with_output().unwrap())
 }
 
 pub(crate) fn program(arguments: &[&str]) -> Answer {
@@ -232,7 +251,7 @@ pub(crate) fn keys_only() -> String {
 pub(crate) fn confirmations(plan: &Plan) -> Vec<String> {
     let steps = plan.steps().take(plan.script().steps.len() - 1);
     steps
-        .map(|(number, step)| format!("{}\n", plan.confirmation(number, &step.to_string())))
+        .map(|(number, step)| format!("{}\n", plan.confirmation(number, &step.to_string(), None)))
         .collect()
 }
 
@@ -242,4 +261,29 @@ pub(crate) fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
         assert!(Instant::now() < deadline, "{what}: not within a minute");
         thread::sleep(Duration::from_millis(20));
     }
+}
+
+/// What a forger does to the records.
+pub(crate) type Change<'a> = &'a dyn Fn(&mut Vec<Value>);
+
+/// The transcript of these records, with every `seq`, `prev` and the head as they must be.
+pub(crate) fn rechained(records: Vec<Value>) -> String {
+    let mut text = String::new();
+    let mut head = None;
+    for (mut record, number) in records.into_iter().zip(1_u64..) {
+        let data = &record["data"];
+        let digest = |name: &str| data[name].as_str().unwrap_or_default().parse();
+        let previous = head.unwrap_or_else(|| {
+            let tool = data["tool"].as_str().unwrap();
+            chain::start(digest("plan_hash").unwrap(), digest("site_hash").unwrap(), tool)
+        });
+        record["seq"] = number.into();
+        record["prev"] = previous.to_string().into();
+        // The fields in the order of the types, which a JSON map does not keep.
+        let record: transcript::Record = serde_json::from_value(record).unwrap();
+        let line = serde_json::to_string(&record).unwrap();
+        head = Some(chain::next(previous, line.as_bytes()));
+        text += &format!("{line}\n");
+    }
+    format!("{text}{{\"head\":\"{}\"}}\n", head.unwrap())
 }

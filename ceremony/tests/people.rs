@@ -1,0 +1,279 @@
+//! Several people take part: they approve the plan, are present, confirm each step, and sign off.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+#[path = "harness/place.rs"]
+mod place;
+
+use std::{
+    fs,
+    io::Write as _,
+    path::Path,
+    process::{Command, Stdio},
+};
+
+use ceremony::{name::Name, plan::Plan, plan::Step, verify::Verified};
+use serde_json::Value;
+
+use place::*;
+
+/// Everybody: name, role, kind of key.
+const PEOPLE: [(&str, &str, &str); 4] = [
+    ("alice", "operator", "ed25519"),
+    ("bob", "witness", "ecdsa"),
+    ("carol", "witness", "rsa"),
+    ("dave", "auditor", "ed25519"),
+];
+
+#[test]
+fn a_ceremony_of_several_people_is_approved_confirmed_and_signed_by_them() {
+    let meeting = Meeting::new();
+    let answer = meeting.run_typing(&meeting.lines(&["alice", "bob", "carol"]));
+    let said = answer.ok();
+    assert!(said.contains("alice confirmed"), "{said}");
+    let verify = ["--rehearsal", &meeting.place.text("rehearsal.jsonl")];
+    let verified = meeting.place.verify(&verify).ok();
+    let people = "approved by alice, dave; signed off by alice, bob, carol";
+    assert!(verified.contains(people), "{verified}");
+
+    // What they signed is what ssh-keygen verifies, by everybody's keys.
+    let signers: String = PEOPLE
+        .iter()
+        .map(|(name, ..)| format!("{name} {}", meeting.place.text_of(&format!("{name}.pub"))))
+        .collect();
+    let signers = meeting.place.write("allowed_signers", &signers);
+    let records: Vec<Value> = meeting
+        .place
+        .text_of("transcript.jsonl")
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let plan = meeting.plan();
+    let mut signed = Vec::new();
+    for record in records.iter().filter(|record| record["event"] == "signed-off") {
+        let name = record["who"][0].as_str().unwrap();
+        let signature = record["data"]["signature"].as_str().unwrap();
+        let signature = meeting.place.write("signature", signature);
+        let head = record["prev"].as_str().unwrap();
+        let text = format!("chancery-ceremony: sign off\nplan {}\nhead {head}\n", plan.hash());
+        let arguments = ["-Y", "verify", "-n", "chancery-ceremony", "-f", &signers, "-I", name];
+        let mut child = Command::new("ssh-keygen")
+            .args(arguments)
+            .args(["-s", &signature])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+        assert!(child.wait().unwrap().success(), "{name}");
+        signed.push(name);
+    }
+    assert_eq!(signed, ["alice", "bob", "carol"]);
+}
+
+#[test]
+fn a_ceremony_does_not_begin_without_what_its_plan_wants() {
+    let meeting = Meeting::new();
+    let place = &meeting.place;
+    let plan = place.text("meeting.toml");
+    let rehearsal = place.text("rehearsal.jsonl");
+    let [alice, dave] = ["alice.approval", "dave.approval"].map(|name| place.text(name));
+    let run = |flags: &[&str], code: i32, said: &str| {
+        place.run(&plan, flags).refused(code, said);
+        assert!(!place.path("transcript.jsonl").exists() && place.objects().is_empty(), "{said}");
+    };
+    let both = ["--approval", &alice, "--approval", &dave];
+    run(&both, 3, "there is none");
+    let other = Place::new();
+    let other = other.rehearsal(ROOT_AND_ISSUING);
+    run(&[&both[..], &["--rehearsal", &other]].concat(), 3, "another plan's");
+    let rehearsed = ["--rehearsal", &rehearsal];
+    run(&[&rehearsed[..], &both[..2]].concat(), 3, "it takes 1 auditor (0 there)");
+    let twice = [&rehearsed[..], &both[..2], &both[..2]].concat();
+    run(&twice, 3, "alice is there twice");
+    run(&["--unattended"], 2, "cannot be performed unattended");
+
+    // A plan that was changed after its approval.
+    let changed = meeting.text.replace("CN=Example Test Root G2", "CN=Example Test Root G3");
+    place.write("meeting.toml", &changed);
+    fs::remove_file(place.path("rehearsal.jsonl")).unwrap();
+    place.rehearsal(&plan);
+    run(&[&rehearsed[..], &both].concat(), 3, "is not of this text");
+}
+
+#[test]
+fn nobody_speaks_for_somebody_else() {
+    let meeting = Meeting::new();
+    let place = &meeting.place;
+    let approve = |name: &str, key: &str, code: i32, said: &str| {
+        let (plan, key) = (place.text("meeting.toml"), place.text(key));
+        let output = place.text("new.approval");
+        program(&["approve", &plan, "--as", name, "--key", &key, "-o", &output])
+            .refused(code, said);
+        assert!(!place.path("new.approval").exists());
+    };
+    approve("bob", "alice", 3, "is not by bob");
+    approve("mallory", "alice", 3, "does not name mallory");
+    approve("alice", "nothing", 1, "made no signature");
+    keygen(place, "mallory", "ed25519");
+    approve("alice", "mallory", 3, "names nobody with the key ssh-ed25519");
+
+    // Too few at the roll call; then one person twice; then another's key at the end.
+    let lines = meeting.lines(&["alice", "bob", "carol"]);
+    let few = ["alice bob\n".to_owned(), "alice eve\n".to_owned(), "\n".to_owned()];
+    meeting.run_typing(&few).refused(1, "was not confirmed");
+    assert_eq!(place.objects(), "");
+    let mut twice = lines.clone();
+    twice[2] = twice[1].clone();
+    twice.truncate(3);
+    meeting.resume_typing(&twice).refused(1, "was not confirmed");
+    assert_eq!(place.objects(), "");
+    let mut stolen = lines.clone();
+    let last = stolen.len() - 1;
+    stolen[last] = format!("{}\n", place.text("bob"));
+    meeting.resume_typing(&stolen).refused(3, "is not by carol");
+    assert!(!place.path("handoff").exists());
+
+    // The next day, dave comes instead of carol.
+    let again = [
+        "alice bob dave\n".to_owned(),
+        "alice bob carol dave\n".to_owned(),
+        format!("{}\n", place.text("carol")),
+        format!("{}\n", place.text("dave")),
+    ];
+    meeting.resume_typing(&again).ok();
+    let verified = place.verify(&[]).ok();
+    assert!(verified.contains("signed off by alice, bob, carol, dave"), "{verified}");
+}
+
+#[test]
+fn a_transcript_in_which_somebody_is_left_out_is_refused() {
+    let meeting = Meeting::new();
+    meeting.run_typing(&meeting.lines(&["alice", "bob", "carol"])).ok();
+    let whole = meeting.place.text_of("transcript.jsonl");
+    let forge = |change: Change| {
+        let mut records: Vec<Value> =
+            whole.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        records.pop();
+        change(&mut records);
+        Verified::from_bytes(rechained(records).as_bytes())
+    };
+    forge(&|_| {}).unwrap();
+    let find = |records: &[Value], event: &str| {
+        records.iter().rposition(|record| record["event"] == event).unwrap()
+    };
+    let table: [(&str, &str, Change); 7] = [
+        ("an approval", "it takes 1 auditor", &|records| {
+            records[0]["data"]["approvals"].as_object_mut().unwrap().remove("dave");
+        }),
+        ("somebody else's approval", "is not by dave", &|records| {
+            let other = records[0]["data"]["approvals"]["alice"].clone();
+            records[0]["data"]["approvals"]["dave"] = other;
+        }),
+        ("the rehearsal", "an opening with the rehearsal", &|records| {
+            records[0]["data"].as_object_mut().unwrap().remove("rehearsal");
+        }),
+        ("the roll call", "the roll call", &|records| {
+            let at = find(records, "present");
+            records.remove(at);
+        }),
+        ("a confirmation", "the confirmation of the step", &|records| {
+            let at = find(records, "confirmed");
+            records.remove(at);
+        }),
+        ("a witness", "a confirmation by enough people", &|records| {
+            let at = find(records, "confirmed");
+            records[at]["who"] = serde_json::json!(["alice"]);
+        }),
+        ("the last signature", "the plan's next step", &|records| {
+            let at = find(records, "signed-off");
+            records.remove(at);
+        }),
+    ];
+    for (what, said, change) in table {
+        let error = forge(change).unwrap_err().to_string();
+        assert!(error.contains(said), "{what}: {error}");
+    }
+    // Whatever was changed before it, a signature is not of.
+    let error = forge(&|records| {
+        let at = find(records, "token");
+        records[at]["data"]["library"] = "another library".into();
+    });
+    let error = error.unwrap_err();
+    assert!(error.to_string().contains("is not of this ceremony"), "{error}");
+}
+
+/// A plan of several people, their keys, a rehearsal and two approvals.
+struct Meeting {
+    place: Place,
+    text: String,
+}
+
+impl Meeting {
+    fn new() -> Self {
+        let place = Place::new();
+        place.initialize_token();
+        let mut people = String::from(
+            "[[role]]\nname = \"operator\"\nmin = 1\n[[role]]\nname = \"witness\"\nmin = 2\n\
+             [[role]]\nname = \"auditor\"\nmin = 0\n[quorum]\n\
+             approve = { operator = 1, auditor = 1 }\nconfirm = { operator = 1, witness = 1 }\n",
+        );
+        for (name, role, kind) in PEOPLE {
+            let key = keygen(&place, name, kind);
+            people += &format!("[persons.{name}]\nrole = \"{role}\"\nkey = \"{}\"\n", key.trim());
+        }
+        let sign_off = "[[steps]]\ndo = \"sign-off\"\n[[steps]]\ndo = \"hand-off\"";
+        let text = keys_only().replace("[[steps]]\ndo = \"hand-off\"", sign_off);
+        let text = format!("{text}\n{people}");
+        let plan = place.write("meeting.toml", &text);
+        place.rehearsal(&plan);
+        for name in ["alice", "dave"] {
+            let (key, output) = (place.text(name), place.text(&format!("{name}.approval")));
+            program(&["approve", &plan, "--as", name, "--key", &key, "-o", &output]).ok();
+        }
+        Self { place, text }
+    }
+
+    fn plan(&self) -> Plan {
+        Plan::read(&self.place.path("meeting.toml")).unwrap()
+    }
+
+    /// What is typed from the beginning to the end: each line by one person.
+    fn lines(&self, present: &[&str]) -> Vec<String> {
+        let plan = self.plan();
+        let mut lines = vec![format!("{}\n", present.join(" "))];
+        for (number, step) in plan.steps() {
+            match step {
+                Step::HandOff => {}
+                Step::SignOff => {
+                    lines.extend(present.iter().map(|name| format!("{}\n", self.place.text(name))))
+                }
+                _ => lines.extend(present[..2].iter().map(|name| {
+                    let name: Name = name.parse().unwrap();
+                    format!("{}\n", plan.confirmation(number, &step.to_string(), Some(&name)))
+                })),
+            }
+        }
+        lines
+    }
+
+    fn run_typing(&self, lines: &[String]) -> Answer {
+        let mut command = self.place.command(&self.place.text("meeting.toml"));
+        command.args(["--rehearsal", &self.place.text("rehearsal.jsonl")]);
+        for name in ["alice", "dave"] {
+            command.args(["--approval", &self.place.text(&format!("{name}.approval"))]);
+        }
+        typing(&mut command, &lines.concat())
+    }
+
+    fn resume_typing(&self, lines: &[String]) -> Answer {
+        self.place.resume_typing(&[], &lines.concat())
+    }
+}
+
+/// Makes a person's SSH key; gives the public one.
+fn keygen(place: &Place, name: &str, kind: &str) -> String {
+    let arguments = ["-q", "-t", kind, "-N", "", "-C", name, "-f"];
+    peer("ssh-keygen", &arguments, &[Path::new(&place.text(name))]).ok();
+    place.text_of(&format!("{name}.pub"))
+}
