@@ -31,7 +31,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Readers {
     // Dropped first: pcscd must not outlive its readers.
-    _pcscd: Daemon,
+    pcscd: Option<Daemon>,
     readers: Vec<Reader>,
     socket: PathBuf,
 }
@@ -76,7 +76,7 @@ impl Readers {
         fs::write(&file, text).doing(format_args!("write {}", file.display()))?;
         let socket = directory.join("pcscd");
         let pcscd = start_pcscd(directory, &configuration, &socket)?;
-        let readers = Self { _pcscd: pcscd, readers, socket };
+        let readers = Self { pcscd: Some(pcscd), readers, socket };
         readers.wait_for_readers()?;
         Ok(readers)
     }
@@ -114,6 +114,13 @@ impl Readers {
     pub fn pull(&self, number: usize) -> Result<(), Failure> {
         lock(&self.readers[number].slot).card = None;
         self.wait_for_card(number, false)
+    }
+
+    /// Ends pcscd: nobody sees the readers any longer.
+    pub fn stop(&mut self) {
+        if let Some(pcscd) = self.pcscd.take() {
+            pcscd.stop();
+        }
     }
 
     /// A program that sees these readers and no others.

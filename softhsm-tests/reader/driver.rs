@@ -8,9 +8,11 @@ use std::{
     path::PathBuf,
     ptr, slice,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread,
+    time::Duration,
 };
 
-use libc::{c_char, c_long, c_uchar, c_ulong};
+use libc::{c_char, c_int, c_long, c_uchar, c_ulong};
 
 use crate::channel::{Ask, Channel};
 
@@ -67,6 +69,7 @@ pub(crate) unsafe extern "C" fn IFDHGetCapabilities(
     value: *mut c_uchar,
 ) -> c_long {
     let answer = match tag {
+        TAG_POLLING_THREAD_WITH_TIMEOUT => (wait as *const ()).addr().to_ne_bytes().to_vec(),
         TAG_ATR => ask(lun, &[Ask::Presence as u8]),
         TAG_SIMULTANEOUS_ACCESS => vec![16],
         TAG_SLOTS_NUMBER | TAG_THREAD_SAFE => vec![1],
@@ -180,6 +183,12 @@ pub(crate) extern "C" fn IFDHICCPresence(lun: c_ulong) -> c_long {
     if ask(lun, &[Ask::Presence as u8]).is_empty() { ICC_NOT_PRESENT } else { ICC_PRESENT }
 }
 
+/// What pcscd does between two looks into a reader. Without it, it sleeps for 400 ms.
+extern "C" fn wait(_lun: c_ulong, _timeout: c_int) -> c_long {
+    thread::sleep(BETWEEN_LOOKS);
+    SUCCESS
+}
+
 /// Asks the card of a reader; another reader's is not kept waiting.
 fn ask(lun: c_ulong, message: &[u8]) -> Vec<u8> {
     let channel = readers().get(&lun).cloned();
@@ -214,8 +223,11 @@ fn readers() -> MutexGuard<'static, BTreeMap<c_ulong, Arc<Mutex<Channel>>>> {
 
 static READERS: Mutex<BTreeMap<c_ulong, Arc<Mutex<Channel>>>> = Mutex::new(BTreeMap::new());
 
+const BETWEEN_LOOKS: Duration = Duration::from_millis(10);
+
 // ifdhandler.h.
 const TAG_ATR: c_ulong = 0x0303;
+const TAG_POLLING_THREAD_WITH_TIMEOUT: c_ulong = 0x0fb3;
 const TAG_SIMULTANEOUS_ACCESS: c_ulong = 0x0faf;
 const TAG_SLOTS_NUMBER: c_ulong = 0x0fae;
 const TAG_THREAD_SAFE: c_ulong = 0x0fad;
