@@ -1,4 +1,43 @@
-//! PIV cards: keys and logon certificates in their slots.
+//! PIV cards (SP 800-73-4, and Yubico's extensions): what is on them, and making one ready for use.
 //!
-//! This crate holds nothing yet; smart-card certificates are requested with `chancery request
-//! smartcard`, from a CSR that the card's own tool made.
+//! ```no_run
+//! # fn run() -> Result<(), card::CardError> {
+//! let readers = card::Readers::open()?;
+//! for reader in readers.list()? {
+//!     let mut connection = readers.connect(&reader)?;
+//!     let card = connection.piv()?;
+//!     println!("{reader}: {:?} {:?}", card.version(), card.serial());
+//! }
+//! # Ok(())
+//! # }
+//! ```
+
+mod apdu;
+mod certificate_object;
+mod connection;
+mod container_map;
+mod error;
+mod holder;
+pub mod init;
+pub mod inspect;
+mod management_key;
+mod metadata;
+mod object;
+mod pin;
+mod piv;
+mod slot;
+mod tlv;
+
+pub use apdu::Status;
+pub use certificate_object::CertificateObject;
+pub use connection::{Connection, Presence, ReaderName, Readers};
+pub use container_map::ContainerMap;
+pub use error::CardError;
+pub use holder::{Capabilities, HolderId};
+pub use management_key::{ManagementKey, ManagementKeyAlgorithm};
+pub use metadata::{KeyMetadata, ManagementKeyMetadata, PinMetadata, PinPolicy, TouchPolicy};
+pub use object::ObjectId;
+pub use pin::{Pin, PinError, Puk};
+pub use piv::{PivCard, Version};
+pub use slot::Slot;
+pub use tlv::Malformed;

@@ -1,0 +1,38 @@
+//! The command line: arguments, commands, output.
+
+mod arguments;
+mod choice;
+mod failure;
+mod init;
+mod inspect;
+mod list;
+
+use std::{ffi::OsString, process::ExitCode};
+
+use card::Readers;
+use clap::Parser;
+use client::output::Output;
+
+use arguments::{Arguments, Command};
+use failure::Failure;
+
+/// Runs one command line, and says on the terminal what became of it.
+pub(crate) fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments = match Arguments::try_parse_from(arguments) {
+        Ok(arguments) => arguments,
+        Err(error) => return failure::usage(&error),
+    };
+    let mut output = Output::new(arguments.json);
+    match perform(arguments.command, &mut output) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+fn perform(command: Command, output: &mut Output) -> Result<(), Failure> {
+    match command {
+        Command::Init(it) => init::run(&it, output),
+        Command::Inspect(it) => inspect::run(&it, output),
+        Command::List => list::run(&Readers::open()?, output),
+    }
+}

@@ -1,0 +1,140 @@
+//! What a person and a program are told when a command does not succeed.
+
+use std::{error::Error as StdError, io, path::PathBuf, process::ExitCode};
+
+use card::{CardError, PinError, ReaderName, init::InitError};
+use client::output::complain;
+use thiserror::Error;
+
+/// A command did not succeed.
+#[derive(Debug, Error)]
+pub(crate) enum Failure {
+    #[error(transparent)]
+    Card(#[from] CardError),
+    #[error(transparent)]
+    Init(#[from] InitError),
+    #[error("there is no card in {}", names(readers))]
+    NoCard { readers: Vec<ReaderName> },
+    #[error("there is no card reader")]
+    NoReader,
+    #[error("there is no YubiKey with the serial number {serial} that can be used")]
+    NoSuchCard { serial: u32 },
+    #[error("cannot write the output")]
+    Output(#[from] io::Error),
+    #[error("{}: no {what}", path.display())]
+    Pin { what: &'static str, path: PathBuf, source: PinError },
+    #[error("cannot read {}", path.display())]
+    Read { path: PathBuf, source: io::Error },
+    #[error("there are cards in {}", names(readers))]
+    SeveralCards { readers: Vec<ReaderName> },
+}
+
+impl Failure {
+    /// Prints `error:` and `hint:`.
+    pub(crate) fn report(self) -> ExitCode {
+        // The reader of a pipe may leave when it has seen enough.
+        if matches!(&self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe) {
+            return ExitCode::SUCCESS;
+        }
+        let mut text = self.to_string();
+        let mut source = self.source();
+        while let Some(error) = source {
+            text.push_str(&format!(": {error}"));
+            source = error.source();
+        }
+        complain(&text, self.hint());
+        ExitCode::from(self.exit_code())
+    }
+
+    fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Card(error) | Self::Init(InitError::Card(error)) => card_hint(error),
+            Self::Init(error) => init_hint(error),
+            Self::NoCard { .. } => Some("insert a card; `chancery-card list` shows all readers"),
+            Self::NoReader => Some("connect a reader or a YubiKey"),
+            Self::NoSuchCard { .. } => Some("`chancery-card list` shows which cards there are"),
+            Self::SeveralCards { .. } => Some("choose one with --serial or --reader"),
+            Self::Output(_) | Self::Pin { .. } | Self::Read { .. } => None,
+        }
+    }
+
+    fn exit_code(&self) -> u8 {
+        match self {
+            Self::Card(error) | Self::Init(InitError::Card(error)) => card_exit_code(error),
+            Self::Init(InitError::NewIsDefault(_) | InitError::StillDefault(_)) => USAGE,
+            Self::Init(_) => REFUSED,
+            Self::NoCard { .. }
+            | Self::NoReader
+            | Self::NoSuchCard { .. }
+            | Self::SeveralCards { .. } => UNREACHABLE,
+            Self::Output(_) | Self::Pin { .. } | Self::Read { .. } => USAGE,
+        }
+    }
+}
+
+/// Prints what clap has to say: help to the output, or a usage error.
+pub(super) fn usage(error: &clap::Error) -> ExitCode {
+    // There is nobody left to tell if that fails.
+    let _ = error.print();
+    ExitCode::from(if error.use_stderr() { USAGE } else { 0 })
+}
+
+fn card_hint(error: &CardError) -> Option<&'static str> {
+    match error {
+        CardError::Gone { .. } => Some(
+            "insert it again and run the same command; `chancery-card inspect` shows its state",
+        ),
+        CardError::InUse(_) => Some("end the other program, or wait until it is done"),
+        CardError::Mute(_) => Some("turn the card around, or clean its contacts"),
+        CardError::NoCard(_) => Some("insert a card; `chancery-card list` shows all readers"),
+        CardError::NoService if cfg!(windows) => Some("start the service `Smart Card` (SCardSvr)"),
+        CardError::NoService => Some("install and start pcscd: systemctl start pcscd.socket"),
+        CardError::NoSuchReader(_) => Some("`chancery-card list` shows all readers"),
+        CardError::NotPiv => Some("take a YubiKey with its PIV application enabled"),
+        CardError::PinLocked => Some("the PUK unblocks it: ykman piv access unblock-pin"),
+        CardError::PukLocked => {
+            Some("nothing unblocks it; when the PIN is locked too, only a reset of the card helps")
+        }
+        CardError::WrongPin { .. } => Some("it was tried once and is not tried again by itself"),
+        _ => None,
+    }
+}
+
+fn init_hint(error: &InitError) -> Option<&'static str> {
+    match error {
+        InitError::StillDefault(_) => Some("to have it replaced, run it with --from-defaults"),
+        InitError::NewIsDefault(_) => Some("choose another one"),
+        InitError::LastTry(_) => {
+            Some("set the tries back by a right PIN in another program, or unblock it by the PUK")
+        }
+        InitError::PlaceTaken(_) => Some("keep the data elsewhere, and remove the object"),
+        InitError::UnknownManagementKey => Some(
+            "whoever set it has it; ykman piv access change-management-key --protect lets the card \
+             keep it",
+        ),
+        _ => None,
+    }
+}
+
+fn card_exit_code(error: &CardError) -> u8 {
+    match error {
+        CardError::InUse(_)
+        | CardError::Mute(_)
+        | CardError::NoCard(_)
+        | CardError::NoService
+        | CardError::NoSuchReader(_)
+        | CardError::Service { .. } => UNREACHABLE,
+        _ => REFUSED,
+    }
+}
+
+fn names(readers: &[ReaderName]) -> String {
+    readers.iter().map(|reader| format!("{:?}", reader.to_string())).collect::<Vec<_>>().join(", ")
+}
+
+/// The card refused, or was pulled.
+const REFUSED: u8 = 1;
+/// The command line or a local file is wrong.
+const USAGE: u8 = 2;
+/// There is no such card, or it cannot be reached.
+const UNREACHABLE: u8 = 3;

@@ -1,0 +1,92 @@
+//! The names that Windows gave to keys: Yubico's minidriver keeps them on the card.
+
+use serde::Serialize;
+
+use crate::{Malformed, tlv::only};
+
+/// The object MSCMAP (Yubico's `ykpiv.h`): records of 107 bytes.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+pub struct ContainerMap {
+    /// In their order.
+    pub containers: Vec<Container>,
+}
+
+/// A key as Windows knows it.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+pub struct Container {
+    /// The name.
+    pub name: String,
+    /// The number of the slot, in hexadecimal.
+    pub slot: String,
+    /// The length of the key.
+    pub key_bits: u16,
+    /// Whether it is the one that is taken when none is named.
+    pub default: bool,
+    /// SHA-1 of the certificate for it, in hexadecimal.
+    pub certificate: String,
+}
+
+impl ContainerMap {
+    /// Reads the object's value.
+    ///
+    /// # Errors
+    ///
+    /// It is not whole records.
+    pub fn read(value: &[u8]) -> Result<Self, Malformed> {
+        let (records, rest) = only(value, RECORDS)?.as_chunks::<RECORD_LENGTH>();
+        if !rest.is_empty() {
+            return Err(Malformed::new(format!(
+                "{} bytes are left over after {} records of {RECORD_LENGTH}",
+                rest.len(),
+                records.len()
+            )));
+        }
+        Ok(Self { containers: records.iter().map(Container::read).collect() })
+    }
+}
+
+impl Container {
+    fn read(record: &[u8; RECORD_LENGTH]) -> Self {
+        let (name, rest) = record.split_at(NAME_LENGTH);
+        let units = name.chunks_exact(2).map(|unit| u16::from_le_bytes([unit[0], unit[1]]));
+        let units: Vec<u16> = units.take_while(|unit| *unit != 0).collect();
+        Self {
+            name: String::from_utf16_lossy(&units),
+            slot: hex::encode(&rest[..1]),
+            // After the slot, whether it is for exchange or signature.
+            key_bits: u16::from_le_bytes([rest[2], rest[3]]),
+            default: rest[4] & DEFAULT != 0,
+            certificate: hex::encode(&rest[7..]),
+        }
+    }
+}
+
+const RECORDS: u8 = 0x81;
+const RECORD_LENGTH: usize = 107;
+const NAME_LENGTH: usize = 80;
+const DEFAULT: u8 = 2;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tlv::element;
+
+    #[test]
+    fn records_are_read_and_half_ones_are_not() {
+        let mut record = vec![0; 80];
+        record[..6].copy_from_slice(b"k\0e\0y\0");
+        record.extend([0x9a, 1, 0x00, 0x08, 3, 0, 0]);
+        record.extend([0xab; 20]);
+        let map = ContainerMap::read(&element(0x81, &record)).unwrap();
+        let expected = Container {
+            name: "key".to_owned(),
+            slot: "9a".to_owned(),
+            key_bits: 2048,
+            default: true,
+            certificate: "ab".repeat(20),
+        };
+        assert_eq!(map.containers, [expected]);
+        assert!(ContainerMap::read(&element(0x81, &record[..100])).is_err());
+        assert!(ContainerMap::read(&[]).is_err());
+    }
+}

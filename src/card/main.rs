@@ -1,0 +1,9 @@
+//! `chancery-card`: PIV cards on the command line.
+
+mod cli;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::run(std::env::args_os())
+}
