@@ -37,8 +37,8 @@ use crate::{
         ReleasedSignature, bots::Lineage,
     },
     policy::{
-        Caller, Certify, Denial, Grant, OpenSession, Rules, SignDigest, Standing, decide,
-        decide_sign,
+        Caller, Certify, Denial, Grant, OpenSession, Rules, SignDigest, Standing, check_reason,
+        decide, decide_sign,
     },
     publisher::Signers,
     signing::{Admission, Made, Priority, Signing, SigningError},
@@ -228,12 +228,8 @@ impl Authority {
         priority: Priority,
     ) -> Result<Released, IssueError> {
         let (operation, role) = (request.wanted.operation(), request.role.clone());
-        match self.try_issue(caller, request, idempotency, priority).await {
-            Err(IssueError::Denied(denial)) => {
-                Err(self.denied(caller, operation, &role, denial).await)
-            }
-            outcome => outcome,
-        }
+        let outcome = self.try_issue(caller, request, idempotency, priority).await;
+        self.audited(caller, operation, &role, outcome).await
     }
 
     async fn try_issue(
@@ -268,12 +264,8 @@ impl Authority {
         priority: Priority,
     ) -> Result<ReleasedSignature, IssueError> {
         let role = request.role.clone();
-        match self.try_sign(caller, request, idempotency, priority).await {
-            Err(IssueError::Denied(denial)) => {
-                Err(self.denied(caller, "sign", &role, denial).await)
-            }
-            outcome => outcome,
-        }
+        let outcome = self.try_sign(caller, request, idempotency, priority).await;
+        self.audited(caller, "sign", &role, outcome).await
     }
 
     async fn try_sign(
@@ -543,6 +535,40 @@ impl Authority {
             idempotency,
             lineage: None,
             now: self.clock.now(),
+        }
+    }
+
+    /// The outcome of an operation, after a denial was audited.
+    async fn audited<T>(
+        &self,
+        caller: &Caller,
+        operation: &str,
+        on: &str,
+        outcome: Result<T, IssueError>,
+    ) -> Result<T, IssueError> {
+        match outcome {
+            Err(IssueError::Denied(denial)) => {
+                Err(self.denied(caller, operation, on, denial).await)
+            }
+            outcome => outcome,
+        }
+    }
+
+    /// Why somebody does something: in a line, and not too long.
+    ///
+    /// # Errors
+    ///
+    /// It is not, or the refusal cannot be written down.
+    pub async fn reason(
+        &self,
+        caller: &Caller,
+        operation: &str,
+        on: &str,
+        reason: String,
+    ) -> Result<String, IssueError> {
+        match check_reason(&reason) {
+            Ok(()) => Ok(reason),
+            Err(denial) => Err(self.denied(caller, operation, on, denial).await),
         }
     }
 

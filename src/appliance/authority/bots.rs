@@ -6,7 +6,7 @@ use api::{Because, Bot, BotName, BotRole, BotSpec};
 use jiff::SignedDuration;
 use pki::{keys::PublicKey, x509::csr::Csr};
 
-use super::{Authority, IssueError, Issuer, locks::reason, random, spiffe_id};
+use super::{Authority, IssueError, Issuer, random, spiffe_id};
 use crate::{
     ledger::{
         Released,
@@ -89,13 +89,9 @@ impl Authority {
     /// The instance does not renew or is gone, its certificate is not the newest, or as
     /// [`issue`](Self::issue).
     pub async fn renew_bot(&self, shown: &Shown, csr: Csr) -> Result<OwnCertificate, IssueError> {
-        match self.try_renew_bot(shown, csr).await {
-            Err(IssueError::Denied(denial)) => {
-                let caller = Caller::new(shown.caller.clone());
-                Err(self.denied(&caller, "renew", Grant::BOT_ROLE, denial).await)
-            }
-            outcome => outcome,
-        }
+        let caller = Caller::new(shown.caller.clone());
+        let outcome = self.try_renew_bot(shown, csr).await;
+        self.audited(&caller, "renew", Grant::BOT_ROLE, outcome).await
     }
 
     async fn try_renew_bot(&self, shown: &Shown, csr: Csr) -> Result<OwnCertificate, IssueError> {
@@ -148,6 +144,10 @@ impl Authority {
             return Err(Denial::Locked { target: lock.target.clone() }.into());
         }
         let mut standing = self.read_standing(shown).await?;
+        // Whoever has a copy is found out from wherever it asks.
+        if matches!(standing.held, Held::Discarded | Held::Superseded) {
+            return Ok(standing);
+        }
         check_address(&standing.spec, shown.from).map_err(Denial::from)?;
         if standing.held == Held::Unknown {
             match self.adopt(shown).await? {
@@ -205,22 +205,17 @@ impl Authority {
             self.own.id.as_str(),
             self.clock.now(),
         );
-        let (locked, standing) = match locking.await {
-            Ok(locked) => locked,
+        let locked = match locking.await {
+            Ok(locked) => locked.lock,
             Err(error) => return error.into(),
         };
         metrics::counter!("chancery_bot_clones_total").increment(1);
-        tracing::warn!(caller = %shown.caller, reason = locked.lock.reason, "a bot was copied");
-        let lock = Lock {
-            id: locked.lock.id,
-            target: locked.lock.target,
-            issued_before: None,
-            expires_at: None,
-        };
+        tracing::warn!(caller = %shown.caller, reason = locked.reason, "a bot was copied");
+        let api::Lock { id, target, reason: seen, .. } = locked;
+        let lock = Lock { id, target, issued_before: None, expires_at: None };
         self.flights.ground(|subject| lock.hits(subject)).await;
-        let (generation, confirmed) = (standing.generation, standing.confirmed);
-        Denial::from(BotDenial::Cloned { caller: shown.caller.clone(), generation, confirmed })
-            .into()
+        let (caller, target) = (shown.caller.clone(), lock.target);
+        Denial::from(BotDenial::Cloned { caller, target, seen }).into()
     }
 
     /// Forgets a bot, and takes back all that it has. When this returns, not one signature more is
@@ -235,8 +230,9 @@ impl Authority {
         bot: &BotName,
         because: Because,
     ) -> Result<Option<Bot>, IssueError> {
-        self.only_operators(caller, "bot remove", bot.as_str()).await?;
-        let reason = reason(because.reason)?;
+        let operation = "bot remove";
+        self.only_operators(caller, operation, bot.as_str()).await?;
+        let reason = self.reason(caller, operation, bot.as_str(), because.reason).await?;
         let removed =
             self.ledger.remove_bot(bot, caller.id.as_str(), &reason, self.clock.now()).await?;
         let target = api::LockTarget::Bot(bot.to_string());

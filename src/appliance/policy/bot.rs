@@ -1,6 +1,6 @@
 //! Bots: what they are called, and why they are refused.
 
-use std::net::IpAddr;
+use std::{borrow::Cow, net::IpAddr};
 
 use api::{BotName, BotSpec, LockTarget};
 use pki::names::{DnsName, NameError, SourceAddress, SpiffeId};
@@ -91,11 +91,8 @@ pub enum BotDenial {
     CertificateRevoked { caller: SpiffeId },
     #[error("bot {bot} was changed while it joined")]
     Changed { bot: BotName },
-    #[error(
-        "generation {generation} of {caller} asked to renew after generation {confirmed} was in \
-         use: there are two who have this identity, and it is locked"
-    )]
-    Cloned { caller: SpiffeId, generation: u64, confirmed: u64 },
+    #[error("{caller} is locked: {seen}")]
+    Cloned { caller: SpiffeId, target: LockTarget, seen: String },
     #[error("this key was certified for {caller} before")]
     KeyUsed { caller: SpiffeId },
     #[error("bot {bot} has joined by its key as often as it may")]
@@ -152,17 +149,23 @@ impl BotDenial {
     }
 
     /// What can be done about it.
-    pub fn hint(&self) -> &'static str {
+    pub fn hint(&self) -> Cow<'static, str> {
+        match self {
+            Self::Cloned { target, .. } => locked_hint(target).into(),
+            other => other.fixed_hint().into(),
+        }
+    }
+
+    fn fixed_hint(&self) -> &'static str {
         match self {
             Self::AddressNotAllowed { .. } => {
                 "ask from one of its source_addresses, or let an operator change them: \
                  chancery bot apply"
             }
-            Self::CertificateRevoked { .. } | Self::NoSuchInstance { .. } => {
+            Self::CertificateRevoked { .. } | Self::Cloned { .. } | Self::NoSuchInstance { .. } => {
                 "join anew; a bot that joins by token needs a new one: chancery bot token NAME"
             }
             Self::Changed { .. } => "join again",
-            Self::Cloned { .. } => LOCKED,
             Self::KeyUsed { .. } => "make a new key pair for each certificate",
             Self::NoRecoveryLeft { .. } => {
                 "an operator who knows why it lost its certificate gives it more: raise \
@@ -187,8 +190,12 @@ impl BotDenial {
 }
 
 /// What becomes of a locked instance.
-pub(super) const LOCKED: &str = "an operator finds out who has the copy, and removes the lock (chancery lock remove \
-     bot-instance:NAME/INSTANCE); then the bot joins anew: what it had stays revoked";
+pub(super) fn locked_hint(target: &LockTarget) -> String {
+    format!(
+        "an operator finds out why (chancery lock list) and removes the lock (chancery lock remove \
+         {target}); then the bot joins anew: what it had stays revoked"
+    )
+}
 
 const BOTS: &str = "/bot/";
 

@@ -163,6 +163,10 @@ impl Denial {
     /// What the one who asked can do about it.
     pub fn hint(&self) -> Cow<'static, str> {
         match self {
+            Self::Bot(denial) => denial.hint(),
+            Self::Locked { target: target @ LockTarget::BotInstance(..) } => {
+                bot::locked_hint(target).into()
+            }
             Self::OutsideSchedule { next_opening: Some(next), .. } => {
                 format!("it opens {} ({next})", next.strftime("on %A %-d %B %Y at %H:%M")).into()
             }
@@ -175,15 +179,14 @@ impl Denial {
             Self::AccountUnknown { .. } => {
                 "an operator adds accounts, with their SIDs, to the appliance's rules"
             }
-            Self::Bot(denial) => denial.hint(),
-            Self::CallerNotInRole { .. } | Self::NoPrincipals { .. } | Self::NoSuchRole { .. } => {
-                "ask an operator which role is yours"
-            }
+            Self::Bot(_)
+            | Self::CallerNotInRole { .. }
+            | Self::NoPrincipals { .. }
+            | Self::NoSuchRole { .. } => "ask an operator which role is yours",
             Self::DecidedBefore { .. } | Self::SessionNotWaiting { .. } => {
                 "see how it stands: chancery session show"
             }
             Self::TakenBack => "a lock or the end of the session came first; ask for a new session",
-            Self::Locked { target: LockTarget::BotInstance(..) } => bot::LOCKED,
             Self::Locked { .. } => "ask an operator: nothing is signed until the lock is removed",
             Self::IssuedBeforeInFuture => "lock the target itself, and remove the lock then",
             Self::NoReason => "say what it is for, in one line",

@@ -160,7 +160,7 @@ impl Ledger {
         (issuer, key): (&str, &str),
         by: &str,
         now: Timestamp,
-    ) -> Result<(Locked, InstanceStanding), LedgerError> {
+    ) -> Result<Locked, LedgerError> {
         let target = shown.instance.lock_target();
         let lock = Lock { id: 0, target: target.clone(), issued_before: None, expires_at: None };
         let seen = self.read(move |sql| locks::look(sql, &lock, now)).await?;
@@ -184,7 +184,7 @@ impl Ledger {
             })?)?;
             let request =
                 LockRequest { target, issued_before: None, reason: seen_words, ttl: None };
-            Ok((locks::set(batch, request, seen, &by, now)?, found))
+            locks::set(batch, request, seen, &by, now)
         };
         self.0.writer.submit(work).await
     }
