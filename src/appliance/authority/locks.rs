@@ -15,12 +15,14 @@ impl Authority {
     ///
     /// The caller is no operator, or it cannot be written down.
     pub async fn lock(&self, caller: &Caller, request: LockRequest) -> Result<Locked, IssueError> {
-        self.only_operators(caller, "lock add", &request.target.to_string()).await?;
+        let (operation, on) = ("lock add", request.target.to_string());
+        self.only_operators(caller, operation, &on).await?;
         let now = self.clock.now();
         if request.issued_before.is_some_and(|time| time > now) {
-            return Err(Denial::IssuedBeforeInFuture.into());
+            return Err(self.denied(caller, operation, &on, Denial::IssuedBeforeInFuture).await);
         }
-        let request = LockRequest { reason: reason(request.reason)?, ..request };
+        let reason = self.reason(caller, operation, &on, request.reason).await?;
+        let request = LockRequest { reason, ..request };
         let locked = self.ledger.lock(request, caller.id.as_str(), now).await?;
         let api::Lock { id, ref target, issued_before, expires_at, .. } = locked.lock;
         let lock = Lock { id, target: target.clone(), issued_before, expires_at };
@@ -52,8 +54,10 @@ impl Authority {
         caller: &Caller,
         request: UnlockRequest,
     ) -> Result<api::Locks, IssueError> {
-        self.only_operators(caller, "lock remove", &request.target.to_string()).await?;
-        let request = UnlockRequest { reason: reason(request.reason)?, ..request };
+        let (operation, on) = ("lock remove", request.target.to_string());
+        self.only_operators(caller, operation, &on).await?;
+        let reason = self.reason(caller, operation, &on, request.reason).await?;
+        let request = UnlockRequest { reason, ..request };
         Ok(self.ledger.unlock(request, caller.id.as_str(), self.clock.now()).await?)
     }
 
@@ -78,7 +82,8 @@ impl Authority {
         request: RevokeRequest,
     ) -> Result<Option<Revoked>, IssueError> {
         self.only_operators(caller, "revoke", &request.issuer).await?;
-        let request = RevokeRequest { reason: reason(request.reason)?, ..request };
+        let reason = self.reason(caller, "revoke", &request.issuer, request.reason).await?;
+        let request = RevokeRequest { reason, ..request };
         let (issuer, serial) = (request.issuer.clone(), request.serial.clone());
         let revoked = self.ledger.revoke(request, caller.id.as_str(), self.clock.now()).await?;
         self.flights.ground(|it| it.issuer == issuer && it.serial == serial).await;
@@ -107,9 +112,4 @@ impl Authority {
         let denial = Denial::NotAnOperator { caller: caller.id.clone() };
         Err(self.denied(caller, operation, on, denial).await)
     }
-}
-
-/// Why somebody did something: in a line, and not too long.
-pub(super) fn reason(reason: String) -> Result<String, Denial> {
-    crate::policy::check_reason(&reason).map(|()| reason)
 }

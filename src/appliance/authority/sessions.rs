@@ -2,12 +2,12 @@
 
 use api::{Because, Session, SessionEnded, SessionQuery, SessionRequest, Sessions};
 
-use super::{Authority, IssueError, locks::reason, random};
+use super::{Authority, IssueError, random};
 use crate::{
     ledger::{NewDecision, NewSession},
     policy::{
-        Caller, Denial, Rules, Standing, certificate_roles, decide_approval, decide_session,
-        find_role, is_approver,
+        Caller, Denial, Rules, Standing, certificate_roles, check_reason, decide_approval,
+        decide_session, find_role, is_approver,
     },
 };
 
@@ -23,12 +23,8 @@ impl Authority {
         request: SessionRequest,
     ) -> Result<Session, IssueError> {
         let role = request.role.clone();
-        match self.try_request_session(caller, request).await {
-            Err(IssueError::Denied(denial)) => {
-                Err(self.denied(caller, "session request", &role, denial).await)
-            }
-            outcome => outcome,
-        }
+        let outcome = self.try_request_session(caller, request).await;
+        self.audited(caller, "session request", &role, outcome).await
     }
 
     async fn try_request_session(
@@ -63,13 +59,9 @@ impl Authority {
         approved: bool,
         because: Because,
     ) -> Result<Session, IssueError> {
-        match self.try_decide_session(caller, session, approved, because).await {
-            Err(IssueError::Denied(denial)) => {
-                let operation = if approved { "session approve" } else { "session deny" };
-                Err(self.denied(caller, operation, session, denial).await)
-            }
-            outcome => outcome,
-        }
+        let operation = if approved { "session approve" } else { "session deny" };
+        let outcome = self.try_decide_session(caller, session, approved, because).await;
+        self.audited(caller, operation, session, outcome).await
     }
 
     async fn try_decide_session(
@@ -79,7 +71,7 @@ impl Authority {
         approved: bool,
         because: Because,
     ) -> Result<Session, IssueError> {
-        let found = self.session(caller, session).await?;
+        let found = self.find_session(caller, session).await?;
         let bot = self.calling_bot(caller).await?;
         let (rules, locks, now) = (self.rules.load_full(), self.locks(), self.clock.now());
         let standing = Standing { bot: bot.as_ref(), locks: &locks, session: None, now };
@@ -88,7 +80,7 @@ impl Authority {
             session: found.id,
             approver: caller.id.to_string(),
             approved,
-            reason: reason(because.reason)?,
+            reason: check_reason(&because.reason).map(|()| because.reason)?,
             closes_at: if approved { role.closes_at(now)? } else { None },
             now,
         };
@@ -101,7 +93,12 @@ impl Authority {
     ///
     /// It is not open or not the caller's, or it cannot be written down.
     pub async fn beat(&self, caller: &Caller, session: &str) -> Result<Session, IssueError> {
-        let found = self.session(caller, session).await?;
+        let outcome = self.try_beat(caller, session).await;
+        self.audited(caller, "session heartbeat", session, outcome).await
+    }
+
+    async fn try_beat(&self, caller: &Caller, session: &str) -> Result<Session, IssueError> {
+        let found = self.find_session(caller, session).await?;
         if found.requester != caller.id.as_str() {
             return Err(Denial::no_such_session(caller, session).into());
         }
@@ -120,11 +117,22 @@ impl Authority {
         session: &str,
         because: Because,
     ) -> Result<SessionEnded, IssueError> {
-        self.session(caller, session).await?;
-        let (by, reason) = (caller.id.as_str(), reason(because.reason)?);
-        let ended = self.ledger.end_session(session, by, &reason, self.clock.now()).await?;
+        let outcome = self.try_end_session(caller, session, &because.reason).await;
+        let ended = self.audited(caller, "session end", session, outcome).await?;
         self.flights.ground(|subject| subject.session.as_deref() == Some(session)).await;
         Ok(ended)
+    }
+
+    async fn try_end_session(
+        &self,
+        caller: &Caller,
+        session: &str,
+        reason: &str,
+    ) -> Result<SessionEnded, IssueError> {
+        self.find_session(caller, session).await?;
+        check_reason(reason)?;
+        let (by, now) = (caller.id.as_str(), self.clock.now());
+        Ok(self.ledger.end_session(session, by, reason, now).await?)
     }
 
     /// Ends the sessions whose time is over, or whose heartbeat is missing.
@@ -146,6 +154,11 @@ impl Authority {
     ///
     /// There is none; that one of others exists is not told.
     pub async fn session(&self, caller: &Caller, id: &str) -> Result<Session, IssueError> {
+        let outcome = self.find_session(caller, id).await;
+        self.audited(caller, "session show", id, outcome).await
+    }
+
+    async fn find_session(&self, caller: &Caller, id: &str) -> Result<Session, IssueError> {
         let found = self.ledger.session(id).await?;
         let found = found.filter(|session| may_see(caller, session, &self.rules.load()));
         Ok(found.ok_or_else(|| Denial::no_such_session(caller, id))?)

@@ -77,9 +77,10 @@ pub(super) async fn remove(
     let Path(name) = name.map_err(answer::bad_path)?;
     let name: DnsName = name.parse().map_err(|error| bad(format!("{error}")))?;
     let absent = || Problem::new(ProblemKind::NotFound, format!("there is no host {name}"));
-    let (by, reason) = (caller.id.as_str(), because.reason.as_str());
-    let (id, now) = (service.host_id(&name)?, service.clock.now());
-    let removed = service.ledger.remove_host(&name, &id, by, reason, now).await?;
+    let reason =
+        service.authority.reason(&caller, "host remove", name.as_str(), because.reason).await?;
+    let (id, by, now) = (service.host_id(&name)?, caller.id.as_str(), service.clock.now());
+    let removed = service.ledger.remove_host(&name, &id, by, &reason, now).await?;
     let removed = removed.ok_or_else(absent)?;
     service.fleet.removed(&name);
     Ok(answer::json(StatusCode::OK, &removed))
