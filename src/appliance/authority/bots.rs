@@ -4,7 +4,10 @@ use std::net::IpAddr;
 
 use api::{Because, Bot, BotName, BotRole, BotSpec};
 use jiff::SignedDuration;
-use pki::{keys::PublicKey, x509::csr::Csr};
+use pki::{
+    keys::PublicKey,
+    x509::{Recognised, csr::Csr},
+};
 
 use super::{Authority, IssueError, Issuer, random, spiffe_id};
 use crate::{
@@ -178,11 +181,14 @@ impl Authority {
             Some(Issuer::X509 { issuer, .. }) => issuer.recognise(&shown.certificate),
             Some(Issuer::Ssh(_)) | None => None,
         };
-        let Some(certificate) = recognised else { return Err(refusal(Held::Stray, shown)) };
+        let Some(Recognised { text, sealed }) = recognised else {
+            return Err(refusal(Held::Stray, shown));
+        };
         let adoption = Adoption {
             shown: shown.clone(),
             issuer: self.own_issuer.clone(),
-            certificate,
+            text,
+            summary: sealed.summary().clone(),
             own: self.own.id.to_string(),
         };
         let adopted = self.ledger.adopt(adoption, self.clock.now()).await?;

@@ -1,3 +1,4 @@
+mod bots;
 mod taking_back;
 
 use std::{

@@ -5,7 +5,7 @@ use std::{net::IpAddr, sync::Arc};
 
 use api::{BotSpec, JoinMethod, LockRequest, Locked, RevocationReason};
 use jiff::Timestamp;
-use pki::{names::SpiffeId, x509::Recognised};
+use pki::{names::SpiffeId, seal::Summary};
 use rusqlite::{Connection, OptionalExtension, named_params};
 
 use super::{
@@ -89,8 +89,10 @@ pub struct Adoption {
     pub shown: Shown,
     /// The authority that has signed it.
     pub issuer: String,
-    /// The certificate.
-    pub certificate: Recognised,
+    /// The bytes that were signed.
+    pub text: Vec<u8>,
+    /// What they say.
+    pub summary: Summary,
     /// The appliance itself (SPIFFE id).
     pub own: String,
 }
@@ -134,7 +136,7 @@ impl Ledger {
     ///
     /// There is no such bot, another instance has its place, or it cannot be written.
     pub async fn adopt(&self, adoption: Adoption, now: Timestamp) -> Result<Adopted, LedgerError> {
-        let names = json(&adoption.certificate.sealed.summary().names)?;
+        let names = json(&adoption.summary.names)?;
         let work = move |batch: &mut Batch<'_>| {
             let Adoption { shown, issuer, .. } = &adoption;
             let found = required(batch.sql, shown, issuer)?;
@@ -493,9 +495,8 @@ fn adopt(
     names: &str,
     now: Timestamp,
 ) -> Result<Adopted, Failure> {
-    let Adoption { shown: Shown { instance, serial, from, .. }, issuer, certificate, own } =
-        adoption;
-    let summary = certificate.sealed.summary();
+    let Adoption { shown, issuer, text, summary, own } = adoption;
+    let Shown { instance, certificate, serial, from, .. } = shown;
     let (newest, generation): (Option<i64>, u64) = batch
         .sql
         .prepare_cached(
@@ -521,9 +522,9 @@ fn adopt(
         lineage: None,
         now,
     };
-    let text = Text { bytes: certificate.text.clone(), summary: summary.clone() };
+    let text = Text { bytes: text.clone(), summary: summary.clone() };
     let id = acts::insert_intent(batch, &intent, &text, names)?;
-    acts::insert_certificate(batch, id, certificate.sealed.bytes(), now)?;
+    acts::insert_certificate(batch, id, certificate, now)?;
     supersede(batch, &instance.id)?;
     batch
         .sql
