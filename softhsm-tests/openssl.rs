@@ -1,10 +1,15 @@
 //! Keys, requests and second opinions from OpenSSL.
 
-use std::{fs, path::Path, process::Command};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use crate::{
+    clock::Clock,
     failure::{Doing, Failure},
-    https::Request,
+    https::{Identity, Request},
     office::{Office, http_send},
     peers::peer,
     process::{Answer, run},
@@ -43,6 +48,88 @@ pub fn request(key: &Path, subject: &str, extensions: &[&str], path: &Path) -> R
         command.args(["-addext", extension]);
     }
     run(&mut command)?.success().map(drop)
+}
+
+/// A signature over `message` with a private key, as OpenSSL writes it: ECDSA in DER. `options` are
+/// those of `openssl pkeyutl`, for RSA its padding and hash.
+///
+/// # Errors
+///
+/// OpenSSL refuses, or the message cannot be written beside the key.
+pub fn sign(key: &Path, options: &[&str], message: &[u8]) -> Result<Vec<u8>, Failure> {
+    let (input, output) = (key.with_extension("message"), key.with_extension("signature"));
+    fs::write(&input, message).doing("write a message")?;
+    let mut command = openssl()?;
+    command.args(["pkeyutl", "-sign", "-rawin", "-inkey"]).arg(key).args(options);
+    run(command.arg("-in").arg(&input).arg("-out").arg(&output))?.success()?;
+    fs::read(&output).doing("read a signature")
+}
+
+/// A CA that is none of Chancery's.
+#[derive(Clone, Debug)]
+pub struct Ca {
+    directory: PathBuf,
+}
+
+impl Ca {
+    /// Makes a CA, which holds for a month, in a new directory.
+    ///
+    /// # Errors
+    ///
+    /// OpenSSL refuses.
+    pub fn new(directory: PathBuf, name: &str) -> Result<Self, Failure> {
+        fs::create_dir(&directory).doing("make a directory")?;
+        let ca = Self { directory };
+        generate("ec:P-256", &ca.key())?;
+        let mut command = openssl()?;
+        command.args(["req", "-x509", "-batch", "-sha256", "-days", "30"]);
+        command.args(["-subj", &format!("/CN={name}")]);
+        command.args(["-addext", "basicConstraints=critical,CA:TRUE"]);
+        command.arg("-key").arg(ca.key()).arg("-out").arg(ca.certificate());
+        run(&mut command)?.success()?;
+        Ok(ca)
+    }
+
+    /// Its own certificate (PEM).
+    pub fn certificate(&self) -> PathBuf {
+        self.directory.join("ca.pem")
+    }
+
+    /// Makes a key of this name and has it certified for a month from now, or from what a clock
+    /// shows: `extensions` are lines as `-extfile` takes them. Gives key and certificate.
+    ///
+    /// # Errors
+    ///
+    /// OpenSSL refuses.
+    pub fn certify(
+        &self,
+        name: &str,
+        extensions: &str,
+        clock: Option<&Clock>,
+    ) -> Result<Identity, Failure> {
+        let at = |end: &str| self.directory.join(format!("{name}.{end}"));
+        let identity = Identity { certificate: at("pem"), key: at("key") };
+        generate("ec:P-256", &identity.key)?;
+        request(&identity.key, &format!("/CN={name}"), &[], &at("csr"))?;
+        fs::write(at("ext"), extensions).doing("write extensions")?;
+        let mut command = match clock {
+            None => openssl()?,
+            Some(clock) => {
+                let mut command = clock.command(&peer("openssl")?)?;
+                command.env("OPENSSL_CONF", "/dev/null");
+                command
+            }
+        };
+        command.args(["x509", "-req", "-sha256", "-days", "30", "-CAcreateserial"]);
+        command.arg("-in").arg(at("csr")).arg("-CA").arg(self.certificate());
+        command.arg("-CAkey").arg(self.key()).arg("-extfile").arg(at("ext"));
+        run(command.arg("-out").arg(&identity.certificate))?.success()?;
+        Ok(identity)
+    }
+
+    fn key(&self) -> PathBuf {
+        self.directory.join("ca.key")
+    }
 }
 
 /// A public key file (DER) as PEM.

@@ -12,7 +12,7 @@ use std::{
 
 use crate::{
     failure::{Doing, Failure},
-    openssl::{self, openssl},
+    openssl::Ca,
     peers::peer,
     ports::on_free_port,
     process::{Daemon, run, wait_until},
@@ -57,7 +57,8 @@ impl Slapd {
     /// slapd is not installed, or refuses its configuration.
     pub fn start(directory: &Path, scheme: Scheme) -> Result<Self, Failure> {
         fs::create_dir_all(directory.join("database")).doing("make a directory")?;
-        make_certificate(directory)?;
+        let ca = Ca::new(directory.join("ca"), "directory CA")?;
+        ca.certify("directory", "subjectAltName=IP:127.0.0.1\nbasicConstraints=CA:FALSE\n", None)?;
         write(&directory.join("slapd.conf"), &configuration(directory))?;
         write(&directory.join("entries.ldif"), &entries())?;
         write(&directory.join("password"), PASSWORD)?;
@@ -102,7 +103,7 @@ impl Slapd {
 
     /// The CA certificate of its TLS certificate.
     pub fn ca_file(&self) -> PathBuf {
-        self.directory.join("ca.pem")
+        self.directory.join("ca/ca.pem")
     }
 
     /// A file with the password.
@@ -208,24 +209,6 @@ fn load(directory: &Path) -> Result<(), Failure> {
 }
 
 /// A CA, and the server's certificate for the loopback address.
-fn make_certificate(directory: &Path) -> Result<(), Failure> {
-    let at = |name: &str| directory.join(name);
-    openssl::generate("ec:P-256", &at("ca.key"))?;
-    openssl::generate("ec:P-256", &at("server.key"))?;
-    let mut ca = openssl()?;
-    ca.args(["req", "-x509", "-batch", "-sha256", "-days", "30", "-subj", "/CN=directory CA"]);
-    ca.args(["-addext", "basicConstraints=critical,CA:TRUE"]);
-    ca.arg("-key").arg(at("ca.key")).arg("-out").arg(at("ca.pem"));
-    run(&mut ca)?.success()?;
-    openssl::request(&at("server.key"), "/CN=directory", &[], &at("server.csr"))?;
-    write(&at("server.ext"), "subjectAltName=IP:127.0.0.1\nbasicConstraints=CA:FALSE\n")?;
-    let mut sign = openssl()?;
-    sign.args(["x509", "-req", "-sha256", "-days", "30", "-CAcreateserial"]);
-    sign.arg("-in").arg(at("server.csr")).arg("-CA").arg(at("ca.pem"));
-    sign.arg("-CAkey").arg(at("ca.key")).arg("-extfile").arg(at("server.ext"));
-    run(sign.arg("-out").arg(at("server.pem")))?.success().map(drop)
-}
-
 fn configuration(directory: &Path) -> String {
     let directory = directory.display();
     format!(
@@ -245,9 +228,9 @@ pidfile {directory}/slapd.pid
 argsfile {directory}/slapd.args
 modulepath /usr/lib/ldap
 moduleload back_mdb
-TLSCACertificateFile {directory}/ca.pem
-TLSCertificateFile {directory}/server.pem
-TLSCertificateKeyFile {directory}/server.key
+TLSCACertificateFile {directory}/ca/ca.pem
+TLSCertificateFile {directory}/ca/directory.pem
+TLSCertificateKeyFile {directory}/ca/directory.key
 
 database mdb
 directory {directory}/database
