@@ -4,10 +4,11 @@
 # test      every test; a missing peer is a failure
 # check     formatting, lints, documentation, licences and advisories, then every test
 # bench     raw token and whole appliance, measured in one run
+# issuer    the OpenID Connect issuer of the tests: npm packages, as its lock file has them
 # kryoptic  the second software token of the tests, a workspace of its own
 # packages  what the above need from the system (Debian; a no-op when all is there)
 
-.PHONY: demo test check bench kryoptic packages
+.PHONY: demo test check bench issuer kryoptic packages
 
 CARGO = cargo
 KRYOPTIC = --manifest-path softhsm-tests/kryoptic/Cargo.toml
@@ -17,7 +18,7 @@ demo: packages
 	target/debug/demo
 
 # The stories run the programs that lie beside them, so those are built first.
-test: packages kryoptic
+test: packages issuer kryoptic
 	$(CARGO) build --locked --workspace --bins
 	$(CARGO) test --locked --workspace --no-fail-fast
 
@@ -33,6 +34,11 @@ check: packages
 bench: packages
 	$(CARGO) build --locked --release --workspace --bins
 	target/release/load
+
+issuer: packages softhsm-tests/oidc/node_modules/.package-lock.json
+
+softhsm-tests/oidc/node_modules/.package-lock.json: softhsm-tests/oidc/package-lock.json
+	npm ci --prefix softhsm-tests/oidc --ignore-scripts --no-audit --no-fund
 
 kryoptic: packages
 	$(CARGO) build --locked $(KRYOPTIC) --target-dir target/kryoptic

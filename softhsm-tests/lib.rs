@@ -19,6 +19,7 @@ pub mod load;
 pub mod mariadb;
 pub mod narrator;
 pub mod office;
+pub mod oidc;
 pub mod openssl;
 pub mod p11_kit;
 pub mod peers;

@@ -20,6 +20,7 @@ const PEERS: &[(&str, &str)] = &[
     ("mariadb", "mariadb-client"),
     ("mariadb-install-db", "mariadb-server"),
     ("mariadbd", "mariadb-server"),
+    ("node", "nodejs"),
     ("openssl", "openssl"),
     ("opensc-tool", "opensc"),
     ("p11-kit", "p11-kit"),
