@@ -199,7 +199,7 @@ impl Refusal {
             Self::Key(_) => "proof-key",
             Self::Malformed { .. } => "proof-malformed",
             Self::Method(_) => "join-method-unusable",
-            Self::OtherMethod(_) => "join-method",
+            Self::OtherMethod(_) => "wrong-join-method",
             Self::Signature(_) => "proof-signature",
             Self::Time(_) => "proof-time",
             Self::Unreachable(_) => "issuer-unreachable",

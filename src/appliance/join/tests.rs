@@ -70,11 +70,11 @@ fn a_signature_proves_one_request_with_one_key() {
         ),
         (
             Box::new(|request| request.proof = JoinProof::Oidc { token: "a.b.c".to_owned() }),
-            "join-method",
+            "wrong-join-method",
         ),
         (
             Box::new(|request| request.proof = JoinProof::Token { secret: "s".to_owned() }),
-            "join-method",
+            "wrong-join-method",
         ),
     ];
     for (index, (change, reason)) in table.iter().enumerate() {
