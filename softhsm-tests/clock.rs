@@ -28,11 +28,16 @@ impl Clock {
     ///
     /// faketime is not installed.
     pub fn showing(moment: i64) -> Result<Self, Failure> {
-        let mut command = Command::new(peer("faketime")?);
-        // It says where its library is, to whatever it starts.
-        command.args(["-m", "-f", "+0s", "printenv", "LD_PRELOAD"]);
-        let library = run(&mut command)?.success()?.stdout.trim().to_owned();
-        Ok(Self { library, offset: moment - now()? })
+        Ok(Self { library: library()?, offset: moment - now()? })
+    }
+
+    /// A clock that is slow by so many seconds.
+    ///
+    /// # Errors
+    ///
+    /// faketime is not installed.
+    pub fn slow_by(seconds: u32) -> Result<Self, Failure> {
+        Ok(Self { library: library()?, offset: -i64::from(seconds) })
     }
 
     /// A program that sees this clock and ends by itself.
@@ -72,6 +77,13 @@ impl Clock {
         let shown = u64::try_from(now()? + self.offset).doing("tell the time")?;
         Ok(Duration::from_secs(shown))
     }
+}
+
+/// What is loaded before a program: faketime says where it is, to whatever it starts.
+fn library() -> Result<String, Failure> {
+    let mut command = Command::new(peer("faketime")?);
+    command.args(["-m", "-f", "+0s", "printenv", "LD_PRELOAD"]);
+    Ok(run(&mut command)?.success()?.stdout.trim().to_owned())
 }
 
 /// Seconds since 1970 by the machine's clock.

@@ -132,6 +132,17 @@ impl Ca {
     }
 }
 
+/// The public half of a private key, as PEM.
+///
+/// # Errors
+///
+/// OpenSSL cannot read it.
+pub fn public_half(key: &Path) -> Result<String, Failure> {
+    let mut command = openssl()?;
+    command.args(["pkey", "-pubout", "-in"]).arg(key);
+    Ok(run(&mut command)?.success()?.stdout)
+}
+
 /// A public key file (DER) as PEM.
 ///
 /// # Errors
