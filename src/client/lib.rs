@@ -34,6 +34,8 @@ pub mod output;
 #[cfg(target_os = "linux")]
 mod process;
 pub mod profile;
+#[cfg(target_os = "linux")]
+mod program;
 #[cfg(unix)]
 pub mod session_key;
 #[cfg(unix)]

@@ -4,6 +4,7 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use api::{SshHostRequest, X509Request};
@@ -23,6 +24,7 @@ use crate::{
     life::Life,
     local_key::{LocalKey, LocalKeyError},
     process::Process,
+    program,
     state::{StateDirectory, StateError},
 };
 
@@ -114,21 +116,12 @@ pub(super) async fn renew_host_certificates(
 /// Makes sshd read its files again.
 pub(super) async fn reload(reload: &Reload) -> Result<(), RenewalError> {
     match reload {
-        Reload::Command(words) => run(words).await,
+        Reload::Command(words) => match program::run(words, PATIENCE).await {
+            Ok(_) => Ok(()),
+            Err(error) => Err(RenewalError::Reload(crate::error::chain(&error))),
+        },
         Reload::PidFile(path) => hang_up(path),
     }
-}
-
-async fn run(words: &[String]) -> Result<(), RenewalError> {
-    let Some((program, arguments)) = words.split_first() else { return Ok(()) };
-    let output = tokio::process::Command::new(program).args(arguments).output().await;
-    let output =
-        output.map_err(|error| RenewalError::Reload(format!("cannot run {program}: {error}")))?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let said = String::from_utf8_lossy(&output.stderr);
-    Err(RenewalError::Reload(format!("{program}: {}: {}", output.status, said.trim_end())))
 }
 
 /// SIGHUP makes sshd start itself anew with its configuration; connections go on (sshd(8)).
@@ -178,3 +171,6 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     name.push(suffix);
     name.into()
 }
+
+/// How long a program may take that makes sshd reload.
+const PATIENCE: Duration = Duration::from_secs(60);
