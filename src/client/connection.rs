@@ -48,13 +48,31 @@ impl Client {
     ///
     /// [`Error::Identity`]: a file is missing or unusable.
     pub fn new(settings: &Settings) -> Result<Self, Error> {
+        Self::as_caller(identity::load(settings)?, settings)
+    }
+
+    /// As [`new`](Self::new), with certificates and key in PEM that are in memory; the settings
+    /// say where they came from.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Identity`]: they cannot be used.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn holding(
+        certificates: &str,
+        key: &str,
+        settings: &Settings,
+    ) -> Result<Self, Error> {
+        Self::as_caller(identity::load_held(certificates, key, settings)?, settings)
+    }
+
+    fn as_caller(identity: Identity, settings: &Settings) -> Result<Self, Error> {
         let peer = |not_after| Peer {
             server: settings.server.to_string(),
             ca: settings.ca.clone(),
             certificate: settings.certificate.clone(),
             not_after,
         };
-        let identity = identity::load(settings)?;
         Self::with(identity, peer, settings.server.url(), settings.deadline)
     }
 

@@ -83,8 +83,28 @@ pub(crate) struct Identity {
 
 pub(crate) fn load(settings: &Settings) -> Result<Identity, IdentityError> {
     let chain = certificates(&settings.certificate)?;
+    identity(chain, private_key(&settings.key)?, settings)
+}
+
+/// As [`load`], for certificates and a key in PEM that are in memory; the settings say where they
+/// came from.
+#[cfg(target_os = "linux")]
+pub(crate) fn load_held(
+    certificates: &str,
+    key: &str,
+    settings: &Settings,
+) -> Result<Identity, IdentityError> {
+    let chain = read_certificates(certificates.as_bytes(), &settings.certificate)?;
+    let key = PrivateKeyDer::from_pem_slice(key.as_bytes());
+    identity(chain, key.map_err(|error| invalid(&settings.key, error))?, settings)
+}
+
+fn identity(
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+    settings: &Settings,
+) -> Result<Identity, IdentityError> {
     let not_after = not_after(&chain, &settings.certificate)?;
-    let key = private_key(&settings.key)?;
     let tls = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(|error| IdentityError::Tls(error.to_string()))?
@@ -119,8 +139,14 @@ fn roots(path: &Path) -> Result<RootCertStore, IdentityError> {
 }
 
 pub(crate) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, IdentityError> {
-    let pem = fs::read(path).map_err(|source| unreadable(path, source))?;
-    let certificates = CertificateDer::pem_slice_iter(&pem)
+    read_certificates(&fs::read(path).map_err(|source| unreadable(path, source))?, path)
+}
+
+fn read_certificates(
+    pem: &[u8],
+    path: &Path,
+) -> Result<Vec<CertificateDer<'static>>, IdentityError> {
+    let certificates = CertificateDer::pem_slice_iter(pem)
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| invalid(path, error))?;
     if certificates.is_empty() {
