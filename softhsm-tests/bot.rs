@@ -96,6 +96,15 @@ impl Bot {
         run(self.command("run")?.arg("--once"))
     }
 
+    /// What `chancery bot status` says.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be started. That something is wrong is an answer.
+    pub fn status(&self) -> Result<Answer, Failure> {
+        run(&mut self.command("status")?)
+    }
+
     /// Starts the agent. Its log goes on in one file, however often it is started.
     ///
     /// # Errors

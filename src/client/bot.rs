@@ -9,14 +9,24 @@
 //! An output makes a new key, has it certified, and puts the whole bundle in the place of the old
 //! one (`bundle`), or serves it from memory.
 
+mod agent;
 mod bound_key;
 mod bundle;
 pub mod config;
+mod health;
+mod hook;
+mod identity;
 mod output;
 mod place;
+mod schedule;
 mod socket;
+mod state;
+mod status;
 mod token;
 mod workload_api;
 
+pub use agent::{Agent, AgentError, OnceError};
 pub use bound_key::{BoundKey, BoundKeyError};
 pub use output::kubernetes::{CredentialError, credential as kubernetes_credential};
+pub use state::stored_status;
+pub use status::{Counts, IdentityStatus, OutputStatus, Status};

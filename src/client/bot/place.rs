@@ -38,7 +38,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::{
-    bundle::{Bundle, BundleFile, Life},
+    bundle::{Bundle, BundleFile},
     config,
 };
 use access::Access;
@@ -356,13 +356,6 @@ impl Place {
 
     fn path_of(&self, number: u64) -> PathBuf {
         self.path.join(BUNDLES).join(number.to_string())
-    }
-}
-
-impl Record {
-    /// From when to when the bundle is good.
-    pub(super) fn life(&self) -> Life {
-        Life { not_before: self.not_before, not_after: self.not_after }
     }
 }
 

@@ -7,6 +7,8 @@ mod install;
 mod key;
 #[cfg(target_os = "linux")]
 mod kubernetes;
+#[cfg(target_os = "linux")]
+mod run;
 mod unlock;
 
 use std::{path::Path, process::ExitCode};
@@ -44,7 +46,11 @@ pub(super) async fn run(
         BotCommand::KubernetesCredential(it) => kubernetes::credential(&it, output)?,
         BotCommand::List => list(&connect(global)?, output).await?,
         BotCommand::Remove(it) => remove(&connect(global)?, it, output).await?,
+        #[cfg(target_os = "linux")]
+        BotCommand::Run(it) => run::run(&global, &it, output).await?,
         BotCommand::Show(it) => show(&connect(global)?, &it, output).await?,
+        #[cfg(target_os = "linux")]
+        BotCommand::Status => return run::status(&global, output),
         BotCommand::Token(it) => token(&connect(global)?, &it, output).await?,
         BotCommand::Unlock(it) => unlock::run(&connect(global)?, it, output).await?,
     }

@@ -15,6 +15,7 @@ use tempfile::TempDir;
 use zeroize::Zeroizing;
 
 use super::*;
+use crate::bot::bundle::Life;
 
 const NAMES: [&str; 3] = ["tls.key", "tls.crt", "ca.crt"];
 const CHILD: &str = "CHANCERY_TEST_PLACE";
@@ -175,10 +176,7 @@ fn a_kill_at_any_moment_leaves_a_whole_bundle_to_every_reader() {
         }
         for round in 0..40_u64 {
             let mut child = Command::new(env::current_exe().unwrap())
-                .args([
-                    "--exact",
-                    "bot::place::tests::a_kill_at_any_moment_leaves_a_whole_bundle_to_every_reader",
-                ])
+                .args(["--exact", SELF])
                 .env(CHILD, &path)
                 .stdout(Stdio::null())
                 .spawn()
@@ -258,7 +256,8 @@ fn bundle(number: u64) -> Bundle {
         contents: Zeroizing::new(content(number).into_bytes()),
         secret: name == "tls.key",
     };
-    Bundle { files: NAMES.map(file).into(), life: record(number).life() }
+    let Record { not_before, not_after, .. } = record(number);
+    Bundle { files: NAMES.map(file).into(), life: Life { not_before, not_after } }
 }
 
 fn content(number: u64) -> String {

@@ -30,6 +30,28 @@ pub(in crate::cli) enum BotCommand {
     Remove(Remove),
     #[cfg(target_os = "linux")]
     Install(Install),
+    #[cfg(target_os = "linux")]
+    Run(Run),
+    /// Show how the agent of this machine's bot stands; exit code 1 if it does not run, or is not
+    /// ready
+    #[cfg(target_os = "linux")]
+    Status,
+}
+
+/// Run the agent: joins once, renews for ever, keeps the outputs fresh
+#[cfg(target_os = "linux")]
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  chancery bot run --config /etc/chancery/bot.toml
+  chancery bot run --once                   (from a timer: renews what is due, and ends)
+
+--config names the agent's configuration [default: /etc/chancery/bot.toml]; it says all that there \
+is to say, and no flag of a connection counts beside it.")]
+pub(in crate::cli) struct Run {
+    /// Do what is due now, and end; exit code 2 if something was not done
+    #[arg(long)]
+    pub(in crate::cli) once: bool,
 }
 
 /// Print the public half of the key that a bot joins with, or make that key
