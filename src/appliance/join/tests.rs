@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use api::BotSpec;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use futures_util::FutureExt;
 use jiff::SignedDuration;
@@ -386,6 +387,22 @@ fn a_method_that_cannot_work_is_refused_when_it_is_registered() {
         let bad = check(&method).expect_err(&format!("row {index}, {field}"));
         assert_eq!(bad.field, field, "{bad}");
     }
+}
+
+#[test]
+fn every_bot_that_the_documentation_describes_can_be_registered() {
+    let blocks = include_str!("../../../docs/bots.md").split("```");
+    let blocks = blocks.filter_map(|block| block.strip_prefix("toml\n[[bot]]\n"));
+    let mut methods = BTreeSet::new();
+    for block in blocks {
+        let mut file: toml::Table = toml::from_str(&format!("[[bot]]\n{block}")).unwrap();
+        for spec in file.remove("bot").unwrap().as_array().unwrap() {
+            let spec: BotSpec = spec.clone().try_into().unwrap();
+            check(&spec.join).unwrap_or_else(|error| panic!("{}: {error}", spec.name));
+            methods.insert(Method::parse(&spec.join).unwrap().name());
+        }
+    }
+    assert_eq!(methods.len(), 4, "{methods:?}");
 }
 
 /// Whoever has keys: a bot, an issuer of tokens, a CA.
