@@ -95,6 +95,9 @@ fn end_entity(
     subject_is_empty: bool,
     extensions: &mut Vec<Extension>,
 ) -> der::Result<()> {
+    if is_svid(profile) {
+        extensions.push(extension::leaf_constraints()?);
+    }
     extensions.push(extension::key_usage(KeyUsages::DigitalSignature)?);
     extensions.push(extension::extended_key_usage(profile::extended_key_usage(profile.kind()))?);
     let names = alternative_names(profile)?;
@@ -111,6 +114,11 @@ fn end_entity(
         }
     }
     Ok(())
+}
+
+/// Whether there is a SPIFFE id in it.
+fn is_svid(profile: &Profile) -> bool {
+    matches!(profile, Profile::TlsClient { .. } | Profile::TlsServer { spiffe_id: Some(_), .. })
 }
 
 fn alternative_names(profile: &Profile) -> der::Result<Vec<GeneralName>> {

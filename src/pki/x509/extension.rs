@@ -32,6 +32,12 @@ pub(super) fn ca_constraints(path_len: Option<u8>) -> der::Result<Extension> {
     extension(oid::BASIC_CONSTRAINTS, true, &constraints)
 }
 
+/// Says that it is no CA's: what X509-SVID section 4.1 asks of a leaf.
+pub(super) fn leaf_constraints() -> der::Result<Extension> {
+    let constraints = BasicConstraints { ca: false, path_len_constraint: None };
+    extension(oid::BASIC_CONSTRAINTS, true, &constraints)
+}
+
 /// Critical, as RFC 5280 section 4.2.1.3 says it should be.
 pub(super) fn key_usage(usages: impl Into<FlagSet<KeyUsages>>) -> der::Result<Extension> {
     extension(oid::KEY_USAGE, true, &KeyUsage(usages.into()))

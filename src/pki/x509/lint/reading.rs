@@ -50,6 +50,11 @@ impl Reading {
         })
     }
 
+    /// Whether it has a SPIFFE id.
+    pub(super) fn is_svid(&self) -> bool {
+        self.names.iter().any(|name| matches!(name, AlternativeName::Uri(_)))
+    }
+
     pub(super) fn into_summary(self) -> Summary {
         Summary {
             kind: self.kind,

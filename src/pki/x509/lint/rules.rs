@@ -100,8 +100,9 @@ fn extensions_allowed(reading: &Reading, report: &mut Report) {
     let smartcard = *kind == Kind::SmartcardLogon;
     let ocsp_signer = *kind == Kind::OcspSigner;
     let named = !authority && !ocsp_signer;
+    let svid = reading.is_svid();
     for (present, allowed, name) in [
-        (extensions.basic_constraints.is_some(), authority, "basic constraints"),
+        (extensions.basic_constraints.is_some(), authority || svid, "basic constraints"),
         (extensions.extended_key_usage.is_some(), !authority, "extended key usage"),
         (extensions.ocsp_no_check.is_some(), ocsp_signer, "OCSP no check"),
         (extensions.subject_alternative_name.is_some(), named, "subject alternative name"),
@@ -113,6 +114,13 @@ fn extensions_allowed(reading: &Reading, report: &mut Report) {
             report.add("extension-allowed", what);
         }
     }
+    // That it is no CA's is known by the kind.
+    let length = extensions.basic_constraints.as_ref().map(|e| e.value.path_len_constraint);
+    report.require(
+        authority || !svid || length == Some(None),
+        "svid-basic-constraints",
+        "a certificate with a SPIFFE id says that it is no CA's (X509-SVID section 4.1), and no more",
+    );
 }
 
 /// Basic constraints and key usage are critical, alternative names if the subject is empty, and

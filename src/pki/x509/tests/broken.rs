@@ -253,7 +253,9 @@ fn extension_cases() -> Vec<Case> {
         }),
         (TlsClient, "extension-der-strict", |d| d.set(oid::KEY_USAGE, "03020080")),
         (TlsClient, "extension-der-strict", |d| d.set(oid::AUTHORITY_KEY_IDENTIFIER, "04")),
-        (TlsClient, "extension-allowed", |d| d.add(oid::BASIC_CONSTRAINTS, "3000")),
+        (SmartcardLogon, "extension-allowed", |d| d.add(oid::BASIC_CONSTRAINTS, "3000")),
+        (TlsClient, "svid-basic-constraints", |d| d.remove(oid::BASIC_CONSTRAINTS)),
+        (TlsClient, "svid-basic-constraints", |d| d.set(oid::BASIC_CONSTRAINTS, "3003020100")),
         (TlsClient, "extension-allowed", |d| d.add(oid::NTDS_CA_SECURITY, SID_VECTOR)),
         (TlsClient, "extension-criticality", |d| d.extension(oid::KEY_USAGE).critical = false),
         (TlsClient, "extension-criticality", |d| {
