@@ -1,6 +1,7 @@
 //! A bot of an office: an operator has added it, its agent has a configuration, and runs when told.
 
 use std::{
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
     process::Command,
@@ -21,6 +22,7 @@ use crate::{
 pub struct Bot {
     name: String,
     directory: PathBuf,
+    environment: BTreeMap<String, PathBuf>,
     agent: Option<Daemon>,
 }
 
@@ -38,15 +40,30 @@ impl Bot {
         flags: &[&str],
         outputs: &str,
     ) -> Result<Self, Failure> {
-        let directory = office.path(format!("bot-{name}"));
-        fs::create_dir(&directory).doing("make a directory")?;
+        let bot = Self::new(office, name)?;
         let mut add = office.chancery(office.operator(), &["bot", "add", name])?;
-        add.args(flags).arg("--out").arg(directory.join("token"));
+        add.args(flags).arg("--out").arg(bot.path("token"));
         run(&mut add)?.success()?;
-        let bot = Self { name: name.to_owned(), directory, agent: None };
         let join = "[join]\nmethod = \"token\"\ntoken_file = \"{at}/token\"\n";
         bot.configure(office, join, outputs)?;
         Ok(bot)
+    }
+
+    /// A bot that nobody has added yet: it has a directory, and nothing in it.
+    ///
+    /// # Errors
+    ///
+    /// The directory cannot be made.
+    pub fn new(office: &Office, name: &str) -> Result<Self, Failure> {
+        let directory = office.path(format!("bot-{name}"));
+        fs::create_dir(&directory).doing("make a directory")?;
+        let environment = BTreeMap::new();
+        Ok(Self { name: name.to_owned(), directory, environment, agent: None })
+    }
+
+    /// Tells all its programs of a file by a variable, as PKCS#11 modules want it.
+    pub fn tell(&mut self, variable: &str, path: &Path) {
+        self.environment.insert(variable.to_owned(), path.to_owned());
     }
 
     /// Writes the agent's configuration anew: `join` and `outputs` are the rest of the file, in
@@ -181,8 +198,14 @@ impl Bot {
         serde_json::from_str(&answer.stdout).doing("read a bot")
     }
 
-    fn command(&self, word: &str) -> Result<Command, Failure> {
+    /// `chancery bot WORD` with the agent's configuration.
+    ///
+    /// # Errors
+    ///
+    /// It was not built.
+    pub fn command(&self, word: &str) -> Result<Command, Failure> {
         let mut command = Command::new(ours("chancery")?);
+        command.envs(&self.environment);
         command.current_dir(&self.directory).args(["bot", word, "--config"]);
         command.arg(self.configuration());
         Ok(command)

@@ -95,6 +95,38 @@ impl SoftHsm {
         self.token().tool(token, pin, &arguments)
     }
 
+    /// Generates a P-256 key pair with a label of its own.
+    ///
+    /// # Errors
+    ///
+    /// pkcs11-tool refuses.
+    pub fn generate_labelled(
+        &self,
+        token: &str,
+        pin: &str,
+        label: &str,
+        id: &str,
+    ) -> Result<(), Failure> {
+        let kind = ["--keypairgen", "--key-type", "EC:secp256r1"];
+        self.token().tool(token, pin, &[&kind[..], &["--id", id, "--label", label]].concat())
+    }
+
+    /// The labels of the private keys in a token, in order.
+    ///
+    /// # Errors
+    ///
+    /// pkcs11-tool refuses.
+    pub fn private_keys(&self, token: &str, pin: &str) -> Result<Vec<String>, Failure> {
+        let mut command = Command::new(peer("pkcs11-tool")?);
+        command.arg("--module").arg(&self.module).args(["--token-label", token]);
+        command.args(["--login", "--pin", pin, "--list-objects", "--type", "privkey"]);
+        let said = run(self.lend(&mut command))?.success()?.stdout;
+        let labels = said.lines().filter_map(|line| line.trim().strip_prefix("label:"));
+        let mut labels: Vec<_> = labels.map(|label| label.trim().to_owned()).collect();
+        labels.sort();
+        Ok(labels)
+    }
+
     fn token(&self) -> Token {
         Token::new(&self.module).told("SOFTHSM2_CONF", &self.configuration)
     }
