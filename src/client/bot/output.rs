@@ -33,9 +33,9 @@ pub(super) enum Kind {
     /// Files that go into a directory.
     Files {
         /// What they are.
-        kind: FileKind,
+        kind: Box<FileKind>,
         /// Where they go.
-        place: Place,
+        place: Box<Place>,
     },
     /// A socket that other programs ask.
     Socket(SocketKind),
@@ -85,7 +85,7 @@ impl Kind {
     /// Where its files go, if it has files.
     pub(super) fn place(&self) -> Option<&Place> {
         match self {
-            Self::Files { place, .. } => Some(place),
+            Self::Files { place, .. } => Some(place.as_ref()),
             Self::Socket(_) => None,
         }
     }
@@ -157,8 +157,8 @@ fn files<S: DeserializeOwned>(
     mut table: toml::Table,
     kind: impl FnOnce(S) -> FileKind,
 ) -> Result<Kind, String> {
-    let place = Place::take(&mut table)?;
-    Ok(Kind::Files { kind: kind(config::read(table)?), place })
+    let place = Box::new(Place::take(&mut table)?);
+    Ok(Kind::Files { kind: Box::new(kind(config::read(table)?)), place })
 }
 
 fn socket<S: DeserializeOwned>(

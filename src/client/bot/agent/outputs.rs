@@ -33,7 +33,7 @@ use crate::{
 #[derive(Debug)]
 pub(super) enum Output {
     /// Files in a directory.
-    Files { kind: FileKind, settings: config::Place, place: Place },
+    Files { kind: Box<FileKind>, settings: Box<config::Place>, place: Place },
     /// A socket; there is none until the agent runs.
     Socket { kind: SocketKind, socket: Mutex<Option<Arc<Socket>>> },
 }

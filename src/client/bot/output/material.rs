@@ -115,7 +115,7 @@ impl Certified {
     ) -> Result<String, MakeError> {
         let own = BTreeSet::from([self.issued.issuer.clone()]);
         let named = if authorities.is_empty() { &own } else { authorities };
-        let roots = named.iter().map(|name| root(making, name).map(|root| ended(root)));
+        let roots = named.iter().map(|name| root(making, name).map(ended));
         Ok(roots.collect::<Result<BTreeSet<_>, _>>()?.into_iter().collect())
     }
 }
