@@ -1,7 +1,7 @@
 //! A client of Kubernetes logs in by the kubeconfig of a bot: it runs the credential plugin that
 //! the file names, and shows the API server the certificate that is in place.
 
-use std::{fs, path::Path, process::Command};
+use std::{collections::BTreeSet, fs, path::Path, process::Command, time::Duration};
 
 use harness::{
     Doing, Failure, Story,
@@ -10,7 +10,7 @@ use harness::{
     office::Office,
     openssl,
     peers::ours,
-    process::run,
+    process::{run, wait_until},
     server_tls::ServerTls,
 };
 use serde_json::Value;
@@ -35,11 +35,10 @@ dns_names = ["localhost"]
 
 #[test]
 fn the_python_client_logs_in_by_the_kubeconfig_of_a_bot() -> Story {
-    let mut office = Office::prepare()?;
-    fs::write(office.path("rules/cluster.toml"), RULES).doing("write rules")?;
-    office.begin()?;
+    let office = office()?;
     let server = ApiServer::start(&server_files(&office)?)?;
-    let bot = bot(&office, server.port())?;
+    let bot = bot(&office, server.port(), "")?;
+    bot.run_once()?.success()?;
     let (kubeconfig, certificate) =
         (bot.path("cluster/current/kubeconfig"), bot.path("cluster/current/tls.crt"));
 
@@ -58,6 +57,28 @@ fn the_python_client_logs_in_by_the_kubeconfig_of_a_bot() -> Story {
     Ok(())
 }
 
+#[test]
+fn a_client_logs_in_on_and_on_with_certificates_of_seconds() -> Story {
+    let office = office()?;
+    let server = ApiServer::start(&server_files(&office)?)?;
+    let mut bot = bot(&office, server.port(), "ttl = \"12s\"\n")?;
+    bot.start()?;
+    bot.wait_for_file("cluster/current/kubeconfig", true)?;
+    let mut used = BTreeSet::new();
+    wait_until("a third certificate in use", Duration::from_secs(90), || {
+        version_by_python(&bot.path("cluster/current/kubeconfig"))?.success()?;
+        used.extend(server.callers());
+        Ok(used.len() >= 3)
+    })
+}
+
+fn office() -> Result<Office, Failure> {
+    let mut office = Office::prepare()?;
+    fs::write(office.path("rules/cluster.toml"), RULES).doing("write rules")?;
+    office.begin()?;
+    Ok(office)
+}
+
 fn server_files(office: &Office) -> Result<ServerTls, Failure> {
     let output = "[[output]]\nname = \"server\"\nkind = \"tls\"\nrole = \"cluster-server\"\n\
                   directory = \"{at}/tls\"\ndns_names = [\"localhost\"]\n";
@@ -66,16 +87,14 @@ fn server_files(office: &Office) -> Result<ServerTls, Failure> {
     Ok(ServerTls::of_output(&bot.path("tls/current")))
 }
 
-fn bot(office: &Office, port: u16) -> Result<Bot, Failure> {
+fn bot(office: &Office, port: u16, more: &str) -> Result<Bot, Failure> {
     let output = format!(
         "[[output]]\nname = \"cluster\"\nkind = \"kubernetes\"\nrole = \"cluster\"\n\
          directory = \"{{at}}/cluster\"\nserver = \"https://localhost:{port}\"\n\
-         namespace = \"orders\"\ncommand = \"{}\"\n",
+         namespace = \"orders\"\ncommand = \"{}\"\n{more}",
         ours("chancery")?.display()
     );
-    let bot = Bot::add(office, "orders", &["--role", "cluster"], &output)?;
-    bot.run_once()?.success()?;
-    Ok(bot)
+    Bot::add(office, "orders", &["--role", "cluster"], &output)
 }
 
 fn credential(bot: &Bot) -> Result<Value, Failure> {
