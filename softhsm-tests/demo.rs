@@ -12,6 +12,7 @@ use std::{
 use harness::{
     Doing, Failure, Story,
     agent::{self, Host},
+    bot::Bot,
     https::Identity,
     kdc::{self, Kdc, Realm},
     narrator::Narrator,
@@ -32,6 +33,9 @@ const HOST: &str = "web1.example.test";
 
 /// A host that goes by what the appliance says at each moment.
 const DATABASE: &str = "db1.example.test";
+
+/// A host on which a bot works.
+const BUILDER: &str = "build1.example.test";
 
 fn main() -> ExitCode {
     match outlive_interrupts().and_then(|()| Demonstration::begin()).and_then(Demonstration::tell) {
@@ -80,6 +84,7 @@ impl Demonstration {
         self.smart_card(&alice)?;
         self.digest(&alice)?;
         self.just_in_time(&alice)?;
+        self.bot()?;
         self.power_cut(&alice)?;
         self.ledger()?;
         self.narrator.end("Every step did what it says")
@@ -270,6 +275,46 @@ impl Demonstration {
         self.refused(self.office.chancery(&bob, &request)?)
     }
 
+    fn bot(&mut self) -> Story {
+        self.narrator.chapter("A bot joins once, by a token, and renews by itself")?;
+        let host = Host::join(&self.office, BUILDER, "ci")?;
+        let flags = ["--role", "login", "--identity-ttl", "6s"];
+        let mut bot = Bot::add(&self.office, "ci", &flags, BOT)?;
+        self.narrator.command(&format!("chancery bot add ci {}", flags.join(" ")))?;
+        bot.start()?;
+        self.narrator.command("chancery bot run --config bot.toml")?;
+        bot.wait_for_file("ssh/current/key-cert.pub", true)?;
+        self.narrator.good("it has joined, and put a key and its certificate in place for ssh")?;
+        wait_until("two renewals", Duration::from_secs(60), || {
+            Ok(bot.shown(&self.office)?["instances"][0]["generation"].as_u64() >= Some(3))
+        })?;
+        let show = self.office.chancery(self.office.operator(), &["bot", "show", "ci"])?;
+        let shown = self.answer(show)?.stdout;
+        self.narrator.answer(shown.split_once("\n\n").map_or(&shown, |(_, table)| table))?;
+        self.narrator.good("its own certificate lives for six seconds, and is the third by now")?;
+        let answer = host.login(&bot.path("ssh/current/key")).run("echo built")?.success()?;
+        self.narrator.command(&format!("ssh -F ssh/current/ssh_config {BUILDER} echo built"))?;
+        self.narrator.answer(&answer.stdout)?;
+
+        self.narrator
+            .chapter("The bot is locked: what it has is of no use, and its agent lets go")?;
+        for name in ["key", "key-cert.pub"] {
+            let from = bot.path(format!("ssh/current/{name}"));
+            fs::copy(from, bot.path(name)).doing("copy a file")?;
+        }
+        let lock = ["lock", "add", "bot:ci", "--reason", "odd logins", "--yes"];
+        self.run(self.office.chancery(self.office.operator(), &lock)?)?;
+        let login = host.login(&bot.path("key"));
+        wait_until("the lock on the host", Duration::from_secs(10), || {
+            Ok(!login.run("true")?.status.success())
+        })?;
+        let again = login.run("true")?.refused("Permission denied")?;
+        self.narrator.command(&format!("ssh -i a-copy {BUILDER}"))?;
+        self.narrator.refused(&line_with(&again.output(), "Permission denied"))?;
+        bot.wait_for_file("ssh/current/key", false)?;
+        self.narrator.good("its agent has taken the key out of the way of other programs")
+    }
+
     fn power_cut(&mut self, alice: &Identity) -> Story {
         self.narrator
             .chapter("The appliance is killed; asked again, it gives the same certificate")?;
@@ -406,4 +451,14 @@ certificates = ["session-login"]
 targets = ["*.example.test"]
 approvals = 1
 approvers = ["spiffe://example.test/user/*"]
+"#;
+
+/// What the bot's agent has for ssh.
+const BOT: &str = r#"
+[[output]]
+name = "ssh"
+kind = "ssh"
+role = "login"
+hosts = ["*.example.test"]
+directory = "{at}/ssh"
 "#;
