@@ -89,8 +89,8 @@ pub struct Limits {
     pub rate: NonZero<u32>,
     /// So many at once after a pause.
     pub burst: NonZero<u32>,
-    /// All strangers together, who may only join and show no certificate: so many a second, and ten
-    /// times as many at once.
+    /// Strangers of one address, who may only join and show no certificate: so many a second, and ten
+    /// times as many at once; all of them together, ten times of both.
     pub strangers: NonZero<u32>,
     /// Other limits for some clients; the first that matches counts.
     pub clients: Vec<ClientLimits>,

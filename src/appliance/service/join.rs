@@ -91,7 +91,7 @@ async fn turn_away(
 
 fn admit(service: &Service, extensions: &Extensions) -> Result<Stranger, Problem> {
     let stranger = extensions.get::<Stranger>().copied().ok_or_else(problem::internal)?;
-    service.limits.admit_stranger()?;
+    service.limits.admit_stranger(stranger.address.ip())?;
     Ok(stranger)
 }
 

@@ -1,4 +1,8 @@
-use std::{net::IpAddr, num::NonZero, time::Duration};
+use std::{
+    net::{IpAddr, Ipv6Addr},
+    num::NonZero,
+    time::Duration,
+};
 
 use api::{Problem, ProblemKind};
 use governor::{
@@ -24,8 +28,8 @@ pub(super) struct Limits<C: Clock = MonotonicClock> {
     clock: C,
     some: Vec<(SpiffePattern, Limiter<C>)>,
     others: Limiter<C>,
-    /// All together: a name would cost them nothing.
-    strangers: OneLimiter<C>,
+    /// Of each address, and all together: a name would cost them nothing.
+    strangers: (Limiter<C, IpAddr>, OneLimiter<C>),
     /// Questions about certificates: of each address, and of all.
     ocsp: (Limiter<C, IpAddr>, OneLimiter<C>),
 }
@@ -42,12 +46,18 @@ impl<C: Clock + Clone> Limits<C> {
             RateLimiter::hashmap_with_clock(quota, clock.clone())
         };
         let some = limits.clients.iter();
-        let at_once = limits.strangers.saturating_mul(STRANGERS_AT_ONCE);
-        let strangers = Quota::per_second(limits.strangers).allow_burst(at_once);
+        let strangers = |rate: NonZero<u32>| {
+            Quota::per_second(rate).allow_burst(rate.saturating_mul(STRANGERS_AT_ONCE))
+        };
+        let of_one = strangers(limits.strangers);
+        let of_all = strangers(limits.strangers.saturating_mul(STRANGERS_OF_ALL));
         Self {
             some: some.map(|some| (some.id.clone(), limiter(some.rate, some.burst))).collect(),
             others: limiter(limits.rate, limits.burst),
-            strangers: RateLimiter::direct_with_clock(strangers, clock.clone()),
+            strangers: (
+                RateLimiter::hashmap_with_clock(of_one, clock.clone()),
+                RateLimiter::direct_with_clock(of_all, clock.clone()),
+            ),
             ocsp: (
                 RateLimiter::hashmap_with_clock(OCSP_OF_ONE, clock.clone()),
                 RateLimiter::direct_with_clock(OCSP_OF_ALL, clock.clone()),
@@ -61,10 +71,13 @@ impl<C: Clock + Clone> Limits<C> {
         self.take(id, name).map_err(too_often)
     }
 
-    /// Counts a request of somebody who has shown no certificate.
-    pub(super) fn admit_stranger(&self) -> Result<(), Problem> {
-        let wait = |until: NotUntil<_>| until.wait_time_from(self.clock.now());
-        self.strangers.check().map_err(|until| too_often(wait(until)))
+    /// Counts a request of somebody who has shown no certificate. Bots that prove who they are each
+    /// time anew join for ever: nobody else's requests may keep them out.
+    pub(super) fn admit_stranger(&self, address: IpAddr) -> Result<(), Problem> {
+        let (of_one, of_all) = &self.strangers;
+        let wait = |until: NotUntil<_>| too_often(until.wait_time_from(self.clock.now()));
+        of_one.check_key(&site(address)).map_err(wait)?;
+        of_all.check().map_err(wait)
     }
 
     /// Counts a question about certificates that costs a signature.
@@ -95,8 +108,10 @@ impl<C: Clock + Clone> Limits<C> {
             limiter.retain_recent();
             limiter.shrink_to_fit();
         }
-        self.ocsp.0.retain_recent();
-        self.ocsp.0.shrink_to_fit();
+        for limiter in [&self.ocsp.0, &self.strangers.0] {
+            limiter.retain_recent();
+            limiter.shrink_to_fit();
+        }
     }
 
     /// Counts once, or says how long to wait.
@@ -123,8 +138,19 @@ const fn per_second(rate: u32, burst: u32) -> Quota {
     Quota::per_second(number(rate)).allow_burst(number(burst))
 }
 
-/// As many hosts may join at the same moment, times what may join each second.
+/// As many may join at the same moment, times what may join each second.
 const STRANGERS_AT_ONCE: NonZero<u32> = NonZero::new(10).unwrap();
+
+/// As many addresses may ask as often as one may.
+const STRANGERS_OF_ALL: NonZero<u32> = NonZero::new(10).unwrap();
+
+/// What one site has: whoever has an IPv6 address has all of its /64 (RFC 4291 section 2.5.4).
+fn site(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
+        v4 @ IpAddr::V4(_) => v4,
+    }
+}
 
 fn too_often(wait: Duration) -> Problem {
     metrics::rate_limited();
@@ -182,14 +208,20 @@ mod tests {
     }
 
     #[test]
-    fn strangers_have_one_limit_together_and_nobody_else_feels_it() {
+    fn strangers_have_a_limit_for_each_site_and_one_together() {
         let (limits, clock) = limits();
-        let asked = (0..200).filter(|_| limits.admit_stranger().is_ok()).count();
-        assert_eq!(asked, 100);
-        assert_eq!(limits.admit_stranger().unwrap_err().retry_after, Some(1));
+        let ask = |address: &str| limits.admit_stranger(address.parse().unwrap());
+        let asked = |address: &str| (0..200).filter(|_| ask(address).is_ok()).count();
+        assert_eq!(asked("192.0.2.1"), 100);
+        assert_eq!(ask("192.0.2.1").unwrap_err().retry_after, Some(1));
+        assert!(ask("192.0.2.2").is_ok(), "nobody else feels it");
+        assert_eq!((asked("2001:db8::1"), asked("2001:db8::1:2")), (100, 0), "one site");
         assert!(limits.admit(None, "a").is_ok());
         clock.advance(Duration::from_millis(100));
-        assert!(limits.admit_stranger().is_ok() && limits.admit_stranger().is_err());
+        assert!(ask("192.0.2.1").is_ok() && ask("192.0.2.1").is_err());
+        let all: usize = (10..250).map(|last| asked(&format!("198.51.100.{last}"))).sum();
+        assert!((700..1_000).contains(&all), "{all} besides those before");
+        assert!(limits.admit(None, "a").is_ok());
     }
 
     #[test]
