@@ -225,6 +225,47 @@ mod tests {
     }
 
     #[test]
+    fn every_denial_has_its_word_and_what_to_do() {
+        let (bot, caller) =
+            (|| "ci".parse().unwrap(), || "spiffe://example.test/bot/ci".parse().unwrap());
+        let (address, role, seen) = ([192, 0, 2, 1].into(), "r".to_owned(), "two".to_owned());
+        let target = "bot-instance:ci/7".parse().unwrap();
+        for (denial, reason, hint) in [
+            (
+                BotDenial::AddressNotAllowed { bot: bot(), address },
+                "bot-address-not-allowed",
+                "from",
+            ),
+            (
+                BotDenial::CertificateRevoked { caller: caller() },
+                "certificate-revoked",
+                "join anew",
+            ),
+            (BotDenial::Changed { bot: bot() }, "bot-changed", "join again"),
+            (
+                BotDenial::Cloned { caller: caller(), target, seen },
+                "locked",
+                "chancery lock remove bot-instance:ci/7",
+            ),
+            (BotDenial::KeyUsed { caller: caller() }, "instance-key-used", "new key"),
+            (BotDenial::NoRecoveryLeft { bot: bot() }, "no-recovery-left", "recoveries"),
+            (BotDenial::NoSuchBot { bot: "x".to_owned() }, "no-such-bot", "chancery bot add"),
+            (BotDenial::NoSuchInstance { bot: bot() }, "no-such-instance", "join anew"),
+            (BotDenial::NoSuchToken { bot: bot() }, "no-such-join-token", "chancery bot token"),
+            (BotDenial::NotRenewable { bot: bot() }, "not-renewable", "join anew"),
+            (BotDenial::ProofUsed { bot: bot() }, "join-proof-used", "new token"),
+            (BotDenial::Replaced { caller: caller() }, "replaced", "max_instances"),
+            (BotDenial::RoleNotGiven { bot: bot(), role }, "role-not-of-bot", "chancery bot apply"),
+            (BotDenial::Superseded { caller: caller() }, "superseded", "newest"),
+            (BotDenial::TokenExpired { bot: bot() }, "join-token-expired", "chancery bot token"),
+            (BotDenial::TokenUsed { bot: bot() }, "join-token-used", "chancery bot token"),
+        ] {
+            assert_eq!(denial.reason(), reason, "{denial}");
+            assert!(denial.hint().contains(hint), "{denial}: {}", denial.hint());
+        }
+    }
+
+    #[test]
     fn a_bot_asks_from_its_own_addresses_only() {
         let bot = |addresses: &str| -> BotSpec {
             serde_json::from_value(serde_json::json!({
