@@ -5,6 +5,7 @@ use std::{collections::BTreeSet, net::IpAddr};
 use der::{
     Decode, Encode,
     asn1::{AnyRef, BitStringRef},
+    pem::{self, LineEnding},
 };
 use thiserror::Error;
 use x509_cert::{
@@ -16,9 +17,9 @@ use x509_cert::{
     spki::AlgorithmIdentifierRef,
 };
 
-use super::{algorithm, extension, oid};
+use super::{EMPTY_NAME, algorithm, extension, oid};
 use crate::{
-    keys::{BadSignature, KeyAlgorithm, KeyError, PublicKey, SignatureScheme},
+    keys::{BadSignature, KeyAlgorithm, KeyError, PublicKey, Signature, SignatureScheme},
     names::DnsName,
 };
 
@@ -73,6 +74,46 @@ impl Csr {
         public_key.check_offered()?;
         let (dns_names, addresses) = wanted_names(&info)?;
         Ok(Self { public_key, dns_names, addresses })
+    }
+}
+
+/// A request for a key, to be signed by it wherever it is: no name and no attribute, since the
+/// names of a certificate are the appliance's to decide.
+#[derive(Debug)]
+pub struct PreparedRequest {
+    key: PublicKey,
+    bytes: Vec<u8>,
+}
+
+impl PreparedRequest {
+    /// Prepares the request for a key.
+    pub fn new(key: PublicKey) -> Self {
+        // RFC 2986 section 4.1: version 0, the empty name, the key, the empty set of attributes.
+        let info = [VERSION_0, EMPTY_NAME, key.spki_der(), NO_ATTRIBUTES].concat();
+        Self { key, bytes: algorithm::tlv(algorithm::SEQUENCE, &info) }
+    }
+
+    /// What is to be signed.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// How it is to be signed.
+    pub fn scheme(&self) -> SignatureScheme {
+        self.key.default_scheme()
+    }
+
+    /// The request as PEM.
+    ///
+    /// # Errors
+    ///
+    /// The signature is not by the key.
+    pub fn seal(self, signature: &Signature) -> Result<String, BadSignature> {
+        let scheme = self.scheme();
+        self.key.verify(scheme, &self.bytes, signature)?;
+        let der = super::assemble(&self.bytes, scheme, signature);
+        // The encoder fails only on labels of its own kind and on lengths beyond the address space.
+        Ok(pem::encode_string(PEM_LABELS[0], LineEnding::LF, &der).unwrap_or_default())
     }
 }
 
@@ -142,6 +183,8 @@ impl Request<'_> {
 }
 
 /// `NEW` is how Microsoft's certreq and old browsers begin (RFC 7468 section 7).
+const VERSION_0: &[u8] = &[0x02, 0x01, 0x00];
+const NO_ATTRIBUTES: &[u8] = &[0xa0, 0x00];
 const PEM_LABELS: [&str; 2] = ["CERTIFICATE REQUEST", "NEW CERTIFICATE REQUEST"];
 
 /// Names for the message only: what can be verified is the business of [`algorithm::scheme`].
