@@ -12,6 +12,7 @@ use crate::{
     peers::peer,
     ports::on_free_port,
     process::{Answer, Daemon, run, run_with_input},
+    readers::{Readers, opensc_module},
     softhsm::SoftHsm,
 };
 
@@ -47,6 +48,15 @@ pub enum Identity<'a> {
         certificate: &'a Path,
         /// The private key.
         key: &'a Path,
+    },
+    /// A certificate and a key on the only PIV card in readers, which OpenSC finds.
+    Card {
+        /// The readers.
+        readers: &'a Readers,
+        /// The number that OpenSC gives to key and certificate: 01 for slot 9A.
+        id: &'a str,
+        /// The card's PIN.
+        pin: &'a str,
     },
     /// A certificate and a key in a token, as on a smart card.
     Pkcs11 {
@@ -121,7 +131,7 @@ impl Kdc {
         }
         let mut command = kinit_command(offset)?;
         command.env("KRB5_TRACE", &trace).arg("-c").arg(&cache).arg("-E").arg("-X");
-        command.arg(format!("X509_user_identity={}", identity.option())).arg(upn);
+        command.arg(format!("X509_user_identity={}", identity.option()?)).arg(upn);
         let answer =
             run_with_input(identity.lend(self.environment(&mut command)), &identity.input())?;
         let trace = fs::read_to_string(&trace).unwrap_or_default();
@@ -219,8 +229,11 @@ impl Ticket {
 }
 
 impl Identity<'_> {
-    fn option(&self) -> String {
-        match self {
+    fn option(&self) -> Result<String, Failure> {
+        Ok(match self {
+            Self::Card { id, .. } => {
+                format!("PKCS11:module_name={}:certid={id}", opensc_module()?.display())
+            }
             Self::File { certificate, key } => {
                 format!("FILE:{},{}", certificate.display(), key.display())
             }
@@ -228,11 +241,12 @@ impl Identity<'_> {
                 "PKCS11:module_name={}:token={token}:certid={id}",
                 softhsm.module().display()
             ),
-        }
+        })
     }
 
     fn lend<'a>(&self, command: &'a mut Command) -> &'a mut Command {
         match self {
+            Self::Card { readers, .. } => readers.lend(command),
             Self::File { .. } => command,
             Self::Pkcs11 { softhsm, .. } => softhsm.lend(command),
         }
@@ -242,7 +256,7 @@ impl Identity<'_> {
     fn input(&self) -> Vec<u8> {
         match self {
             Self::File { .. } => Vec::new(),
-            Self::Pkcs11 { pin, .. } => format!("{pin}\n").into_bytes(),
+            Self::Card { pin, .. } | Self::Pkcs11 { pin, .. } => format!("{pin}\n").into_bytes(),
         }
     }
 }

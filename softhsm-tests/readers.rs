@@ -22,7 +22,7 @@ use reader::{Ask, read_message, write_message};
 
 use crate::{
     failure::{Doing, Failure},
-    peers::{ours, peer},
+    peers::{file_of, ours, peer},
     process::{Daemon, run, wait_until},
     virtual_card::VirtualCard,
 };
@@ -126,8 +126,13 @@ impl Readers {
     /// A program that sees these readers and no others.
     pub fn command(&self, program: &Path) -> Command {
         let mut command = Command::new(program);
-        command.env("PCSCLITE_CSOCK_NAME", &self.socket);
+        self.lend(&mut command);
         command
+    }
+
+    /// Lets a program see these readers and no others.
+    pub fn lend<'a>(&self, command: &'a mut Command) -> &'a mut Command {
+        command.env("PCSCLITE_CSOCK_NAME", &self.socket)
     }
 
     fn wait_for_readers(&self) -> Result<(), Failure> {
@@ -150,6 +155,30 @@ impl Readers {
     fn listed(&self) -> Result<String, Failure> {
         Ok(run(self.command(&peer("opensc-tool")?).arg("--list-readers"))?.stdout)
     }
+}
+
+/// OpenSC's PKCS#11 module, which sees any PIV card as a token.
+///
+/// # Errors
+///
+/// It is not installed.
+pub fn opensc_module() -> Result<PathBuf, Failure> {
+    module("opensc-pkcs11", "opensc-pkcs11.so")
+}
+
+/// Yubico's PKCS#11 module.
+///
+/// # Errors
+///
+/// It is not installed.
+pub fn ykcs11_module() -> Result<PathBuf, Failure> {
+    module("ykcs11", "libykcs11.so")
+}
+
+/// Debian has libraries in a directory that is named after the machine.
+fn module(package: &str, name: &str) -> Result<PathBuf, Failure> {
+    let directory = format!("/usr/lib/{}-linux-gnu", std::env::consts::ARCH);
+    file_of(package, &[&format!("{directory}/{name}")])
 }
 
 fn bind(path: &Path) -> Result<UnixListener, Failure> {

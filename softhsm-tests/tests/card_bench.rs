@@ -9,9 +9,9 @@ use std::{
 use harness::{
     Doing, Failure, Story,
     openssl::{openssl, verify},
-    peers::{file_of, peer},
+    peers::peer,
     process::{Answer, run},
-    readers::Readers,
+    readers::{Readers, opensc_module, ykcs11_module},
     virtual_card::{DEFAULT_MANAGEMENT_KEY, DEFAULT_PIN, Fault, Kind, Status, VirtualCard},
 };
 
@@ -25,7 +25,7 @@ fn ykman_ykcs11_and_opensc_use_both_firmwares() -> Story {
         bench.certify("9a", "RSA2048")?;
         bench.certify("9e", "ECCP384")?;
         bench.attests("9a")?;
-        for module in pkcs11_modules()? {
+        for module in [ykcs11_module()?, opensc_module()?] {
             bench.signs(&module, "01", "SHA256-RSA-PKCS", "9a")?;
             bench.signs(&module, "04", "ECDSA", "9e")?;
         }
@@ -149,13 +149,6 @@ impl Bench {
         run(&mut check)?.success()?;
         Ok(())
     }
-}
-
-/// Debian puts them into a directory that is named after the machine.
-fn pkcs11_modules() -> Result<[PathBuf; 2], Failure> {
-    let directory = format!("/usr/lib/{}-linux-gnu", std::env::consts::ARCH);
-    let module = |package, name: &str| file_of(package, &[&format!("{directory}/{name}")]);
-    Ok([module("ykcs11", "libykcs11.so")?, module("opensc-pkcs11", "opensc-pkcs11.so")?])
 }
 
 const CHANGE_REFERENCE_DATA: u8 = 0x24;

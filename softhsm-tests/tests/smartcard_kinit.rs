@@ -1,6 +1,6 @@
 //! Smart-card certificates of the appliance, judged by a real KDC: kinit by PKINIT.
 
-use std::{fs, path::Path, process::Command, time::Duration};
+use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Command, time::Duration};
 
 use harness::{
     Doing, Failure, Story,
@@ -8,9 +8,11 @@ use harness::{
     kdc::{Identity, Kdc, Realm},
     office::{Office, http_send, with_chain},
     openssl,
-    peers::peer,
+    peers::{ours, peer},
     process::{run, wait_until},
+    readers::Readers,
     softhsm::SoftHsm,
+    virtual_card::{self, VirtualCard},
 };
 use serde_json::{Value, json};
 
@@ -34,6 +36,40 @@ fn a_card_with_an_rsa_key_gets_a_ticket() -> Story {
 
     let identity = Identity::Pkcs11 { softhsm: &card, token: CARD, id: SLOT, pin: PIN };
     let upn = format!("alice@{DOMAIN}");
+    kdc.kinit(&upn, &identity, None)?.granted(&format!("alice\\@{DOMAIN}@{REALM}"))?;
+    let somebody_else = format!("bob@{DOMAIN}");
+    kdc.kinit(&somebody_else, &identity, None)?.refused("Client name mismatch")?;
+    Ok(())
+}
+
+#[test]
+fn a_yubikey_out_of_its_box_gets_a_ticket() -> Story {
+    let office = Office::open()?;
+    let kdc = kdc(&office)?;
+    let alice = office.enrol("user/alice")?;
+    let directory = office.path("readers");
+    fs::create_dir(&directory).doing("make a directory")?;
+    let readers = Readers::start(&directory, &["Yubico YubiKey OTP+FIDO+CCID"])?;
+    readers.insert(0, &VirtualCard::new(virtual_card::Kind::YubiKey57, 12_345_678)?)?;
+    let card = |arguments: &str| {
+        let mut command = readers.command(&ours("chancery-card")?);
+        command.args(arguments.split(' ')).current_dir(office.path("."));
+        run(&mut command)?.success()
+    };
+    for (file, secret) in [("alice.pin", PIN), ("alice.puk", "13579135")] {
+        write(&office.path(file), secret)?;
+        let mode = fs::Permissions::from_mode(0o600);
+        fs::set_permissions(office.path(file), mode).doing("close a file")?;
+    }
+
+    card("init --from-defaults --pin-file alice.pin --puk-file alice.puk")?;
+    card("request --slot 9a --pin-file alice.pin --out alice.csr")?;
+    let upn = format!("alice@{DOMAIN}");
+    let ask = ["request", "smartcard", "--role", "card", "--csr", "alice.csr", "--upn", &upn];
+    run(&mut office.chancery(&alice, &ask)?)?.success()?;
+    card("install --slot 9a --pin-file alice.pin --certificate alice.pem")?;
+
+    let identity = Identity::Card { readers: &readers, id: SLOT, pin: PIN };
     kdc.kinit(&upn, &identity, None)?.granted(&format!("alice\\@{DOMAIN}@{REALM}"))?;
     let somebody_else = format!("bob@{DOMAIN}");
     kdc.kinit(&somebody_else, &identity, None)?.refused("Client name mismatch")?;

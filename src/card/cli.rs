@@ -2,10 +2,12 @@
 
 mod arguments;
 mod choice;
+mod enrolment;
 mod failure;
 mod init;
 mod inspect;
 mod list;
+mod secrets;
 
 use std::{ffi::OsString, process::ExitCode};
 
@@ -33,6 +35,8 @@ fn perform(command: Command, output: &mut Output) -> Result<(), Failure> {
     match command {
         Command::Init(it) => init::run(&it, output),
         Command::Inspect(it) => inspect::run(&it, output),
+        Command::Install(it) => enrolment::put_certificate(&it, output),
         Command::List => list::run(&Readers::open()?, output),
+        Command::Request(it) => enrolment::make_request(&it, output),
     }
 }

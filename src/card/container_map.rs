@@ -1,8 +1,12 @@
 //! The names that Windows gave to keys: Yubico's minidriver keeps them on the card.
 
+use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use serde::Serialize;
 
-use crate::{Malformed, tlv::only};
+use crate::{
+    Malformed, Slot,
+    tlv::{element, only},
+};
 
 /// The object MSCMAP (Yubico's `ykpiv.h`): records of 107 bytes.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
@@ -43,6 +47,25 @@ impl ContainerMap {
         }
         Ok(Self { containers: records.iter().map(Container::read).collect() })
     }
+
+    /// The object's value with another certificate for the key in a slot: that of its record alone
+    /// is replaced.
+    pub(crate) fn with_certificate(
+        value: &[u8],
+        slot: Slot,
+        certificate: &[u8],
+    ) -> Result<Vec<u8>, Malformed> {
+        Self::read(value)?;
+        let mut records = only(value, RECORDS)?.to_vec();
+        let (whole, _) = records.as_chunks_mut::<RECORD_LENGTH>();
+        let record = whole
+            .iter_mut()
+            .find(|record| record[SLOT_AT] == slot.number())
+            .ok_or_else(|| Malformed::new("it has no record of the slot"))?;
+        let fingerprint = digest(&SHA1_FOR_LEGACY_USE_ONLY, certificate);
+        record[FINGERPRINT_AT..].copy_from_slice(fingerprint.as_ref());
+        Ok(element(RECORDS, &records))
+    }
 }
 
 impl Container {
@@ -64,12 +87,13 @@ impl Container {
 const RECORDS: u8 = 0x81;
 const RECORD_LENGTH: usize = 107;
 const NAME_LENGTH: usize = 80;
+const SLOT_AT: usize = 80;
+const FINGERPRINT_AT: usize = 87;
 const DEFAULT: u8 = 2;
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tlv::element;
 
     #[test]
     fn records_are_read_and_half_ones_are_not() {
@@ -86,6 +110,12 @@ mod tests {
             certificate: "ab".repeat(20),
         };
         assert_eq!(map.containers, [expected]);
+        let (value, slot) = (element(0x81, &record), Slot::Authentication);
+        let mended = ContainerMap::with_certificate(&value, slot, b"abc").unwrap();
+        let mended = ContainerMap::read(&mended).unwrap().containers.remove(0);
+        // FIPS 180, the first example.
+        assert_eq!(mended.certificate, "a9993e364706816aba3e25717850c26c9cd0d89d");
+        assert!(ContainerMap::with_certificate(&value, Slot::Signature, b"abc").is_err());
         assert!(ContainerMap::read(&element(0x81, &record[..100])).is_err());
         assert!(ContainerMap::read(&[]).is_err());
     }

@@ -60,6 +60,9 @@ pub enum CardError {
     /// The PIN is locked.
     #[error("the PIN is locked: it was wrong too often")]
     PinLocked,
+    /// One try is left: it is not risked.
+    #[error("one try is left for the PIN: a wrong one would lock it")]
+    LastTry,
     /// The PUK was wrong.
     #[error("the PUK is wrong: {left} left", left = tries(*left))]
     WrongPuk {
@@ -69,6 +72,9 @@ pub enum CardError {
     /// The PUK is locked.
     #[error("the PUK is locked: it was wrong too often")]
     PukLocked,
+    /// The management key is neither the factory's nor on the card.
+    #[error("the management key is not the factory's, and it is not kept on the card")]
+    UnknownManagementKey,
     /// The card does not have this management key.
     #[error("the management key is not the card's")]
     WrongManagementKey,

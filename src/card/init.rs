@@ -5,12 +5,10 @@
 
 use serde::Serialize;
 use thiserror::Error;
-use zeroize::Zeroizing;
 
 use crate::{
-    Capabilities, CardError, HolderId, Malformed, ManagementKey, ManagementKeyAlgorithm,
-    ManagementKeyMetadata, ObjectId, Pin, PinMetadata, PivCard, Puk, Version,
-    tlv::{Elements, element, only},
+    Capabilities, CardError, HolderId, ManagementKey, ManagementKeyAlgorithm,
+    ManagementKeyMetadata, ObjectId, Pin, PinMetadata, PivCard, Puk, Version, kept_key,
 };
 
 /// The secrets that the card is to have.
@@ -52,12 +50,6 @@ pub enum InitError {
     /// The card still has a secret of the factory's, and nobody said that it may be used.
     #[error("the {0} is still the one that every YubiKey comes with")]
     StillDefault(&'static str),
-    /// One try is left: it is not risked.
-    #[error("one try is left for the {0}: a wrong one would lock it")]
-    LastTry(&'static str),
-    /// The management key is neither the factory's nor on the card.
-    #[error("the management key is not the factory's, and it is not kept on the card")]
-    UnknownManagementKey,
     /// There is something else where the management key would be kept.
     #[error("the card has other data where its management key would be kept (object {0})")]
     PlaceTaken(ObjectId),
@@ -110,11 +102,8 @@ fn refuse_defaults(
 
 /// Afterwards the PIN was shown.
 fn set_pin(card: &mut PivCard<'_>, wanted: &Wanted, pin: PinMetadata) -> Result<bool, InitError> {
-    match pin.left {
-        0 => return Err(CardError::PinLocked.into()),
-        // The factory's is known to be right.
-        1 if !pin.default => return Err(InitError::LastTry("PIN")),
-        _ => {}
+    if pin.left == 0 {
+        return Err(CardError::PinLocked.into());
     }
     if pin.default {
         card.change_pin(&Pin::factory_default(), &wanted.pin)?;
@@ -129,18 +118,17 @@ fn set_management_key(
     key: ManagementKeyMetadata,
 ) -> Result<bool, InitError> {
     if !key.default {
-        let kept = kept_key(card, key.algorithm)?.ok_or(InitError::UnknownManagementKey)?;
-        card.authenticate(&kept)?;
+        kept_key::show(card)?;
         return Ok(false);
     }
-    if card.object(ObjectId::PRINTED)?.is_some_and(|kept| only(&kept, PROTECTED).is_err()) {
+    if kept_key::place_is_taken(card)? {
         return Err(InitError::PlaceTaken(ObjectId::PRINTED));
     }
     let old = ManagementKey::factory_default(key.algorithm);
-    card.authenticate(&old.ok_or(InitError::UnknownManagementKey)?)?;
+    card.authenticate(&old.ok_or(CardError::UnknownManagementKey)?)?;
     let new = ManagementKey::generate(best_algorithm(card))?;
     // Kept before it is in force: a card that is pulled in between has the old key, which is known.
-    keep_key(card, &new)?;
+    kept_key::write(card, &new)?;
     card.set_management_key(&new)?;
     card.authenticate(&new)?;
     Ok(true)
@@ -190,37 +178,3 @@ fn best_algorithm(card: &PivCard<'_>) -> ManagementKeyAlgorithm {
         ManagementKeyAlgorithm::TripleDes
     }
 }
-
-/// The management key that Yubico's programs keep behind the PIN, if this card has one.
-fn kept_key(
-    card: &PivCard<'_>,
-    algorithm: ManagementKeyAlgorithm,
-) -> Result<Option<ManagementKey>, CardError> {
-    let doing = "reading the management key that is kept on the card";
-    let read = |object: &[u8]| {
-        let key = Elements::read(only(object, PROTECTED)?)?.need(PROTECTED_KEY)?;
-        Ok(ManagementKey::new(algorithm, key))
-    };
-    match card.object(ObjectId::PRINTED)? {
-        None => Ok(None),
-        Some(object) => {
-            read(&object).map_err(|source: Malformed| CardError::Answer { doing, source })
-        }
-    }
-}
-
-/// As ykman keeps it, so that ykman finds it.
-fn keep_key(card: &mut PivCard<'_>, key: &ManagementKey) -> Result<(), CardError> {
-    let key = Zeroizing::new(element(PROTECTED_KEY, key.bytes()));
-    card.write_object(ObjectId::PRINTED, &Zeroizing::new(element(PROTECTED, &key)))?;
-    let administration = element(ADMINISTRATION, &element(FLAGS, &[KEY_IS_PROTECTED]));
-    card.write_object(ObjectId::ADMINISTRATION, &administration)
-}
-
-/// In the printed information (5FC109).
-const PROTECTED: u8 = 0x88;
-const PROTECTED_KEY: u8 = 0x89;
-/// In Yubico's administrative data (5FFF00).
-const ADMINISTRATION: u8 = 0x80;
-const FLAGS: u8 = 0x81;
-const KEY_IS_PROTECTED: u8 = 0x02;

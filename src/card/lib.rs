@@ -1,4 +1,5 @@
-//! PIV cards (SP 800-73-4, and Yubico's extensions): what is on them, and making one ready for use.
+//! PIV cards (SP 800-73-4, and Yubico's extensions): what is on them, making one ready,
+//! putting a key and its certificate on it.
 //!
 //! ```no_run
 //! # fn run() -> Result<(), card::CardError> {
@@ -16,10 +17,13 @@ mod apdu;
 mod certificate_object;
 mod connection;
 mod container_map;
+pub mod enrolment;
 mod error;
 mod holder;
 pub mod init;
 pub mod inspect;
+mod kept_key;
+mod key_kind;
 mod management_key;
 mod metadata;
 mod object;
@@ -34,6 +38,7 @@ pub use connection::{Connection, Presence, ReaderName, Readers};
 pub use container_map::ContainerMap;
 pub use error::CardError;
 pub use holder::{Capabilities, HolderId};
+pub use key_kind::KeyKind;
 pub use management_key::{ManagementKey, ManagementKeyAlgorithm};
 pub use metadata::{KeyMetadata, ManagementKeyMetadata, PinMetadata, PinPolicy, TouchPolicy};
 pub use object::ObjectId;

@@ -3,14 +3,19 @@
 use std::fmt;
 
 use aws_lc_rs::constant_time;
+use pki::{
+    keys::{PublicKey, Signature},
+    x509::decode_signature,
+};
 use zeroize::Zeroizing;
 
 use crate::{
-    CardError, KeyMetadata, Malformed, ManagementKey, ManagementKeyMetadata, ObjectId, Pin,
-    PinMetadata, Puk, Slot, Status,
+    CardError, KeyKind, KeyMetadata, Malformed, ManagementKey, ManagementKeyMetadata, ObjectId,
+    Pin, PinMetadata, Puk, Slot, Status,
     apdu::Command,
     connection::Transaction,
     management_key::random,
+    metadata::read_public_key,
     tlv::{element, only},
 };
 
@@ -69,8 +74,7 @@ impl<'a> PivCard<'a> {
     /// The card is gone or refuses.
     pub fn pin_tries_left(&self) -> Result<u8, CardError> {
         let doing = "asking for the tries of the PIN";
-        // SP 800-73-4 part 2 section 3.2.1: without data it is a question.
-        let (_, status) = self.send(doing, &Command::new(VERIFY, [0, PIN], []))?;
+        let (_, status) = self.send(doing, &tries_of_pin())?;
         status.tries_left().ok_or(CardError::Refused { doing, status })
     }
 
@@ -145,12 +149,19 @@ impl<'a> PivCard<'a> {
         self.order("writing an object", &command)
     }
 
-    /// Shows the PIN. It is tried once.
+    /// Shows the PIN. It is tried once, and not at all when one try is left.
     ///
     /// # Errors
     ///
-    /// [`CardError::WrongPin`], [`CardError::PinLocked`], or the card is gone.
+    /// [`CardError::WrongPin`], [`CardError::LastTry`], [`CardError::PinLocked`], or the card is
+    /// gone.
     pub fn verify_pin(&mut self, pin: &Pin) -> Result<(), CardError> {
+        let (_, status) = self.send("asking for the tries of the PIN", &tries_of_pin())?;
+        match status.tries_left() {
+            Some(0) => return Err(CardError::PinLocked),
+            Some(1) => return Err(CardError::LastTry),
+            _ => {}
+        }
         let command = Command::new(VERIFY, [0, PIN], *pin.bytes());
         self.show("verifying the PIN", &command, Secret::Pin)
     }
@@ -220,6 +231,60 @@ impl<'a> PivCard<'a> {
         // FF and FF: without touch.
         let command = Command::new(SET_MANAGEMENT_KEY, [0xff, 0xff], data.as_slice());
         self.order("setting the management key", &command)
+    }
+
+    /// Makes a key in a slot, with the policies that are the slot's own; a key that was there is
+    /// gone. The management key must have been shown.
+    ///
+    /// # Errors
+    ///
+    /// The card does not make such keys, is gone or refuses.
+    pub fn generate(&mut self, slot: Slot, kind: KeyKind) -> Result<PublicKey, CardError> {
+        let doing = "making a key";
+        let template = element(0xac, &element(0x80, &[kind.number()]));
+        let command = Command::new(GENERATE, [0, slot.number()], template);
+        let answer = self.demand(doing, &command)?;
+        let numbers = answer.strip_prefix(&[0x7f]).unwrap_or_default();
+        only(numbers, 0x49)
+            .and_then(|numbers| read_public_key(kind.number(), numbers))
+            .and_then(|key| key.map_err(|error| Malformed::new(error.to_string())))
+            .map_err(|source| CardError::Answer { doing, source })
+    }
+
+    /// The card's certificate (DER) that it made the key in a slot itself, under the certificate in
+    /// [`Slot::Attestation`].
+    ///
+    /// # Errors
+    ///
+    /// The key was imported, there is none, or the card is gone.
+    pub fn attest(&self, slot: Slot) -> Result<Vec<u8>, CardError> {
+        let doing = "attesting a key";
+        let command = Command::new(ATTEST, [slot.number(), 0], []);
+        Ok(self.demand(doing, &command)?.to_vec())
+    }
+
+    /// Signs a message by the key in a slot. The PIN must have been shown.
+    ///
+    /// # Errors
+    ///
+    /// The key is of another kind, the PIN was not shown, or the card is gone.
+    pub fn sign(
+        &mut self,
+        slot: Slot,
+        kind: KeyKind,
+        message: &[u8],
+    ) -> Result<Signature, CardError> {
+        let doing = "signing";
+        let request = [element(RESPONSE, &[]), element(CHALLENGE, &kind.digest(message))].concat();
+        let parameters = [kind.number(), slot.number()];
+        let command = Command::new(GENERAL_AUTHENTICATE, parameters, element(TEMPLATE, &request));
+        let answer = self.demand(doing, &command)?;
+        from_template(&answer, RESPONSE)
+            .and_then(|signature| {
+                decode_signature(kind.algorithm(), signature)
+                    .ok_or_else(|| Malformed::new("the signature is not DER"))
+            })
+            .map_err(|source| CardError::Answer { doing, source })
     }
 
     fn metadata<T>(
@@ -296,6 +361,11 @@ enum Secret {
     Puk,
 }
 
+/// SP 800-73-4 part 2 section 3.2.1: without data it is a question.
+fn tries_of_pin() -> Command {
+    Command::new(VERIFY, [0, PIN], [])
+}
+
 /// A command of Yubico's that asks for something.
 fn yubico(instruction: u8, p2: u8) -> Command {
     Command::new(instruction, [0, p2], [])
@@ -311,12 +381,14 @@ const APPLICATION: [u8; 5] = [0xa0, 0x00, 0x00, 0x03, 0x08];
 // SP 800-73-4 part 2.
 const VERIFY: u8 = 0x20;
 const CHANGE_REFERENCE_DATA: u8 = 0x24;
+const GENERATE: u8 = 0x47;
 const GENERAL_AUTHENTICATE: u8 = 0x87;
 const SELECT: u8 = 0xa4;
 const GET_DATA: u8 = 0xcb;
 const PUT_DATA: u8 = 0xdb;
 
 // Yubico's.
+const ATTEST: u8 = 0xf9;
 const GET_METADATA: u8 = 0xf7;
 const GET_SERIAL: u8 = 0xf8;
 const GET_VERSION: u8 = 0xfd;

@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
+use card::{KeyKind, Slot};
 use clap::{Args, Parser, Subcommand};
 
-/// PIV cards: what is on them, and making them ready
+/// PIV cards: what is on them, making them ready, keys and certificates
 #[derive(Debug, Parser)]
 #[command(
     name = "chancery-card",
@@ -29,6 +30,8 @@ pub(super) enum Command {
     List,
     Inspect(Inspect),
     Init(Init),
+    Request(Request),
+    Install(Install),
 }
 
 /// Show what is on a card; no secret is needed, and nothing is changed
@@ -64,6 +67,60 @@ pub(super) struct Init {
     /// Show the card the factory's secrets, where it still has them, to replace them
     #[arg(long)]
     pub(super) from_defaults: bool,
+}
+
+/// Have the card make a key, and write a request for its certificate
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  chancery-card request --slot 9a --pin-file alice.pin --out alice.csr
+  chancery request smartcard --role card --csr alice.csr --upn alice@corp.example
+  chancery-card install --slot 9a --pin-file alice.pin --certificate alice.pem
+
+A key that the card made before and that has no certificate yet is taken again, so that a card that
+was pulled is finished by the same command.")]
+pub(super) struct Request {
+    #[command(flatten)]
+    pub(super) card: Choice,
+    /// Where the key is to be: 9a for logging on to Windows
+    #[arg(long)]
+    pub(super) slot: Slot,
+    /// rsa2048, which every domain controller takes, p256 or p384
+    #[arg(long, value_name = "KIND", default_value_t = KeyKind::Rsa2048)]
+    pub(super) key: KeyKind,
+    /// A file with the PIN of the card, mode 0600; it is tried once
+    #[arg(long, value_name = "FILE")]
+    pub(super) pin_file: PathBuf,
+    /// Where the request goes (PEM)
+    #[arg(long, value_name = "FILE")]
+    pub(super) out: PathBuf,
+    /// Where the card's certificates go that it made the key itself (PEM)
+    #[arg(long, value_name = "FILE")]
+    pub(super) attestation: Option<PathBuf>,
+    /// Make a new key even if the slot is in use: the key in it is lost
+    #[arg(long)]
+    pub(super) replace: bool,
+}
+
+/// Put the certificate for a slot's key on the card
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Example:
+  chancery-card install --slot 9a --pin-file alice.pin --certificate alice.pem
+
+The card gets a new identity (CHUID) each time, since Windows remembers what it read of the old one.")]
+pub(super) struct Install {
+    #[command(flatten)]
+    pub(super) card: Choice,
+    /// Where its key is
+    #[arg(long)]
+    pub(super) slot: Slot,
+    /// The certificate (PEM)
+    #[arg(long, value_name = "FILE")]
+    pub(super) certificate: PathBuf,
+    /// A file with the PIN of the card, mode 0600; it is tried once
+    #[arg(long, value_name = "FILE")]
+    pub(super) pin_file: PathBuf,
 }
 
 /// Which card; needed when there are several.

@@ -2,8 +2,9 @@
 
 use std::{error::Error as StdError, io, path::PathBuf, process::ExitCode};
 
-use card::{CardError, PinError, ReaderName, init::InitError};
-use client::output::complain;
+use card::{CardError, PinError, ReaderName, enrolment::EnrolmentError, init::InitError};
+use client::{files::FileError, output::complain};
+use pki::x509::certificate::CertificateError;
 use thiserror::Error;
 
 /// A command did not succeed.
@@ -11,6 +12,12 @@ use thiserror::Error;
 pub(crate) enum Failure {
     #[error(transparent)]
     Card(#[from] CardError),
+    #[error("cannot read {}", path.display())]
+    Certificate { path: PathBuf, source: CertificateError },
+    #[error(transparent)]
+    Enrolment(#[from] EnrolmentError),
+    #[error(transparent)]
+    File(#[from] FileError),
     #[error(transparent)]
     Init(#[from] InitError),
     #[error("there is no card in {}", names(readers))]
@@ -48,26 +55,40 @@ impl Failure {
 
     fn hint(&self) -> Option<&'static str> {
         match self {
-            Self::Card(error) | Self::Init(InitError::Card(error)) => card_hint(error),
+            Self::Card(error)
+            | Self::Enrolment(EnrolmentError::Card(error))
+            | Self::Init(InitError::Card(error)) => card_hint(error),
+            Self::Enrolment(error) => enrolment_hint(error),
             Self::Init(error) => init_hint(error),
             Self::NoCard { .. } => Some("insert a card; `chancery-card list` shows all readers"),
             Self::NoReader => Some("connect a reader or a YubiKey"),
             Self::NoSuchCard { .. } => Some("`chancery-card list` shows which cards there are"),
             Self::SeveralCards { .. } => Some("choose one with --serial or --reader"),
-            Self::Output(_) | Self::Pin { .. } | Self::Read { .. } => None,
+            Self::Certificate { .. }
+            | Self::File(_)
+            | Self::Output(_)
+            | Self::Pin { .. }
+            | Self::Read { .. } => None,
         }
     }
 
     fn exit_code(&self) -> u8 {
         match self {
-            Self::Card(error) | Self::Init(InitError::Card(error)) => card_exit_code(error),
+            Self::Card(error)
+            | Self::Enrolment(EnrolmentError::Card(error))
+            | Self::Init(InitError::Card(error)) => card_exit_code(error),
+            Self::Enrolment(_) => REFUSED,
             Self::Init(InitError::NewIsDefault(_) | InitError::StillDefault(_)) => USAGE,
             Self::Init(_) => REFUSED,
             Self::NoCard { .. }
             | Self::NoReader
             | Self::NoSuchCard { .. }
             | Self::SeveralCards { .. } => UNREACHABLE,
-            Self::Output(_) | Self::Pin { .. } | Self::Read { .. } => USAGE,
+            Self::Certificate { .. }
+            | Self::File(_)
+            | Self::Output(_)
+            | Self::Pin { .. }
+            | Self::Read { .. } => USAGE,
         }
     }
 }
@@ -83,6 +104,13 @@ fn card_hint(error: &CardError) -> Option<&'static str> {
     match error {
         CardError::Gone { .. } => Some(
             "insert it again and run the same command; `chancery-card inspect` shows its state",
+        ),
+        CardError::LastTry => {
+            Some("set the tries back by a right PIN in another program, or unblock it by the PUK")
+        }
+        CardError::UnknownManagementKey => Some(
+            "whoever set it has it; ykman piv access change-management-key --protect lets the card \
+             keep it",
         ),
         CardError::InUse(_) => Some("end the other program, or wait until it is done"),
         CardError::Mute(_) => Some("turn the card around, or clean its contacts"),
@@ -104,13 +132,21 @@ fn init_hint(error: &InitError) -> Option<&'static str> {
     match error {
         InitError::StillDefault(_) => Some("to have it replaced, run it with --from-defaults"),
         InitError::NewIsDefault(_) => Some("choose another one"),
-        InitError::LastTry(_) => {
-            Some("set the tries back by a right PIN in another program, or unblock it by the PUK")
-        }
         InitError::PlaceTaken(_) => Some("keep the data elsewhere, and remove the object"),
-        InitError::UnknownManagementKey => Some(
-            "whoever set it has it; ykman piv access change-management-key --protect lets the card \
-             keep it",
+        _ => None,
+    }
+}
+
+fn enrolment_hint(error: &EnrolmentError) -> Option<&'static str> {
+    match error {
+        EnrolmentError::InUse { .. } => {
+            Some("choose another slot; --replace makes a new key there, and the old one is lost")
+        }
+        EnrolmentError::NotForThisKey(_) => {
+            Some("`chancery-card request` makes the request for the key that is in the slot")
+        }
+        EnrolmentError::ContainerMap { .. } => Some(
+            "the map (object 5FFF10) is kept by Yubico's minidriver: let it, or ykman, remove it first",
         ),
         _ => None,
     }

@@ -1,16 +1,18 @@
 //! `chancery-card init`.
 
-use std::path::Path;
-
 use card::{
-    Pin, PinError, Puk, Readers,
+    Pin, Puk, Readers,
     init::{Done, Wanted, init},
 };
 use client::output::Output;
-use pki::secret::Secret;
 use serde::Serialize;
 
-use super::{arguments::Init, choice::choose, failure::Failure};
+use super::{
+    arguments::Init,
+    choice::choose,
+    failure::Failure,
+    secrets::{secret, tell_tries},
+};
 
 /// Which card, and what was done.
 #[derive(Serialize)]
@@ -30,22 +32,10 @@ pub(super) fn run(it: &Init, output: &mut Output) -> Result<(), Failure> {
     let reader = choose(&readers, &it.card)?;
     let mut connection = readers.connect(&reader)?;
     let mut card = connection.piv()?;
-    tell(&format!("{reader}: the PIN may be wrong {} times", card.pin_tries_left()?));
+    tell_tries(&reader, &card)?;
     let report = Report { serial: card.serial(), done: init(&mut card, &wanted)? };
     output.show(&report, rows)?;
     Ok(())
-}
-
-fn secret<T>(
-    what: &'static str,
-    path: &Path,
-    read: impl FnOnce(&Secret) -> Result<T, PinError>,
-) -> Result<T, Failure> {
-    let path = path.to_owned();
-    match Secret::from_file(&path) {
-        Ok(secret) => read(&secret).map_err(|source| Failure::Pin { what, path, source }),
-        Err(source) => Err(Failure::Read { path, source }),
-    }
 }
 
 fn rows(it: &Report) -> Vec<(&'static str, String)> {
@@ -62,9 +52,4 @@ fn rows(it: &Report) -> Vec<(&'static str, String)> {
         ("CHUID", made(it.done.holder)),
         ("CCC", made(it.done.capabilities)),
     ]
-}
-
-#[expect(clippy::print_stderr, reason = "this is where the command line speaks of progress")]
-fn tell(text: &str) {
-    eprintln!("{text}");
 }
