@@ -6,6 +6,7 @@
 mod failure;
 mod lone_sign;
 mod mechanism;
+mod misuse;
 mod object;
 mod remains;
 mod session;
@@ -29,6 +30,7 @@ use crate::{secret::Secret, token::TokenError};
 use failure::token_error;
 use mechanism::Mechanisms;
 
+pub use misuse::{ATTEMPTS, Attempt, CHANGES};
 pub use remains::{ObjectFound, Remains};
 pub use session::{LoginGuard, Session};
 pub use survey::{KeySurvey, MechanismSurvey, SessionLimit, TokenSurvey};

@@ -93,7 +93,7 @@ fn call_name(function: Function) -> &'static str {
 }
 
 /// `CKR_PIN_INCORRECT` of `PinIncorrect`: the name that a person finds in the vendor's manual.
-fn code_name(value: RvError) -> String {
+pub(super) fn code_name(value: RvError) -> String {
     match value {
         RvError::UnknownErrorCode(number) | RvError::VendorDefined(number) => {
             format!("return value 0x{number:08x}")
