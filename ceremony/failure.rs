@@ -47,6 +47,17 @@ pub enum Failure {
         /// Where.
         path: PathBuf,
     },
+    /// The token let a key be misused.
+    #[error("the token let this be done with the key {label}: {what}")]
+    Misused {
+        /// The key. It was destroyed.
+        label: KeyLabel,
+        /// What was attempted, and done.
+        what: &'static str,
+        /// Why it was not destroyed.
+        #[source]
+        left: Option<TokenError>,
+    },
     /// The plan was not rehearsed.
     #[error("a ceremony with people takes a rehearsal of the same plan by this program: {0}")]
     NoRehearsal(&'static str),
@@ -175,7 +186,7 @@ impl Failure {
             | Self::Token(TokenError::KeyExists { .. })
             | Self::TokenExists(_)
             | Self::TokenNotEmpty(_) => 3,
-            Self::Signature(_) | Self::Token(_) => 4,
+            Self::Misused { .. } | Self::Signature(_) | Self::Token(_) => 4,
             Self::Verify(VerifyError::Read { .. }) => 2,
             Self::Verify(_) => 5,
         }
@@ -227,6 +238,10 @@ impl Failure {
                 "correct the plan; `chancery-ceremony plan` shows the same without a token"
             }
             Self::NoDirectory { .. } => "make the directory first",
+            Self::Misused { .. } => {
+                "use another token; or, where only attributes can be changed and the key is safe all the \
+                 same, say why in changeable_keys of the site"
+            }
             Self::NoRehearsal(_) => {
                 "run `chancery-ceremony rehearse PLAN --faults all -o rehearsal.jsonl`, and name that \
                  with --rehearsal"

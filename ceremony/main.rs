@@ -576,6 +576,10 @@ fn verified_text(verified: &Verified) -> String {
             names(&mut present.iter())
         ),
     };
+    let changeable = match &progress.opened.changeable_keys {
+        Some(reason) => format!("the token lets attributes of keys be changed: {reason}\n"),
+        None => String::new(),
+    };
     let interruptions = match progress.interruptions {
         0 => String::new(),
         1 => "interrupted once, and gone on with\n".to_owned(),
@@ -585,7 +589,7 @@ fn verified_text(verified: &Verified) -> String {
         progress.exceptions.iter().map(|text| format!("exception: {text}\n")).collect();
     format!(
         "ceremony {}, {} records, {} keys, {} certificates: nothing is wrong\n{attendance}\n\
-         {people}{interruptions}{exceptions}plan {}\nhead {head}\n     {}",
+         {people}{changeable}{interruptions}{exceptions}plan {}\nhead {head}\n     {}",
         plan.script().id,
         verified.records,
         plan.keys().count(),

@@ -10,7 +10,7 @@ use pki::{
     keys::Signature,
     seal::Prepared,
     serial::X509Serial,
-    token::pkcs11::{Remains, TokenIdentity},
+    token::pkcs11::{ATTEMPTS, CHANGES, Remains, TokenIdentity},
 };
 use thiserror::Error;
 
@@ -403,7 +403,7 @@ impl Progress {
     }
 
     fn generated(&mut self, planned: &Key, outcome: &Outcome) -> Result<(), ProgressError> {
-        let Outcome::KeyGenerated { name, key, attributes } = outcome else {
+        let Outcome::KeyGenerated { name, key, attributes, attempts } = outcome else {
             return Err(self.unexpected("the key that was made"));
         };
         let same = *name == planned.name
@@ -413,6 +413,10 @@ impl Progress {
         self.require(same, "the planned key")?;
         let fit = ATTRIBUTES.iter().all(|(name, value)| attributes.get(*name) == Some(value));
         self.require(fit, "a key that signs, and never leaves its token")?;
+        let changes = if self.opened.changeable_keys.is_none() { &CHANGES[..] } else { &[] };
+        let mut wanted = ATTEMPTS.iter().chain(changes);
+        let refused = wanted.all(|what| attempts.get(*what).is_some_and(|code| !code.is_empty()));
+        self.require(refused, "a key that was attempted to be misused, in vain")?;
         self.made.add_key(name.clone(), key.clone());
         Ok(())
     }

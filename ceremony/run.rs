@@ -13,8 +13,8 @@ use pki::{
     keys::Signature,
     serial::X509Serial,
     token::{
-        Generated, Input, KeyStore as _, Token as _, TokenError,
-        pkcs11::{Module, Remains, Session, TokenIdentity},
+        Generated, Input, KeyRef, KeyStore as _, Token as _, TokenError,
+        pkcs11::{Attempt, Module, Remains, Session, TokenIdentity},
     },
 };
 use rand::{TryRngCore as _, rngs::OsRng};
@@ -226,6 +226,7 @@ fn opened(plan: &Plan, beginning: &Beginning, place: &Place) -> Result<Opened, F
         approvals,
         plan_hash: plan.hash(),
         site_hash: place.site.hash,
+        changeable_keys: place.site.changeable_keys.clone(),
         module: place.site.module()?,
         plan: plan.script().clone(),
     })
@@ -459,9 +460,27 @@ impl Performance<'_> {
         let fingerprint = made.public_key.fingerprint();
         let attributes = attributes.iter();
         let attributes = attributes.map(|(name, value)| ((*name).to_owned(), *value)).collect();
+        let attempts = self.misuse(&made)?;
         let name = key.name.clone();
-        self.record(Event::Outcome(Outcome::KeyGenerated { name, key: made, attributes }))?;
+        let outcome = Outcome::KeyGenerated { name, key: made, attributes, attempts };
+        self.record(Event::Outcome(outcome))?;
         self.console.add(&format!("public key SHA-256 {fingerprint}"))
+    }
+
+    /// Attempts what nobody may do with a key. One that lets it be done is destroyed at once.
+    fn misuse(&mut self, key: &KeyRef) -> Result<BTreeMap<String, String>, Failure> {
+        let changes = self.place.site.changeable_keys.is_none();
+        let session = session(&mut self.session)?;
+        let mut attempts = BTreeMap::new();
+        for Attempt { what, refused } in session.attempt_misuse(key, changes)? {
+            let Some(code) = refused else {
+                let left = session.discard(&key.label, &key.id).err();
+                return Err(Failure::Misused { label: key.label.clone(), what, left });
+            };
+            attempts.insert(what.to_owned(), code);
+        }
+        self.console.add(&format!("{} attempts to misuse it were refused", attempts.len()))?;
+        Ok(attempts)
     }
 
     /// Finds out what an interrupted generation left, and clears it away unless it is to be taken.

@@ -20,6 +20,8 @@ pub struct Site {
     pub token: TokenIdentity,
     /// The hash of the file.
     pub hash: Digest,
+    /// Why keys are taken from a token that lets their attributes be changed, if they are.
+    pub changeable_keys: Option<String>,
     module: PathBuf,
     module_sha256: Option<Digest>,
     pin_file: PathBuf,
@@ -34,6 +36,7 @@ struct SiteFile {
     module_sha256: Option<Digest>,
     pin_file: PathBuf,
     so_pin_file: Option<PathBuf>,
+    changeable_keys: Option<String>,
     token: TokenIdentity,
     #[serde(default)]
     environment: BTreeMap<String, String>,
@@ -67,6 +70,7 @@ impl Site {
         Ok(Self {
             token: file.token,
             hash: Digest::of("chancery-ceremony-site-v1", &[text.as_bytes()]),
+            changeable_keys: file.changeable_keys,
             module: file.module,
             module_sha256: file.module_sha256,
             pin_file: directory.join(file.pin_file),

@@ -125,6 +125,10 @@ pub struct Opened {
     pub plan_hash: Digest,
     /// The hash of the site file.
     pub site_hash: Digest,
+    /// Why keys are taken from a token that lets their attributes be changed, as the site says; it
+    /// is then not attempted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changeable_keys: Option<String>,
     /// The PKCS#11 module.
     pub module: ModuleFile,
     /// The plan.
@@ -305,6 +309,8 @@ pub enum Outcome {
         key: KeyRef,
         /// The private key's attributes as read back, by their PKCS#11 names.
         attributes: BTreeMap<String, bool>,
+        /// The attempts to misuse it, and how the token refused each.
+        attempts: BTreeMap<String, String>,
     },
     /// The token was initialized.
     TokenInitialized(TokenIdentity),

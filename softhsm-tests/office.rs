@@ -504,9 +504,10 @@ fn with_limit(command: &Command, files: u32) -> Result<Command, Failure> {
 
 fn site(token: &Token) -> String {
     format!(
-        "module = {module:?}\npin_file = \"pin\"\nso_pin_file = \"pin\"\n\n\
+        "module = {module:?}\npin_file = \"pin\"\nso_pin_file = \"pin\"\n{site}\n\
          [token]\nlabel = \"{TOKEN}\"\n\n[environment]\n{environment}",
         module = token.module,
+        site = token.site,
         environment = variables(token),
     )
 }

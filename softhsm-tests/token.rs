@@ -23,6 +23,8 @@ pub struct Token {
     pub readable: Vec<PathBuf>,
     /// The directories that the module writes in.
     pub writable: Vec<PathBuf>,
+    /// Further lines at the top of site.toml.
+    pub site: String,
     /// Further lines of `[token]` in chanceryd.toml.
     pub settings: String,
     /// Further lines of `[token.sandbox]` there.

@@ -13,6 +13,10 @@ use crate::{
 /// How long each of the programs may take to start.
 const READY: Duration = Duration::from_secs(20);
 
+/// Why a ceremony takes keys from a token that lets their attributes be changed.
+const CHANGEABLE: &str =
+    "tpm2-pkcs11 keeps attributes in its own database; the TPM lets no private key out";
+
 /// A blank token of tpm2-pkcs11 whose files lie in `directory`.
 ///
 /// # Errors
@@ -35,6 +39,7 @@ pub fn token(directory: &Path) -> Result<Token, Failure> {
     token.environment.insert("TPM2_PKCS11_TCTI".to_owned(), manager_address);
     token.environment.insert(BUS.to_owned(), bus_address(directory));
     Ok(Token {
+        site: format!("changeable_keys = \"{CHANGEABLE}\"\n"),
         sandbox: "unix_sockets = true\n".to_owned(),
         blank: true,
         without_ed25519: true,

@@ -5,7 +5,7 @@
 #[path = "harness/place.rs"]
 mod place;
 
-use std::{fs, path::PathBuf};
+use std::fs;
 
 use ceremony::{transcript::Attendance, verify::Verified};
 use serde_json::Value;
@@ -74,12 +74,4 @@ fn an_inventory_tells_what_is_not_as_the_transcript_says() {
     let id = all.split("\"id\":\"").nth(2).unwrap().split('"').next().unwrap();
     place.pkcs11_tool(&["--delete-object", "--type", "privkey", "--id", id]);
     inventory().refused(3, "in 3 respect(s)");
-}
-
-/// What another package built, beside this test.
-fn built(name: &str) -> String {
-    let own = PathBuf::from(env!("CARGO_BIN_EXE_chancery-ceremony"));
-    let path = own.ancestors().nth(2).unwrap().join(name);
-    assert!(path.is_file(), "{} is missing: run `make kryoptic`", path.display());
-    path.to_str().unwrap().to_owned()
 }

@@ -166,7 +166,7 @@ fn a_transcript_written_anew_with_a_chain_that_fits_is_found_by_what_it_says() {
     };
     let key = "key-generated";
     let signed = "certificate-signed";
-    let table: [(&str, &str, Change); 6] = [
+    let table: [(&str, &str, Change); 7] = [
         ("another public key", "the certificate as the plan gives it", &|records| {
             let (a, b) = (outcome(records, key, 1), outcome(records, key, 2));
             let other = records[b]["data"][key]["key"]["public_key"].clone();
@@ -179,6 +179,11 @@ fn a_transcript_written_anew_with_a_chain_that_fits_is_found_by_what_it_says() {
         ("an extractable key", "never leaves its token", &|records| {
             let at = outcome(records, key, 0);
             records[at]["data"][key]["attributes"]["CKA_EXTRACTABLE"] = true.into();
+        }),
+        ("an attempt left out", "attempted to be misused, in vain", &|records| {
+            let at = outcome(records, key, 0);
+            let attempts = records[at]["data"][key]["attempts"].as_object_mut().unwrap();
+            attempts.remove("read its private value").unwrap();
         }),
         ("the signature of another certificate", "a signature that verifies", &|records| {
             let (a, b) = (outcome(records, signed, 0), outcome(records, signed, 1));

@@ -287,3 +287,11 @@ pub(crate) fn rechained(records: Vec<Value>) -> String {
     }
     format!("{text}{{\"head\":\"{}\"}}\n", head.unwrap())
 }
+
+/// What another package built, beside this test.
+pub(crate) fn built(name: &str) -> String {
+    let own = PathBuf::from(env!("CARGO_BIN_EXE_chancery-ceremony"));
+    let path = own.ancestors().nth(2).unwrap().join(name);
+    assert!(path.is_file(), "{} is missing: run `make kryoptic`", path.display());
+    path.to_str().unwrap().to_owned()
+}
