@@ -96,6 +96,11 @@ pub enum Failure {
     /// The operating system gave no random bytes.
     #[error("the operating system gave no random bytes")]
     Random(#[source] OsError),
+    /// The transcript is of a rehearsal.
+    #[error(
+        "the transcript is of a rehearsal: its keys are gone, and there is nothing to hand off"
+    )]
+    Rehearsed,
     /// The plan was not rehearsed to its end.
     #[error(transparent)]
     Rehearsal(#[from] RehearsalError),
@@ -167,7 +172,7 @@ impl Failure {
             Self::Rehearsal(
                 RehearsalError::NoToken | RehearsalError::Plan(_) | RehearsalError::Shim(_),
             ) => 2,
-            Self::Inventory(_) | Self::Rehearsal(_) => 3,
+            Self::Inventory(_) | Self::Rehearsal(_) | Self::Rehearsed => 3,
             Self::NoDirectory { .. }
             | Self::NotARehearsal
             | Self::OneJournal
@@ -276,6 +281,7 @@ impl Failure {
             Self::Rehearsal(RehearsalError::Shim(_)) => {
                 "build it (`cargo build -p chancery-shim`), and say where it is with --shim"
             }
+            Self::Rehearsed => "name the transcript of the ceremony itself",
             Self::Rehearsal(_) => "do not perform the plan with this program before you know why",
             Self::Write { .. } => {
                 "free space or mend the disk, and name a path that does not exist"

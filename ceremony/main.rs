@@ -600,7 +600,11 @@ fn verified_text(verified: &Verified) -> String {
 }
 
 fn hand_off(arguments: &HandOffArguments) -> Result<Answer, Failure> {
-    Verified::read(&arguments.transcript)?.bundle()?.write(&arguments.handoff)?;
+    let verified = Verified::read(&arguments.transcript)?;
+    if verified.progress.opened.attendance == Attendance::Rehearsed {
+        return Err(Failure::Rehearsed);
+    }
+    verified.bundle()?.write(&arguments.handoff)?;
     Ok(Answer::Text(format!("hand-off {}", arguments.handoff.display())))
 }
 

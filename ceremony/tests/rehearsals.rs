@@ -53,6 +53,8 @@ fn a_rehearsal_leaves_a_transcript_and_nothing_else() {
     let bench = verified.progress.opened.plan.steps.len();
     assert_eq!(bench, 11);
     program(&["rehearse", &plan, "-o", &kept]).refused(1, "cannot write");
+    let handoff = place.text("handoff");
+    program(&["hand-off", &kept, "--handoff", &handoff]).refused(3, "is of a rehearsal");
 
     program(&["rehearse", &plan, "--faults", "1", "--shim", "/nowhere"]).refused(2, "is not at");
     let broken = place.write("broken.toml", &keys_only().replace("path_length = 0\n", ""));
