@@ -9,6 +9,7 @@ use base64::{
 };
 use harness::{
     Doing, Failure, Story,
+    bot::Bot,
     clock::Clock,
     https::{Https, Identity, Response},
     office::{Office, with_chain},
@@ -249,6 +250,44 @@ fn an_issuer_is_reached_by_https_under_its_own_ca_or_not_at_all() -> Story {
 }
 
 #[test]
+fn the_agent_joins_in_each_way() -> Story {
+    let office = Office::open()?;
+    let bots = Bots::new(&office)?;
+    let issuer = Issuer::start(&office.path("issuer"), &settings(&office, "ES256"))?;
+    let corp = Ca::new(office.path("corp"), "Corporate CA")?;
+    let shown = corp.certify("web-1", "extendedKeyUsage=clientAuth\n", None)?;
+    let authorities = read(&corp.certificate())?;
+    let key = office.path("bound.key");
+    openssl::generate("ec:P-256", &key)?;
+    let token = office.path("token.jwt");
+    fs::write(&token, issuer.token(MAIN, AUDIENCE)?).doing("write a token")?;
+    let (certificate, its_key) = (shown.certificate.display(), shown.key.display());
+    for (name, method, section) in [
+        ("bound", bound_to(&key, 0)?, format!("\"bound-key\"\nkey_file = \"{}\"", key.display())),
+        (
+            "tokens",
+            by_tokens_of(issuer.name()),
+            format!("\"oidc\"\ntoken_file = \"{}\"", token.display()),
+        ),
+        (
+            "web",
+            json!({ "method": "x509", "authorities": authorities, "identity": "cn:web-*" }),
+            format!("\"x509\"\ncertificate = \"{certificate}\"\nkey = \"{its_key}\""),
+        ),
+    ] {
+        let bot = Bot::add(&office, name, &["--role", "login"], OUTPUT)?;
+        bots.apply(name, &method, 1)?.expect_status(200)?;
+        bot.configure(&office, &format!("[join]\nmethod = {section}\n"), OUTPUT)?;
+        bot.run_once()?.success()?;
+        let issued = harness::ssh::describe(&bot.path("ssh/current/key-cert.pub"))?;
+        assert!(issued.contains(&format!("/bot/{name}/")), "{issued}");
+        let instances = &bots.show(name)?["instances"];
+        assert_eq!(instances[0]["renewable"], name == "bound", "{instances}");
+    }
+    Ok(())
+}
+
+#[test]
 fn what_cannot_let_anybody_in_is_refused_when_it_is_registered() -> Story {
     let office = Office::open()?;
     let bots = Bots::new(&office)?;
@@ -411,6 +450,15 @@ fn refused(answer: Response, reason: &str) -> Story {
 fn read(path: &Path) -> Result<String, Failure> {
     fs::read_to_string(path).doing(format_args!("read {}", path.display()))
 }
+
+const OUTPUT: &str = r#"
+[[output]]
+name = "login"
+kind = "ssh"
+role = "login"
+directory = "{at}/ssh"
+hosts = ["*.example.test"]
+"#;
 
 const AUDIENCE: &str = "urn:chancery";
 const MAIN: &str = "repo:acme/web:ref:refs/heads/main";
