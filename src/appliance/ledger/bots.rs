@@ -171,6 +171,7 @@ impl Ledger {
 }
 
 /// What is recorded of bots.
+#[expect(clippy::enum_variant_names, reason = "as the audit log has them, beside all others")]
 #[derive(Debug, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 enum Act<'a> {

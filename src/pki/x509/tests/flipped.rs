@@ -30,3 +30,25 @@ fn a_signature_with_any_one_bit_flipped_seals_nothing() {
     }
     assert!(flipped > 10_000, "{flipped}");
 }
+
+#[test]
+fn a_ca_knows_its_own_certificates_again_and_none_with_a_bit_flipped() {
+    for algorithm in [KeyAlgorithm::EcP256, KeyAlgorithm::Rsa2048] {
+        let mut hierarchy = Hierarchy::new(algorithm, KeyAlgorithm::EcP256);
+        let sealed = hierarchy.issue(tls_client());
+        let known = hierarchy.issuing.recognise(sealed.bytes()).unwrap();
+        assert_eq!(known.sealed, sealed);
+        let prepared = hierarchy.issuing.resume(known.text).unwrap();
+        assert_eq!(prepared.summary(), sealed.summary());
+        // Another CA of the same name is another CA.
+        let namesake = Hierarchy::new(algorithm, KeyAlgorithm::EcP256);
+        assert!(namesake.issuing.recognise(sealed.bytes()).is_none());
+        assert!(hierarchy.root.recognise(sealed.bytes()).is_none());
+        assert!(hierarchy.issuing.recognise(hierarchy.issuing.certificate_der()).is_none());
+        for bit in 0..8 * sealed.bytes().len() {
+            let mut wrong = sealed.bytes().to_vec();
+            wrong[bit / 8] ^= 1 << (bit % 8);
+            assert!(hierarchy.issuing.recognise(&wrong).is_none(), "bit {bit}");
+        }
+    }
+}
