@@ -103,17 +103,7 @@ impl Readers {
         wait_until("pcscd's look at a reader", PATIENCE, || Ok(lock(slot).absences > seen))?;
         card.reset();
         lock(slot).card = Some(card.clone());
-        self.wait_for_card(number, true)
-    }
-
-    /// Takes the card out of a reader, and waits until pcscd sees that.
-    ///
-    /// # Errors
-    ///
-    /// It does not see it.
-    pub fn pull(&self, number: usize) -> Result<(), Failure> {
-        lock(&self.readers[number].slot).card = None;
-        self.wait_for_card(number, false)
+        self.wait_for_card(number)
     }
 
     /// Ends pcscd: nobody sees the readers any longer.
@@ -142,12 +132,12 @@ impl Readers {
         })
     }
 
-    fn wait_for_card(&self, number: usize, present: bool) -> Result<(), Failure> {
+    fn wait_for_card(&self, number: usize) -> Result<(), Failure> {
         let name = self.name(number);
         wait_until("a card in a reader", PATIENCE, || {
             let listed = self.listed()?;
             let line = listed.lines().find(|line| line.ends_with(name));
-            Ok(line.is_some_and(|line| line.contains(" Yes ") == present))
+            Ok(line.is_some_and(|line| line.contains(" Yes ")))
         })
     }
 
