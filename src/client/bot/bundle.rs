@@ -1,5 +1,7 @@
 //! What an output gives at one time: files that belong together.
 
+use std::fmt;
+
 use zeroize::Zeroizing;
 
 pub(super) use crate::life::Life;
@@ -14,7 +16,6 @@ pub(super) struct Bundle {
 }
 
 /// A file of a bundle.
-#[derive(Debug)]
 pub(super) struct BundleFile {
     /// Its name in the bundle's directory.
     pub(super) name: &'static str,
@@ -22,4 +23,11 @@ pub(super) struct BundleFile {
     pub(super) contents: Zeroizing<Vec<u8>>,
     /// Whether it is for the output's readers alone: it has a private key.
     pub(super) secret: bool,
+}
+
+/// Without what is in it, which may be a private key.
+impl fmt::Debug for BundleFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BundleFile").field("name", &self.name).finish_non_exhaustive()
+    }
 }
