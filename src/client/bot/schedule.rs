@@ -233,3 +233,6 @@ pub(super) const LOCKED_LOOK: SignedDuration = SignedDuration::from_secs(60);
 
 /// The longest that an appliance may keep a bot waiting.
 const LONGEST_WAIT: SignedDuration = SignedDuration::from_mins(10);
+
+#[cfg(test)]
+mod tests;

@@ -106,7 +106,7 @@ impl Identities {
         let asked = Asked {
             instance: instance.map(str::to_owned),
             csr: key.signing_request()?,
-            key: PrivatePem(key.private_pem()?),
+            key: PrivatePem::new(key.private_pem()?),
         };
         self.change(state, |it| it.asked = Some(asked.clone()))?;
         Ok(asked)
@@ -198,6 +198,11 @@ impl Held {
 }
 
 impl PrivatePem {
+    /// Takes the text over.
+    pub(super) fn new(pem: Zeroizing<String>) -> Self {
+        Self(pem)
+    }
+
     /// Shows the key to the one call that needs it.
     pub(super) fn expose(&self) -> &str {
         &self.0
