@@ -6,6 +6,7 @@
 
 pub mod agent;
 pub mod bot;
+pub mod chance;
 pub mod clock;
 pub mod failure;
 pub mod figures;

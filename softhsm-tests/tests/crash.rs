@@ -3,8 +3,7 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{self, File},
-    io::Read,
+    fs,
     sync::{Mutex, PoisonError},
     thread,
     time::{Duration, Instant},
@@ -12,6 +11,7 @@ use std::{
 
 use harness::{
     Doing, Failure, Story,
+    chance::Chance,
     https::{Https, Identity, Request},
     office::Office,
     ssh,
@@ -25,7 +25,7 @@ const CLIENTS: usize = 4;
 #[expect(clippy::print_stdout, reason = "shown when the story fails")]
 fn nothing_that_was_received_is_forgotten() -> Story {
     let mut chance = Chance::new()?;
-    println!("seed {:#018x}", chance.0);
+    println!("seed {chance:?}");
     let mut office = Office::open()?;
     let alice = office.enrol("user/alice")?;
     ssh::generate("ed25519", &office.path("alice"))?;
@@ -129,25 +129,4 @@ fn recorded(https: &Https) -> Result<BTreeMap<String, String>, Failure> {
 
 fn text(value: &Value, name: &str) -> String {
     value[name].as_str().unwrap_or_default().to_owned()
-}
-
-/// SplitMix64: chance that can be repeated.
-struct Chance(u64);
-
-impl Chance {
-    fn new() -> Result<Self, Failure> {
-        let mut bytes = [0; 8];
-        File::open("/dev/urandom")
-            .and_then(|mut file| file.read_exact(&mut bytes))
-            .doing("read /dev/urandom")?;
-        Ok(Self(u64::from_ne_bytes(bytes)))
-    }
-
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % limit
-    }
 }
