@@ -54,8 +54,17 @@ impl Clock {
     /// Lets a program see this clock that stays: its process id is its own. Those that it starts
     /// with an environment of their own see the machine's, and time passes alike for both.
     pub fn lend(&self, command: &mut Command) {
-        command.env("LD_PRELOAD", &self.library).env("FAKETIME", self.offset());
-        command.env("FAKETIME_DONT_FAKE_MONOTONIC", "1").env("NO_FAKE_STAT", "1");
+        command.envs(self.variables());
+    }
+
+    /// What a program's environment must say for that.
+    pub fn variables(&self) -> [(&'static str, String); 4] {
+        [
+            ("LD_PRELOAD", self.library.clone()),
+            ("FAKETIME", self.offset()),
+            ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned()),
+            ("NO_FAKE_STAT", "1".to_owned()),
+        ]
     }
 
     fn offset(&self) -> String {

@@ -35,6 +35,7 @@ const PEERS: &[(&str, &str)] = &[
     ("ssh-add", "openssh-client"),
     ("ssh-keygen", "openssh-client"),
     ("sshd", "openssh-server"),
+    ("strace", "strace"),
     ("swtpm", "swtpm"),
     ("systemd-analyze", "systemd"),
     ("tpm2-abrmd", "tpm2-abrmd"),
