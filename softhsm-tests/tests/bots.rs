@@ -77,14 +77,15 @@ fn a_copy_is_found_at_its_first_renewal_and_its_instance_alone_is_locked() -> St
     assert!(detail.contains("generation 1 asked to renew from 127.0.0.1"), "{problem}");
     assert!(detail.contains("generation 2 is in use"), "{problem}");
     let target = format!("bot-instance:ci/{}", town.instance(&two)?);
-    assert!(hint.contains(&format!("chancery lock remove {target}")), "{problem}");
+    let unlock = target.replace("bot-instance:", "chancery bot unlock ");
+    assert!(hint.contains(&unlock), "{problem}");
     let locks = town.operator()?.get("/v1/locks")?.expect_status(200)?.json()?;
     assert_eq!((&locks["locks"][0]["target"], locks["locks"][1].is_null()), (&json!(target), true));
     assert_eq!(locks["locks"][0]["locked_by"], "spiffe://example.test/service/chanceryd");
 
     // 2 So does the original; its neighbour goes on, and all that it had is taken back.
     let problem = assert_refused(town.status(&two)?, "locked")?;
-    assert!(problem["hint"].to_string().contains(&target), "{problem}");
+    assert!(problem["hint"].to_string().contains(&unlock), "{problem}");
     assert_refused(town.renew(&two, &town.request("three")?)?, "locked")?;
     town.login(&neighbour)?.expect_status(201)?;
     let serial = issued["serial"].as_str().unwrap_or_default();

@@ -191,9 +191,11 @@ impl BotDenial {
 
 /// What becomes of a locked instance.
 pub(super) fn locked_hint(target: &LockTarget) -> String {
+    let whom = target.to_string();
+    let whom = whom.split_once(':').map_or(whom.as_str(), |(_, name)| name);
     format!(
-        "an operator finds out why (chancery lock list) and removes the lock (chancery lock remove \
-         {target}); then the bot joins anew: what it had stays revoked"
+        "an operator finds out why (chancery lock list) and removes the lock (chancery bot unlock \
+         {whom} --reason …); then the bot joins anew: what it had stays revoked"
     )
 }
 
@@ -245,7 +247,7 @@ mod tests {
             (
                 BotDenial::Cloned { caller: caller(), target, seen },
                 "locked",
-                "chancery lock remove bot-instance:ci/7",
+                "chancery bot unlock ci/7",
             ),
             (BotDenial::KeyUsed { caller: caller() }, "instance-key-used", "new key"),
             (BotDenial::NoRecoveryLeft { bot: bot() }, "no-recovery-left", "recoveries"),
