@@ -56,7 +56,7 @@ fn every_path_that_is_described_is_there_for_its_method_and_no_other() -> Story 
     let document = ask("GET", "/openapi.json")?.expect_status(200)?.json()?;
     let paths = document["paths"].as_object().ok_or_else(|| Failure::new("there are no paths"))?;
     for (path, operations) in paths {
-        if path == "/v1/join" {
+        if path.starts_with("/v1/join") {
             // There for those alone who show no certificate, and then nothing else is.
             continue;
         }
