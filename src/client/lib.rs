@@ -18,6 +18,8 @@
 mod accounts;
 #[cfg(target_os = "linux")]
 pub mod bot;
+#[cfg(target_os = "linux")]
+pub mod config_file;
 mod connection;
 pub mod duration;
 mod error;

@@ -26,7 +26,6 @@
 
 use std::{
     collections::BTreeSet,
-    fs, io,
     net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
@@ -34,10 +33,13 @@ use std::{
 
 use api::BotName;
 use serde::{Deserialize, de::DeserializeOwned};
-use thiserror::Error;
 
 use super::{bound_key::BoundKey, output::Kind};
-use crate::{duration::seconds, profile::ServerUrl};
+use crate::{
+    config_file::{self, ConfigError, absolute, from_toml},
+    duration::seconds,
+    profile::ServerUrl,
+};
 
 /// What the agent is told.
 #[derive(Clone, Debug)]
@@ -177,27 +179,6 @@ pub(super) struct Probe {
     pub(super) patience: Duration,
 }
 
-/// The file cannot be used.
-#[derive(Debug, Error)]
-pub enum ConfigError {
-    /// It says something else.
-    #[error("{}: {what}", path.display())]
-    Invalid {
-        /// The file.
-        path: PathBuf,
-        /// Where and what.
-        what: String,
-    },
-    /// It cannot be read.
-    #[error("cannot read {}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-}
-
 impl Config {
     /// Where the file is unless told otherwise.
     pub const FILE: &str = "/etc/chancery/bot.toml";
@@ -208,9 +189,7 @@ impl Config {
     ///
     /// It cannot be read, has an unknown field, or a path that is not absolute.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        let text = fs::read_to_string(path)
-            .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
-        Self::parse(&text).map_err(|what| ConfigError::Invalid { path: path.to_owned(), what })
+        config_file::read(path, "docs/bots.md", Self::parse)
     }
 
     /// The bot.
@@ -254,8 +233,7 @@ impl Config {
     }
 
     fn parse(text: &str) -> Result<Self, String> {
-        let raw: RawConfig =
-            toml::from_str(text).map_err(|error| error.to_string().trim_end().to_owned())?;
+        let raw: RawConfig = from_toml(text)?;
         let outputs =
             raw.output.into_iter().map(Output::try_from).collect::<Result<Vec<_>, _>>()?;
         let config = Self {
@@ -292,18 +270,6 @@ impl Config {
             }
         }
         Ok(())
-    }
-}
-
-impl ConfigError {
-    /// What to do about it, if there is something.
-    pub fn hint(&self) -> Option<String> {
-        match self {
-            Self::Read { source, .. } if source.kind() == io::ErrorKind::NotFound => {
-                Some("docs/bots.md shows one; name it with --config FILE".to_owned())
-            }
-            Self::Read { .. } | Self::Invalid { .. } => None,
-        }
     }
 }
 
@@ -470,14 +436,6 @@ fn take<T: DeserializeOwned>(table: &mut toml::Table, keys: &[&str]) -> Result<T
 /// Reads all settings of a table.
 pub(super) fn read<T: DeserializeOwned>(table: toml::Table) -> Result<T, String> {
     table.try_into().map_err(|error: toml::de::Error| error.message().to_owned())
-}
-
-/// Refuses what depends on where the agent was started.
-pub(super) fn absolute<'a>(paths: impl IntoIterator<Item = &'a PathBuf>) -> Result<(), String> {
-    match paths.into_iter().find(|path| !path.is_absolute() || path.parent().is_none()) {
-        Some(path) => Err(format!("{} is not the absolute path of a file", path.display())),
-        None => Ok(()),
-    }
 }
 
 fn default_patience() -> u16 {

@@ -23,8 +23,7 @@ use pki::{
 use serde::Deserialize;
 use tokio::sync::oneshot;
 
-use super::config;
-use crate::ssh_agent::LoginKey;
+use crate::{config_file::absolute, ssh_agent::LoginKey};
 
 /// Where a key is, as the configuration file says it.
 ///
@@ -68,7 +67,7 @@ impl TryFrom<RawKeySettings> for KeySettings {
 
     fn try_from(raw: RawKeySettings) -> Result<Self, String> {
         let RawKeySettings { module, token, pin_file, name } = raw;
-        config::absolute([&module, &pin_file])?;
+        absolute([&module, &pin_file])?;
         let label = |purpose, suffix| {
             let all = format!("{name}{suffix}");
             KeyLabel::new(purpose, &all).map_err(|_| {

@@ -19,13 +19,13 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs, io,
     path::{Path, PathBuf},
 };
 
 use pki::names::Principal;
 use serde::Deserialize;
-use thiserror::Error;
+
+use crate::config_file::{self, ConfigError, absolute, from_toml};
 
 /// What the agent is told.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
@@ -84,27 +84,6 @@ pub enum Reload {
     PidFile(PathBuf),
 }
 
-/// The file cannot be used.
-#[derive(Debug, Error)]
-pub enum ConfigError {
-    /// It says something else.
-    #[error("{}: {what}", path.display())]
-    Invalid {
-        /// The file.
-        path: PathBuf,
-        /// Where and what.
-        what: String,
-    },
-    /// It cannot be read.
-    #[error("cannot read {}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-}
-
 impl Config {
     /// Where the file is unless told otherwise.
     pub const FILE: &str = "/etc/chancery/host.toml";
@@ -115,19 +94,13 @@ impl Config {
     ///
     /// It cannot be read, has an unknown field, or a path that is not absolute.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        let text = fs::read_to_string(path)
-            .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
-        Self::parse(&text).map_err(|what| ConfigError::Invalid { path: path.to_owned(), what })
+        config_file::read(path, "docs/hosts.md", Self::parse)
     }
 
     fn parse(text: &str) -> Result<Self, String> {
-        let config: Self =
-            toml::from_str(text).map_err(|error| error.to_string().trim_end().to_owned())?;
-        let relative = config.paths().find(|path| !path.is_absolute() || path.parent().is_none());
-        match relative {
-            Some(path) => Err(format!("{} is not the absolute path of a file", path.display())),
-            None => Ok(config),
-        }
+        let config: Self = from_toml(text)?;
+        absolute(config.paths())?;
+        Ok(config)
     }
 
     fn paths(&self) -> impl Iterator<Item = &PathBuf> {
@@ -135,18 +108,6 @@ impl Config {
         let files =
             [&self.state_directory, &self.socket, &self.files.user_ca, &self.files.revoked_keys];
         files.into_iter().chain(keys)
-    }
-}
-
-impl ConfigError {
-    /// What to do about it, if there is something.
-    pub fn hint(&self) -> Option<String> {
-        match self {
-            Self::Read { source, .. } if source.kind() == io::ErrorKind::NotFound => {
-                Some("docs/hosts.md shows one; name it with --config FILE".to_owned())
-            }
-            Self::Read { .. } | Self::Invalid { .. } => None,
-        }
     }
 }
 

@@ -21,10 +21,8 @@ use super::{
     material::{Certified, Names, ended, public},
 };
 use crate::{
-    bot::{
-        bundle::{Bundle, BundleFile},
-        config::absolute,
-    },
+    bot::bundle::{Bundle, BundleFile},
+    config_file::absolute,
     identity::{self, IdentityError},
 };
 
