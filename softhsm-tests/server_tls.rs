@@ -1,12 +1,11 @@
 //! What servers of the stories show to their clients, and whose clients they take.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{fs, path::PathBuf};
 
 use crate::{
+    bot::Bot,
     failure::{Doing, Failure},
+    office::Office,
     unprivileged::Home,
 };
 
@@ -22,13 +21,20 @@ pub struct ServerTls {
 }
 
 impl ServerTls {
-    /// The files of a bot's output of kind `tls`.
-    pub fn of_output(directory: &Path) -> Self {
-        Self {
-            certificate: directory.join("tls.crt"),
-            key: directory.join("tls.key"),
-            client_ca: directory.join("ca.crt"),
-        }
+    /// The files of a new bot for a server on `localhost`; it has made them.
+    ///
+    /// # Errors
+    ///
+    /// The appliance does not take the bot, or `role` does not give it the certificate.
+    pub fn of_bot(office: &Office, name: &str, role: &str) -> Result<Self, Failure> {
+        let output = format!(
+            "[[output]]\nname = \"server\"\nkind = \"tls\"\nrole = \"{role}\"\n\
+             directory = \"{{at}}/tls\"\ndns_names = [\"localhost\"]\n"
+        );
+        let bot = Bot::add(office, name, &["--role", role], &output)?;
+        bot.run_once()?.success()?;
+        let file = |name| bot.path("tls/current").join(name);
+        Ok(Self { certificate: file("tls.crt"), key: file("tls.key"), client_ca: file("ca.crt") })
     }
 
     /// Puts them where a peer has its files, as `server.crt`, `server.key` and `ca.crt`.

@@ -36,7 +36,7 @@ dns_names = ["localhost"]
 #[test]
 fn psql_connects_to_postgresql_with_the_files_of_a_bot() -> Story {
     let office = office()?;
-    let postgres = Postgres::start(&server(&office)?)?;
+    let postgres = Postgres::start(&ServerTls::of_bot(&office, "dbms", "database-server")?)?;
     postgres.administer("create role orders login")?;
     let orders = client(&office, "orders", "postgresql", postgres.port())?;
     let reports = client(&office, "reports", "postgresql", postgres.port())?;
@@ -64,7 +64,7 @@ fn psql_connects_to_postgresql_with_the_files_of_a_bot() -> Story {
 #[test]
 fn mariadb_takes_its_client_with_the_files_of_a_bot() -> Story {
     let office = office()?;
-    let mariadb = Mariadb::start(&server(&office)?)?;
+    let mariadb = Mariadb::start(&ServerTls::of_bot(&office, "dbms", "database-server")?)?;
     mariadb.administer("create user orders@localhost require subject '/CN=orders'")?;
     let orders = client(&office, "orders", "mariadb", mariadb.port())?;
     let reports = client(&office, "reports", "mariadb", mariadb.port())?;
@@ -84,15 +84,6 @@ fn office() -> Result<Office, Failure> {
     fs::write(office.path("rules/databases.toml"), RULES).doing("write rules")?;
     office.begin()?;
     Ok(office)
-}
-
-/// The server's own files are a bot's, too.
-fn server(office: &Office) -> Result<ServerTls, Failure> {
-    let output = "[[output]]\nname = \"server\"\nkind = \"tls\"\nrole = \"database-server\"\n\
-                  directory = \"{at}/tls\"\ndns_names = [\"localhost\"]\n";
-    let bot = Bot::add(office, "dbms", &["--role", "database-server"], output)?;
-    bot.run_once()?.success()?;
-    Ok(ServerTls::of_output(&bot.path("tls/current")))
 }
 
 /// A bot with files for a server on this port; it has made them.

@@ -36,7 +36,7 @@ dns_names = ["localhost"]
 #[test]
 fn the_python_client_logs_in_by_the_kubeconfig_of_a_bot() -> Story {
     let office = office()?;
-    let server = ApiServer::start(&server_files(&office)?)?;
+    let server = ApiServer::start(&ServerTls::of_bot(&office, "cluster", "cluster-server")?)?;
     let bot = bot(&office, server.port(), "")?;
     bot.run_once()?.success()?;
     let (kubeconfig, certificate) =
@@ -60,7 +60,7 @@ fn the_python_client_logs_in_by_the_kubeconfig_of_a_bot() -> Story {
 #[test]
 fn a_client_logs_in_on_and_on_with_certificates_of_seconds() -> Story {
     let office = office()?;
-    let server = ApiServer::start(&server_files(&office)?)?;
+    let server = ApiServer::start(&ServerTls::of_bot(&office, "cluster", "cluster-server")?)?;
     let mut bot = bot(&office, server.port(), "ttl = \"12s\"\n")?;
     bot.start()?;
     bot.wait_for_file("cluster/current/kubeconfig", true)?;
@@ -77,14 +77,6 @@ fn office() -> Result<Office, Failure> {
     fs::write(office.path("rules/cluster.toml"), RULES).doing("write rules")?;
     office.begin()?;
     Ok(office)
-}
-
-fn server_files(office: &Office) -> Result<ServerTls, Failure> {
-    let output = "[[output]]\nname = \"server\"\nkind = \"tls\"\nrole = \"cluster-server\"\n\
-                  directory = \"{at}/tls\"\ndns_names = [\"localhost\"]\n";
-    let bot = Bot::add(office, "cluster", &["--role", "cluster-server"], output)?;
-    bot.run_once()?.success()?;
-    Ok(ServerTls::of_output(&bot.path("tls/current")))
 }
 
 fn bot(office: &Office, port: u16, more: &str) -> Result<Bot, Failure> {
