@@ -219,9 +219,20 @@ fn interrupted_after_the_key(place: &Place) -> String {
     objects
 }
 
-/// The public point of the key whose label is that of the root, as pkcs11-tool shows it.
+/// The public point of the key whose label is that of the root, as pkcs11-tool shows it. Objects
+/// come in any order, and each begins with a line that is not indented.
 fn point_of_root(objects: &str) -> String {
-    let object = objects.split("Public Key Object").skip(1).find(|it| it.contains("issuing/root"));
-    let line = object.unwrap().lines().find(|line| line.contains("EC_POINT:")).unwrap();
-    line.trim().to_owned()
+    let mut in_public_key = false;
+    let mut point = None;
+    for line in objects.lines() {
+        if !line.starts_with(' ') {
+            in_public_key = line.starts_with("Public Key Object");
+            point = None;
+        } else if in_public_key && line.contains("EC_POINT:") {
+            point = Some(line.trim());
+        } else if in_public_key && line.trim().ends_with("issuing/root") {
+            return point.unwrap().to_owned();
+        }
+    }
+    panic!("no public key of the root in:\n{objects}");
 }
