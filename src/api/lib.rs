@@ -72,8 +72,8 @@ pub use lock::{
 };
 pub use problem::{Problem, ProblemKind};
 pub use request::{
-    BatchItem, ListQuery, Operation, SignRequest, SmartcardRequest, SshHostRequest, SshUserRequest,
-    X509Request,
+    BatchItem, CardAttestation, ListQuery, Operation, SignRequest, SmartcardRequest,
+    SshHostRequest, SshUserRequest, X509Request,
 };
 pub use revocation::{
     Acknowledgement, BundleQuery, CutConnection, Effect, EffectQuery, HostEffect, RevocationBundle,
@@ -97,6 +97,10 @@ pub const NDJSON: &str = "application/x-ndjson";
 
 /// The most items that one batch may have.
 pub const BATCH_ITEMS: usize = 1_000;
+
+/// The longest certificate of a card's attestation, in characters of PEM: a card's object has no
+/// room for more than 3 KiB of DER.
+pub const ATTESTATION_LEN: usize = 16 * 1024;
 
 /// The longest body of a single request, in bytes.
 pub const BODY_LEN: usize = 64 * 1024;

@@ -99,6 +99,20 @@ pub struct SmartcardRequest {
     /// The open session that it is for; needed for roles that are given in sessions only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<String>,
+    /// What the card says of its key; needed unless the role does without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attestation: Option<CardAttestation>,
+}
+
+/// A card's own word that it made a key itself, in two certificates of at most
+/// [`ATTESTATION_LEN`](crate::ATTESTATION_LEN) characters each.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CardAttestation {
+    /// PEM `CERTIFICATE` of the key, by the card's attestation key (YubiKey: ATTEST of the slot).
+    pub statement: String,
+    /// PEM `CERTIFICATE` of the card's attestation key, by its maker (YubiKey: slot F9).
+    pub intermediate: String,
 }
 
 /// Asks for a signature over a digest, with a key that is no CA's.

@@ -98,6 +98,9 @@ pub struct SignDigest {
 /// A request cannot be read, or its key is not accepted.
 #[derive(Clone, Debug, Error)]
 pub enum BadRequest {
+    /// The card's attestation is refused.
+    #[error("this appliance cannot verify attestations of cards")]
+    Attestation,
     /// The CSR is refused.
     #[error(transparent)]
     Csr(#[from] CsrError),
@@ -148,6 +151,9 @@ impl TryFrom<api::SmartcardRequest> for Certify {
     type Error = BadRequest;
 
     fn try_from(request: api::SmartcardRequest) -> Result<Self, BadRequest> {
+        if request.attestation.is_some() {
+            return Err(BadRequest::Attestation);
+        }
         Ok(Self {
             role: request.role,
             public_key: Csr::from_pem(&request.csr)?.public_key,

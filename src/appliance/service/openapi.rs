@@ -4,7 +4,7 @@
 use api::{
     Acknowledgement, Authorities, Authority, BatchItem, BatchOutcome, BatchResult, Because, Bot,
     BotApplied, BotIdentity, BotInstance, BotInstanceState, BotJoinRequest, BotRenewRequest,
-    BotRole, BotSpec, BotStatus, BotToken, BotTokenRequest, Bots, CertificatePage,
+    BotRole, BotSpec, BotStatus, BotToken, BotTokenRequest, Bots, CardAttestation, CertificatePage,
     CertificateRecord, Challenge, ConsumeRequest, CutConnection, Decision, Effect, EndCause, Host,
     HostEffect, HostMode, HostRequest, Hosts, IDEMPOTENCY_KEY, Issued, JoinMethod, JoinProof,
     JoinRequest, JoinToken, Joined, ListQuery, Lock, LockEffect, LockPreview, LockRequest, Locked,
@@ -62,6 +62,7 @@ pub(super) fn document() -> openapi::OpenApi {
         BotToken,
         BotTokenRequest,
         Bots,
+        CardAttestation,
         CertificatePage,
         CertificateRecord,
         Challenge,

@@ -17,7 +17,7 @@ impl From<BadRequest> for Problem {
     fn from(error: BadRequest) -> Self {
         let kind = match error {
             BadRequest::Csr(_) | BadRequest::Key(_) => ProblemKind::BadKey,
-            BadRequest::Digest(_) => ProblemKind::BadRequest,
+            BadRequest::Attestation | BadRequest::Digest(_) => ProblemKind::BadRequest,
         };
         Self::new(kind, error.to_string())
     }

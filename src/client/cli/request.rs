@@ -99,6 +99,7 @@ pub(super) async fn smartcard(
         upn: it.upn,
         ttl: it.validity.ttl,
         session: it.validity.session,
+        attestation: None,
     };
     let issued = client.issue_smartcard(&request).await?;
     // A card holds its own certificate; the chain is in Active Directory.
