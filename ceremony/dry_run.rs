@@ -3,16 +3,16 @@
 //! It finds what lints of the plan alone cannot: a to-be-signed text that breaks a rule of its
 //! profile (BR 4.3.1.2 asks to lint what a throwaway key signed).
 
-use pki::{
-    serial::X509Serial,
-    token::{Input, KeyStore as _, Token as _, software::SoftwareToken},
-};
+use pki::token::software::SoftwareToken;
 
-use crate::{
-    failure::Failure,
-    made::Made,
-    plan::{Plan, Step},
-};
+use crate::{failure::Failure, made::Made, plan::Plan};
+
+/// A plan under way on throwaway keys.
+pub(crate) struct DryRun<'a> {
+    pub(crate) plan: &'a Plan,
+    pub(crate) token: SoftwareToken,
+    pub(crate) made: Made,
+}
 
 /// Carries out the plan on keys that are thrown away.
 ///
@@ -20,28 +20,6 @@ use crate::{
 ///
 /// A step would fail.
 pub fn dry_run(plan: &Plan) -> Result<(), Failure> {
-    let mut token = SoftwareToken::default();
-    let mut made = Made::default();
-    for (_, step) in plan.steps() {
-        match step {
-            Step::GenerateKey(key) => {
-                let generated =
-                    token.generate(key.algorithm, &key.label, &plan.key_id(&key.name))?;
-                made.add_key(key.name.clone(), generated.key);
-            }
-            Step::SignCertificate(certificate) => {
-                let signer = plan.signer(certificate);
-                let prepared =
-                    made.prepare(certificate, signer, X509Serial::from_random([0; 16]))?;
-                let signature = token.sign(
-                    prepared.key().key(),
-                    prepared.scheme(),
-                    Input::Message(prepared.bytes()),
-                )?;
-                made.add_certificate(certificate, prepared.seal(signature)?.bytes().to_vec())?;
-            }
-            Step::HandOff | Step::SignOff | Step::TokenInit => {}
-        }
-    }
-    Ok(())
+    let mut dry = DryRun { plan, token: SoftwareToken::default(), made: Made::default() };
+    plan.steps().try_for_each(|(_, step)| step.kind().dry_run(&mut dry))
 }

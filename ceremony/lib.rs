@@ -9,7 +9,8 @@
 //! A [`plan::Plan`] says what is made; a [`site::Site`] says on which token. [`run`] performs it and
 //! writes [`journal`]s, each of which becomes the [`transcript`]; from that alone the [`handoff`] is
 //! made: whoever has the transcript can [`verify`] both, without token and network. [`progress`] has
-//! the rules of what may follow what, for whoever writes and whoever reads.
+//! the rules of what may follow what, for whoever writes and whoever reads; [`steps`] has what each
+//! kind of step is.
 
 pub mod console;
 pub mod digest;
@@ -28,6 +29,7 @@ pub mod rehearsal;
 pub mod run;
 pub mod site;
 pub mod status;
+pub mod steps;
 pub mod transcript;
 pub mod verify;
 pub mod words;

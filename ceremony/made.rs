@@ -52,6 +52,11 @@ impl Made {
         self.keys.get(name).ok_or_else(|| MadeError::Missing { what: "key", name: name.clone() })
     }
 
+    /// The keys in the token.
+    pub fn keys(&self) -> impl Iterator<Item = &KeyRef> {
+        self.keys.values()
+    }
+
     /// A certificate (DER).
     ///
     /// # Errors

@@ -1,24 +1,28 @@
 //! The plan: what a ceremony makes, in which order. It says nothing of places and secrets.
 
-mod file;
+pub(crate) mod file;
 pub mod lint;
 
 use std::{collections::BTreeMap, fmt, fs, io, path::Path};
 
-use jiff::Timestamp;
 use pki::{
-    keys::KeyAlgorithm,
-    names::DistinguishedName,
     ssh::Usage,
-    token::{KeyId, KeyLabel},
-    x509::{
-        Publication,
-        lint::{Finding, Findings},
-    },
+    token::KeyId,
+    x509::lint::{Finding, Findings},
 };
 use thiserror::Error;
 
-use crate::{digest::Digest, name::Name, people::People, words::words};
+pub use crate::steps::{
+    generate_key::Key,
+    sign_certificate::{AuthorityKind, Certificate},
+};
+use crate::{
+    digest::Digest,
+    name::Name,
+    people::People,
+    steps::{Kind, hand_off::HandOff, sign_off::SignOff, token_init::TokenInit},
+    words::words,
+};
 
 /// A plan that passed every lint, and its hash.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -54,7 +58,7 @@ pub enum Schema {
     V1,
 }
 
-/// One step.
+/// One step; [`steps`](crate::steps) says what each kind is.
 #[derive(Clone, Debug, Eq, PartialEq, serde::Deserialize, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Step {
@@ -68,56 +72,6 @@ pub enum Step {
     SignOff,
     /// Set the label, the SO PIN and the user PIN of an uninitialized token.
     TokenInit,
-}
-
-/// A key pair to be made.
-#[derive(Clone, Debug, Eq, PartialEq, serde::Deserialize, serde::Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct Key {
-    /// What the plan calls it.
-    pub name: Name,
-    /// Its kind and size.
-    pub algorithm: KeyAlgorithm,
-    /// CKA_LABEL: purpose and name.
-    pub label: KeyLabel,
-}
-
-/// A CA certificate to be signed.
-#[derive(Clone, Debug, Eq, PartialEq, serde::Deserialize, serde::Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct Certificate {
-    /// What the plan calls it; the name of the CA in the hand-off.
-    pub name: Name,
-    /// The key that it certifies.
-    pub key: Name,
-    /// What kind of CA it is for.
-    pub kind: AuthorityKind,
-    /// The subject's distinguished name.
-    pub subject: DistinguishedName,
-    /// First second of validity.
-    pub not_before: Timestamp,
-    /// Last second of validity.
-    pub not_after: Timestamp,
-    /// Where this CA publishes; goes into the certificates that it signs here.
-    pub publication: Publication,
-}
-
-/// The CAs that a ceremony certifies. Certificates of others come from the appliance.
-#[derive(Clone, Debug, Eq, PartialEq, serde::Deserialize, serde::Serialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub enum AuthorityKind {
-    /// Signed by another CA.
-    Issuing {
-        /// The certificate whose key signs.
-        signer: Name,
-        /// How many CAs may stand below it.
-        path_length: u8,
-    },
-    /// Signed by itself.
-    Root {
-        /// How many CAs may stand below it; `None` for any number.
-        path_length: Option<u8>,
-    },
 }
 
 /// An SSH CA to be handed off.
@@ -247,31 +201,25 @@ impl Plan {
 impl Step {
     /// What a person should know before the step besides its effect.
     pub fn details(&self) -> Option<String> {
-        let Self::SignCertificate(certificate) = self else { return None };
-        let Certificate { subject, not_before, not_after, .. } = certificate;
-        Some(format!("{subject}\nvalid from {not_before} to {not_after}"))
+        self.kind().details()
+    }
+
+    /// What it is.
+    pub(crate) fn kind(&self) -> &dyn Kind {
+        match self {
+            Self::GenerateKey(key) => key,
+            Self::HandOff => &HandOff,
+            Self::SignCertificate(certificate) => certificate,
+            Self::SignOff => &SignOff,
+            Self::TokenInit => &TokenInit,
+        }
     }
 }
 
 /// What the step changes, as a sentence without its full stop.
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::GenerateKey(key) => {
-                write!(f, "generate the {} key {} in the token", key.algorithm, key.label)
-            }
-            Self::HandOff => f.write_str("close the transcript and write the hand-off"),
-            Self::SignCertificate(Certificate { name, kind, .. }) => match kind {
-                AuthorityKind::Issuing { signer, .. } => {
-                    write!(f, "sign the issuing certificate {name} with {signer}")
-                }
-                AuthorityKind::Root { .. } => {
-                    write!(f, "sign the root certificate {name} with itself")
-                }
-            },
-            Self::SignOff => f.write_str("let everybody who is present sign what was recorded"),
-            Self::TokenInit => f.write_str("initialize the token: label, SO PIN, user PIN"),
-        }
+        f.write_str(&self.kind().effect())
     }
 }
 

@@ -6,12 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use pki::{
-    keys::Signature,
-    seal::Prepared,
-    serial::X509Serial,
-    token::pkcs11::{ATTEMPTS, CHANGES, Remains, TokenIdentity},
-};
+use pki::{seal::Prepared, serial::X509Serial, token::pkcs11::TokenIdentity};
 use thiserror::Error;
 
 use crate::{
@@ -19,7 +14,8 @@ use crate::{
     made::{Made, MadeError},
     name::Name,
     people::{PeopleError, Statement},
-    plan::{Certificate, Key, Plan, PlanError, Step},
+    plan::{Certificate, Plan, PlanError, Step},
+    steps::Concluded,
     transcript::{Attendance, Decision, Event, Intent, Opened, Outcome, Record, TokenFound},
 };
 
@@ -336,20 +332,7 @@ impl Progress {
         self.require(self.within == Within::Before, "the outcome of what was intended")?;
         self.require(!self.wants_session(), "the opened token")?;
         self.require_confirmed()?;
-        match (step, intent) {
-            (Step::GenerateKey(key), _) => {
-                let planned = Intent::generate(key, self.plan.key_id(&key.name));
-                self.require(*intent == planned, "the intent to make the planned key")?;
-            }
-            (Step::SignCertificate(certificate), Intent::SignCertificate { name, .. }) => {
-                let wanted = "the certificate as the plan gives it";
-                self.require(*name == certificate.name, wanted)?;
-                let (prepared, to_be_signed) = self.prepared(certificate, intent)?;
-                self.require(prepared.bytes() == to_be_signed, wanted)?;
-            }
-            (Step::TokenInit, Intent::InitializeToken { .. }) => {}
-            _ => return Err(self.unexpected("the intent to do the planned step")),
-        }
+        step.kind().intend(intent, self)?;
         self.within = Within::Intended(intent.clone());
         Ok(())
     }
@@ -359,17 +342,7 @@ impl Progress {
             return Err(self.unexpected("a record without an interruption before it"));
         };
         let intent = intent.clone();
-        let needless = Decision::DestroyAndRepeat { found: Remains::Nothing };
-        let fits = match (&intent, decision) {
-            (_, Decision::Repeat) => !matches!(intent, Intent::SignCertificate { .. }),
-            (Intent::GenerateKey { .. }, Decision::AdoptKey) => true,
-            (Intent::GenerateKey { .. }, Decision::DestroyAndRepeat { .. }) => {
-                *decision != needless
-            }
-            (Intent::InitializeToken { .. }, Decision::FinishToken) => true,
-            (Intent::SignCertificate { .. }, Decision::SignAgain) => true,
-            _ => false,
-        };
+        let fits = self.step().is_some_and(|step| step.kind().decide(decision));
         self.require(fits, "a decision of what was interrupted")?;
         self.require(!self.wants_session(), "the opened token")?;
         self.require_confirmed()?;
@@ -381,74 +354,11 @@ impl Progress {
         let Within::Intended(intent) = self.within.clone() else {
             return Err(self.unexpected("an intent, or a decision, before an outcome"));
         };
-        match (step, outcome) {
-            (Step::GenerateKey(key), Outcome::KeyGenerated { .. }) => {
-                self.generated(key, outcome)?;
-            }
-            (Step::SignCertificate(certificate), Outcome::CertificateSigned { .. }) => {
-                self.signed(certificate, &intent, outcome)?;
-            }
-            (Step::TokenInit, Outcome::TokenInitialized(made)) => {
-                let Intent::InitializeToken { label } = &intent else {
-                    return Err(self.unexpected("the initialized token"));
-                };
-                self.require(made.label == *label, "the token that was initialized")?;
-                self.within = Within::TokenMade(made.clone());
-                return Ok(());
-            }
-            _ => return Err(self.unexpected("the outcome of the planned step")),
+        match step.kind().conclude(&intent, outcome, self)? {
+            Concluded::Done => self.advance(),
+            Concluded::TokenMade(made) => self.within = Within::TokenMade(made),
         }
-        self.advance();
         Ok(())
-    }
-
-    fn generated(&mut self, planned: &Key, outcome: &Outcome) -> Result<(), ProgressError> {
-        let Outcome::KeyGenerated { name, key, attributes, attempts } = outcome else {
-            return Err(self.unexpected("the key that was made"));
-        };
-        let same = *name == planned.name
-            && key.id == self.plan.key_id(name)
-            && key.label == planned.label
-            && key.public_key.algorithm() == planned.algorithm;
-        self.require(same, "the planned key")?;
-        let fit = ATTRIBUTES.iter().all(|(name, value)| attributes.get(*name) == Some(value));
-        self.require(fit, "a key that signs, and never leaves its token")?;
-        let changes = if self.opened.changeable_keys.is_none() { &CHANGES[..] } else { &[] };
-        let mut wanted = ATTEMPTS.iter().chain(changes);
-        let refused = wanted.all(|what| attempts.get(*what).is_some_and(|code| !code.is_empty()));
-        self.require(refused, "a key that was attempted to be misused, in vain")?;
-        self.made.add_key(name.clone(), key.clone());
-        Ok(())
-    }
-
-    fn signed(
-        &mut self,
-        planned: &Certificate,
-        intent: &Intent,
-        outcome: &Outcome,
-    ) -> Result<(), ProgressError> {
-        let Outcome::CertificateSigned { name, signature, certificate } = outcome else {
-            return Err(self.unexpected("the certificate that was signed"));
-        };
-        let (prepared, _) = self.prepared(planned, intent)?;
-        let sealed = prepared
-            .seal(Signature(signature.clone()))
-            .map_err(|_| self.unexpected("a signature that verifies"))?;
-        let same = *name == planned.name && sealed.bytes() == certificate;
-        self.require(same, "the certificate that was sealed")?;
-        Ok(self.made.add_certificate(planned, certificate.clone())?)
-    }
-
-    fn prepared<'a>(
-        &self,
-        certificate: &Certificate,
-        intent: &'a Intent,
-    ) -> Result<(Prepared, &'a [u8]), ProgressError> {
-        let Intent::SignCertificate { serial, to_be_signed, .. } = intent else {
-            return Err(self.unexpected("the intent to sign the planned certificate"));
-        };
-        let prepared = self.prepare(certificate, X509Serial::from_random(*serial))?;
-        Ok((prepared, to_be_signed))
     }
 
     fn close(&mut self) -> Result<(), ProgressError> {
@@ -468,11 +378,13 @@ impl Progress {
         }
     }
 
-    fn require(&self, holds: bool, wanted: &'static str) -> Result<(), ProgressError> {
+    /// Refuses the record unless this holds.
+    pub(crate) fn require(&self, holds: bool, wanted: &'static str) -> Result<(), ProgressError> {
         if holds { Ok(()) } else { Err(self.unexpected(wanted)) }
     }
 
-    fn unexpected(&self, wanted: &'static str) -> ProgressError {
+    /// The record under way is not this.
+    pub(crate) fn unexpected(&self, wanted: &'static str) -> ProgressError {
         ProgressError::Unexpected { line: self.line, wanted }
     }
 }
@@ -494,10 +406,6 @@ fn check_people(plan: &Plan, opened: &Opened) -> Result<(), ProgressError> {
     }
     Ok(())
 }
-
-/// What every token says of a private key that is fit for a CA (PKCS#11 v3.1 section 4.9).
-const ATTRIBUTES: [(&str, bool); 3] =
-    [("CKA_EXTRACTABLE", false), ("CKA_SENSITIVE", true), ("CKA_SIGN", true)];
 
 /// A record is not admissible where it stands.
 #[derive(Debug, Error)]

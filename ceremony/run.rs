@@ -10,11 +10,10 @@ use std::{
 use jiff::Timestamp;
 use pki::{
     clock::Clock,
-    keys::Signature,
     serial::X509Serial,
     token::{
-        Generated, Input, KeyRef, KeyStore as _, Token as _, TokenError,
-        pkcs11::{Attempt, Module, Remains, Session, TokenIdentity},
+        KeyStore as _, TokenError,
+        pkcs11::{Module, Session, TokenIdentity},
     },
 };
 use rand::{TryRngCore as _, rngs::OsRng};
@@ -29,7 +28,7 @@ use crate::{
     machine,
     name::Name,
     people::{PeopleError, Statement},
-    plan::{Certificate, Key, Plan, Step},
+    plan::{Certificate, Plan, Step},
     progress::{Ending, Progress},
     site::Site,
     transcript::{Attendance, Decision, Event, Intent, Opened, Outcome, Resumed, TOOL, TokenFound},
@@ -305,7 +304,7 @@ fn open_if_there(
 }
 
 /// Opens a session on the token, which must be this one if one is known.
-fn open(
+pub(crate) fn open(
     module: &Module,
     site: &Site,
     known: Option<&TokenIdentity>,
@@ -319,21 +318,23 @@ fn open(
     Ok((found, session))
 }
 
-fn labelled(label: &str) -> TokenIdentity {
+/// A token of which only the label is known.
+pub(crate) fn labelled(label: &str) -> TokenIdentity {
     TokenIdentity { label: label.to_owned(), serial: None, manufacturer: None, model: None }
 }
 
 /// A ceremony under way.
-struct Performance<'a> {
-    place: &'a Place,
-    clock: &'a dyn Clock,
-    console: &'a mut Console,
-    module: Module,
+pub(crate) struct Performance<'a> {
+    pub(crate) place: &'a Place,
+    pub(crate) clock: &'a dyn Clock,
+    pub(crate) console: &'a mut Console,
+    pub(crate) module: Module,
     /// The session, and what the token said before it was opened.
     session: Option<(TokenFound, Session)>,
-    found_key: Option<FoundKey>,
-    progress: Progress,
-    journals: Journals,
+    /// What people chose for a key pair that an interruption left.
+    pub(crate) found_key: Option<FoundKey>,
+    pub(crate) progress: Progress,
+    pub(crate) journals: Journals,
 }
 
 impl Performance<'_> {
@@ -362,13 +363,7 @@ impl Performance<'_> {
             if let Some(details) = step.details() {
                 self.console.add(&details)?;
             }
-            match &step {
-                Step::GenerateKey(key) => self.generate_key(&step, key)?,
-                Step::HandOff => self.close()?,
-                Step::SignCertificate(certificate) => self.sign(&step, certificate)?,
-                Step::SignOff => self.sign_off()?,
-                Step::TokenInit => self.initialize_token(&step)?,
-            }
+            step.kind().perform(self)?;
         }
         Ok(())
     }
@@ -389,160 +384,8 @@ impl Performance<'_> {
         self.record_by(present, Event::Present {})
     }
 
-    /// Everybody who is present signs all that was recorded, the signatures before theirs included.
-    fn sign_off(&mut self) -> Result<(), Failure> {
-        while let Some(name) = self.progress.next_to_sign_off().cloned() {
-            let plan = self.progress.plan.hash();
-            let statement = Statement::SignOff { plan, head: self.journals.head() };
-            let people = self.progress.plan.script().people.clone();
-            self.console.add(&statement.to_string())?;
-            let mut refused = None;
-            let signed =
-                self.console.ask(
-                    &format!("{name}, the path of your SSH key"),
-                    |typed| match people.sign(&name, statement, Path::new(typed)) {
-                        Ok(signature) => Some(signature),
-                        Err(error) => {
-                            refused = Some(error);
-                            None
-                        }
-                    },
-                );
-            let signature = match (signed, refused) {
-                (Ok(signature), _) => signature,
-                (Err(_), Some(error)) => return Err(error.into()),
-                (Err(error), None) => return Err(error),
-            };
-            self.record_by(BTreeSet::from([name]), Event::SignedOff { signature })?;
-        }
-        Ok(())
-    }
-
-    fn initialize_token(&mut self, step: &Step) -> Result<(), Failure> {
-        let label = self.place.site.token.label.clone();
-        let (so_pin, pin) = (self.place.site.so_pin()?, self.place.site.pin()?);
-        let decision = if self.progress.in_doubt().is_none() {
-            self.intend(step, Intent::InitializeToken { label: label.clone() })?;
-            Decision::Repeat
-        } else {
-            let decision = match self.module.identify(&labelled(&label)) {
-                Ok(_) => Decision::FinishToken,
-                Err(TokenError::NoToken(_)) => Decision::Repeat,
-                Err(error) => return Err(error.into()),
-            };
-            self.decide(decision)?
-        };
-        let made = match decision {
-            Decision::FinishToken => {
-                self.module.finish_initialization(&labelled(&label), &so_pin, &pin)?
-            }
-            _ => self.module.initialize(&label, &so_pin, &pin)?,
-        };
-        self.record(Event::Outcome(Outcome::TokenInitialized(made)))?;
-        self.open_token()
-    }
-
-    fn generate_key(&mut self, step: &Step, key: &Key) -> Result<(), Failure> {
-        let id = self.progress.plan.key_id(&key.name);
-        let mut generated = None;
-        if self.progress.in_doubt().is_some() {
-            generated = self.settle_key(key)?;
-        } else {
-            self.intend(step, Intent::generate(key, id.clone()))?;
-        }
-        let Generated { key: made, attributes } = match generated {
-            Some(adopted) => adopted,
-            None => {
-                let session = session(&mut self.session)?;
-                self.console.wait(|| session.generate(key.algorithm, &key.label, &id))?
-            }
-        };
-        let fingerprint = made.public_key.fingerprint();
-        let attributes = attributes.iter();
-        let attributes = attributes.map(|(name, value)| ((*name).to_owned(), *value)).collect();
-        let attempts = self.misuse(&made)?;
-        let name = key.name.clone();
-        let outcome = Outcome::KeyGenerated { name, key: made, attributes, attempts };
-        self.record(Event::Outcome(outcome))?;
-        self.console.add(&format!("public key SHA-256 {fingerprint}"))
-    }
-
-    /// Attempts what nobody may do with a key. One that lets it be done is destroyed at once.
-    fn misuse(&mut self, key: &KeyRef) -> Result<BTreeMap<String, String>, Failure> {
-        let changes = self.place.site.changeable_keys.is_none();
-        let session = session(&mut self.session)?;
-        let mut attempts = BTreeMap::new();
-        for Attempt { what, refused } in session.attempt_misuse(key, changes)? {
-            let Some(code) = refused else {
-                let left = session.discard(&key.label, &key.id).err();
-                return Err(Failure::Misused { label: key.label.clone(), what, left });
-            };
-            attempts.insert(what.to_owned(), code);
-        }
-        self.console.add(&format!("{} attempts to misuse it were refused", attempts.len()))?;
-        Ok(attempts)
-    }
-
-    /// Finds out what an interrupted generation left, and clears it away unless it is to be taken.
-    fn settle_key(&mut self, key: &Key) -> Result<Option<Generated>, Failure> {
-        let id = self.progress.plan.key_id(&key.name);
-        let found = session(&mut self.session)?.remains(&key.label, &id)?;
-        let decision = match (found, self.found_key) {
-            (Remains::Nothing, _) => Decision::Repeat,
-            (Remains::Orphan, _) | (Remains::Pair, Some(FoundKey::Destroy)) => {
-                Decision::DestroyAndRepeat { found }
-            }
-            (Remains::Pair, Some(FoundKey::Adopt)) => Decision::AdoptKey,
-            (Remains::Pair, None) => return Err(Failure::KeyFound(key.label.clone())),
-        };
-        let decision = self.decide(decision)?;
-        let session = session(&mut self.session)?;
-        match decision {
-            Decision::AdoptKey => Ok(Some(session.adopt(key.algorithm, &key.label, &id)?)),
-            Decision::DestroyAndRepeat { .. } => {
-                session.discard(&key.label, &id)?;
-                Ok(None)
-            }
-            _ => Ok(None),
-        }
-    }
-
-    fn sign(&mut self, step: &Step, certificate: &Certificate) -> Result<(), Failure> {
-        let name = certificate.name.clone();
-        // What was intended once is what is signed: a second text would be a second certificate.
-        let serial = match self.progress.intended() {
-            Some(Intent::SignCertificate { serial, .. }) => X509Serial::from_random(*serial),
-            _ => random_serial()?,
-        };
-        let prepared = self.progress.prepare(certificate, serial)?;
-        if self.progress.in_doubt().is_some() {
-            self.decide(Decision::SignAgain)?;
-        } else {
-            let (serial, to_be_signed) = (*serial.as_bytes(), prepared.bytes().to_vec());
-            let name = name.clone();
-            self.intend(step, Intent::SignCertificate { name, serial, to_be_signed })?;
-        }
-        let input = Input::Message(prepared.bytes());
-        let signature =
-            session(&mut self.session)?.sign(prepared.key().key(), prepared.scheme(), input)?;
-        let octets = signature.0.clone();
-        let sealed = prepared.seal(Signature(octets.clone()))?.bytes().to_vec();
-        let outcome = Outcome::CertificateSigned { name, signature: octets, certificate: sealed };
-        self.record(Event::Outcome(outcome))?;
-        self.console.add(&format!("serial {serial}"))
-    }
-
-    /// A token may show a session what it never wrote down: each key must be there for another.
-    fn close(&mut self) -> Result<(), Failure> {
-        let (_, mut fresh) =
-            open(&self.module, &self.place.site, self.progress.made.token.as_ref())?;
-        for key in self.progress.plan.keys() {
-            fresh.find(self.progress.made.key(&key.name)?)?;
-        }
-        self.record(Event::Closed {})
-    }
-
-    fn open_token(&mut self) -> Result<(), Failure> {
+    /// Opens the token, and records what it says of itself.
+    pub(crate) fn open_token(&mut self) -> Result<(), Failure> {
         let new = matches!(self.progress.step(), Some(Step::TokenInit));
         let (found, session) = match self.session.take() {
             Some(open) => open,
@@ -556,16 +399,36 @@ impl Performance<'_> {
         Ok(())
     }
 
-    fn intend(&mut self, step: &Step, intent: Intent) -> Result<(), Failure> {
-        self.confirm(&step.to_string())?;
+    /// Lets the step be confirmed, and records what is about to be done.
+    pub(crate) fn intend(&mut self, intent: Intent) -> Result<(), Failure> {
+        let effect = self.progress.step().map(Step::to_string).unwrap_or_default();
+        self.confirm(&effect)?;
         self.record(Event::Intent(intent))
     }
 
-    fn decide(&mut self, decision: Decision) -> Result<Decision, Failure> {
+    /// Records what was done.
+    pub(crate) fn conclude(&mut self, outcome: Outcome) -> Result<(), Failure> {
+        self.record(Event::Outcome(outcome))
+    }
+
+    /// Lets what is done about an interruption be confirmed, and records it.
+    pub(crate) fn decide(&mut self, decision: Decision) -> Result<Decision, Failure> {
         self.console.add(&format!("interrupted; {decision}"))?;
         self.confirm(&decision.to_string())?;
         self.record(Event::Decided(decision.clone()))?;
         Ok(decision)
+    }
+
+    /// The session; the lints put the token's initialization before everything that needs one.
+    pub(crate) fn session(&mut self) -> Result<&mut Session, Failure> {
+        Ok(self.session_and_console()?.0)
+    }
+
+    /// The session, and the console for what takes its time.
+    pub(crate) fn session_and_console(&mut self) -> Result<(&mut Session, &mut Console), Failure> {
+        let missing = || TokenError::NoToken("no session was opened on the token".to_owned());
+        let (_, session) = self.session.as_mut().ok_or_else(missing)?;
+        Ok((session, self.console))
     }
 
     fn confirm(&mut self, effect: &str) -> Result<(), Failure> {
@@ -588,12 +451,13 @@ impl Performance<'_> {
         self.record_by(who, Event::Confirmed {})
     }
 
-    fn record(&mut self, event: Event) -> Result<(), Failure> {
+    /// Writes a record of nobody's.
+    pub(crate) fn record(&mut self, event: Event) -> Result<(), Failure> {
         self.record_by(BTreeSet::new(), event)
     }
 
     /// Writes a record, if it may follow those before it.
-    fn record_by(&mut self, who: BTreeSet<Name>, event: Event) -> Result<(), Failure> {
+    pub(crate) fn record_by(&mut self, who: BTreeSet<Name>, event: Event) -> Result<(), Failure> {
         let step = self.progress.place(&event);
         let record = self.journals.compose(self.clock.now(), step, who, event);
         self.progress.push(&record)?;
@@ -601,13 +465,8 @@ impl Performance<'_> {
     }
 }
 
-/// The session; the lints put the token's initialization before everything that needs one.
-fn session(session: &mut Option<(TokenFound, Session)>) -> Result<&mut Session, Failure> {
-    let missing = || TokenError::NoToken("no session was opened on the token".to_owned());
-    Ok(session.as_mut().map(|(_, session)| session).ok_or_else(missing)?)
-}
-
-fn random_serial() -> Result<X509Serial, Failure> {
+/// A serial number that nobody can foresee.
+pub(crate) fn random_serial() -> Result<X509Serial, Failure> {
     let mut octets = [0; 16];
     OsRng.try_fill_bytes(&mut octets).map_err(Failure::Random)?;
     Ok(X509Serial::from_random(octets))

@@ -10,7 +10,7 @@ use crate::{
     journal::Journals,
     name::Name,
     progress::{Ending, Progress},
-    transcript::{Event, Intent},
+    transcript::Event,
 };
 
 /// Where a ceremony stands, by its journals alone.
@@ -106,11 +106,10 @@ impl fmt::Display for Status {
             (Some(Ending::Closed), _) => {
                 "all steps are done; if there is no hand-off, `chancery-ceremony resume` writes it"
             }
-            (None, Some(Intent::SignCertificate { .. })) => {
-                "go on with `chancery-ceremony resume`: it signs the same text again"
-            }
             (None, Some(_)) => {
-                "go on with `chancery-ceremony resume`: it looks into the token before it does more"
+                let step = progress.step().map(|step| step.kind().after_interruption());
+                let what = step.unwrap_or_default();
+                return write!(f, "go on with `chancery-ceremony resume`: {what}");
             }
             (None, None) => "go on with `chancery-ceremony resume`",
         })

@@ -20,18 +20,13 @@ use std::{
 };
 
 use jiff::Timestamp;
-use pki::{
-    keys::KeyAlgorithm,
-    token::{
-        KeyId, KeyLabel, KeyRef,
-        pkcs11::{Remains, TokenIdentity, TokenInfo},
-    },
-};
+use pki::token::pkcs11::{Remains, TokenIdentity, TokenInfo};
 
 use crate::{
     digest::Digest,
     name::Name,
-    plan::{Key, Script},
+    plan::Script,
+    steps::{generate_key, sign_certificate, token_init},
 };
 
 /// The program and its version, as transcripts name it.
@@ -247,71 +242,24 @@ impl From<TokenInfo> for TokenFound {
 
 /// What is about to be done.
 #[derive(Clone, Debug, Eq, PartialEq, serde::Deserialize, serde::Serialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case")]
 pub enum Intent {
     /// Make a key pair.
-    GenerateKey {
-        /// The plan's name of the key.
-        name: Name,
-        /// Its kind and size.
-        algorithm: KeyAlgorithm,
-        /// CKA_LABEL.
-        label: KeyLabel,
-        /// CKA_ID.
-        id: KeyId,
-    },
+    GenerateKey(generate_key::Intended),
     /// Initialize the token.
-    InitializeToken {
-        /// Its label to be.
-        label: String,
-    },
+    InitializeToken(token_init::Intended),
     /// Sign a certificate.
-    SignCertificate {
-        /// The plan's name of the certificate.
-        name: Name,
-        /// Its serial number.
-        #[serde(with = "hex::serde")]
-        serial: [u8; 16],
-        /// The to-be-signed bytes (DER).
-        #[serde(with = "hex::serde")]
-        to_be_signed: Vec<u8>,
-    },
-}
-
-impl Intent {
-    /// The intent to make a planned key under this CKA_ID.
-    pub fn generate(key: &Key, id: KeyId) -> Self {
-        let Key { name, algorithm, label } = key.clone();
-        Self::GenerateKey { name, algorithm, label, id }
-    }
+    SignCertificate(sign_certificate::Intended),
 }
 
 /// What was done.
 #[derive(Clone, Debug, Eq, PartialEq, serde::Deserialize, serde::Serialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case")]
 pub enum Outcome {
     /// A certificate was signed, and its signature verified.
-    CertificateSigned {
-        /// The plan's name of the certificate.
-        name: Name,
-        /// The signature as the token made it.
-        #[serde(with = "hex::serde")]
-        signature: Vec<u8>,
-        /// The certificate (DER).
-        #[serde(with = "hex::serde")]
-        certificate: Vec<u8>,
-    },
+    CertificateSigned(sign_certificate::Signed),
     /// A key pair was made, read back, and proved to sign.
-    KeyGenerated {
-        /// The plan's name of the key.
-        name: Name,
-        /// The key in the token.
-        key: KeyRef,
-        /// The private key's attributes as read back, by their PKCS#11 names.
-        attributes: BTreeMap<String, bool>,
-        /// The attempts to misuse it, and how the token refused each.
-        attempts: BTreeMap<String, String>,
-    },
+    KeyGenerated(generate_key::Generated),
     /// The token was initialized.
     TokenInitialized(TokenIdentity),
 }

@@ -1,0 +1,93 @@
+//! The kinds of steps, each in a file of its own: how a plan writes it, what people are told, what
+//! must hold before it and what holds after it, how it is done, and which records are its own.
+//!
+//! A new kind is a file here, and a line in each of: [`Step`], its [`Step::kind`], the entries of a
+//! plan file, [`Intent`] and [`Outcome`].
+
+pub mod generate_key;
+pub mod hand_off;
+pub mod sign_certificate;
+pub mod sign_off;
+pub mod token_init;
+
+use pki::{token::pkcs11::TokenIdentity, x509::lint::Finding};
+
+use crate::{
+    dry_run::DryRun,
+    failure::Failure,
+    name::Name,
+    plan::{Step, file::PlanFile, lint::Model},
+    progress::{Progress, ProgressError},
+    run::Performance,
+    transcript::{Decision, Intent, Outcome},
+};
+
+/// What a step of one kind is, from the plan to the replay of the transcript. What a kind does not
+/// say is the least: nothing to tell, nothing to make, and no record that is admissible.
+pub(crate) trait Kind {
+    /// What the step changes, as a sentence without its full stop.
+    fn effect(&self) -> String;
+
+    /// What a person should know before the step besides its effect.
+    fn details(&self) -> Option<String> {
+        None
+    }
+
+    /// Checks what must hold before the step, then assumes what holds after it.
+    fn lint<'a>(&'a self, model: &mut Model<'a>);
+
+    /// Makes on throwaway keys what the step makes.
+    fn dry_run(&self, dry: &mut DryRun<'_>) -> Result<(), Failure> {
+        let _ = dry;
+        Ok(())
+    }
+
+    /// Does it: intent, act, check, outcome; or goes on where it was interrupted.
+    fn perform(&self, performance: &mut Performance<'_>) -> Result<(), Failure>;
+
+    /// Whether this is the intent of the step.
+    fn intend(&self, intent: &Intent, progress: &Progress) -> Result<(), ProgressError> {
+        let _ = intent;
+        Err(progress.unexpected("the intent to do the planned step"))
+    }
+
+    /// Whether this may be done after an interruption between intent and outcome.
+    fn decide(&self, decision: &Decision) -> bool {
+        *decision == Decision::Repeat
+    }
+
+    /// Whether this is the outcome of what was intended; takes up what was made.
+    fn conclude(
+        &self,
+        intent: &Intent,
+        outcome: &Outcome,
+        progress: &mut Progress,
+    ) -> Result<Concluded, ProgressError> {
+        let _ = (intent, outcome);
+        Err(progress.unexpected("the outcome of the planned step"))
+    }
+
+    /// What `resume` does about an interruption between intent and outcome, for `status` to say.
+    fn after_interruption(&self) -> &'static str {
+        "it looks into the token before it does more"
+    }
+}
+
+/// What follows an outcome.
+pub(crate) enum Concluded {
+    /// The next step.
+    Done,
+    /// This token was made, and must be opened before the step is done.
+    TokenMade(TokenIdentity),
+}
+
+/// A step as people write it: names that refer to tables of the plan file.
+pub(crate) trait Entry {
+    /// The step, with all that it needs.
+    fn resolve(&self, file: &PlanFile) -> Result<Step, Finding>;
+
+    /// What it makes of what the plan declares: the word for it, and its name.
+    fn makes(&self) -> Option<(&'static str, &Name)> {
+        None
+    }
+}

@@ -1,0 +1,235 @@
+//! `generate-key`: a key pair is made in the token, read back, proved, and attempted to be misused.
+
+use std::collections::BTreeMap;
+
+use pki::{
+    keys::KeyAlgorithm,
+    token::{
+        self, KeyId, KeyLabel, KeyRef, KeyStore as _,
+        pkcs11::{ATTEMPTS, Attempt, CHANGES, Remains},
+    },
+    x509::lint::Finding,
+};
+
+use super::{Concluded, Kind};
+use crate::{
+    dry_run::DryRun,
+    failure::Failure,
+    name::Name,
+    plan::{Plan, Step, file::PlanFile, lint::Model},
+    progress::{Progress, ProgressError},
+    run::{FoundKey, Performance},
+    transcript::{Decision, Intent, Outcome},
+};
+
+/// A key pair to be made.
+#[derive(Clone, Debug, Eq, PartialEq, serde::Deserialize, serde::Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Key {
+    /// What the plan calls it.
+    pub name: Name,
+    /// Its kind and size.
+    pub algorithm: KeyAlgorithm,
+    /// CKA_LABEL: purpose and name.
+    pub label: KeyLabel,
+}
+
+/// `[keys.NAME]` of a plan file.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct KeyEntry {
+    algorithm: KeyAlgorithm,
+    label: KeyLabel,
+}
+
+/// The step of a plan file.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Entry {
+    key: Name,
+}
+
+/// Make this key pair.
+#[derive(Clone, Debug, Eq, PartialEq, serde::Deserialize, serde::Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Intended {
+    /// The plan's name of the key.
+    pub name: Name,
+    /// Its kind and size.
+    pub algorithm: KeyAlgorithm,
+    /// CKA_LABEL.
+    pub label: KeyLabel,
+    /// CKA_ID.
+    pub id: KeyId,
+}
+
+/// A key pair was made, read back, and proved to sign.
+#[derive(Clone, Debug, Eq, PartialEq, serde::Deserialize, serde::Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Generated {
+    /// The plan's name of the key.
+    pub name: Name,
+    /// The key in the token.
+    pub key: KeyRef,
+    /// The private key's attributes as read back, by their PKCS#11 names.
+    pub attributes: BTreeMap<String, bool>,
+    /// The attempts to misuse it, and how the token refused each.
+    pub attempts: BTreeMap<String, String>,
+}
+
+impl super::Entry for Entry {
+    fn resolve(&self, file: &PlanFile) -> Result<Step, Finding> {
+        let name = &self.key;
+        let entry = file.keys.get(name).ok_or_else(|| Finding {
+            rule: "key-unknown",
+            what: format!("a step names the key {name}, which [keys] does not have"),
+        })?;
+        let (algorithm, label) = (entry.algorithm, entry.label.clone());
+        Ok(Step::GenerateKey(Key { name: name.clone(), algorithm, label }))
+    }
+
+    fn makes(&self) -> Option<(&'static str, &Name)> {
+        Some(("key", &self.key))
+    }
+}
+
+impl Kind for Key {
+    fn effect(&self) -> String {
+        format!("generate the {} key {} in the token", self.algorithm, self.label)
+    }
+
+    fn lint<'a>(&'a self, model: &mut Model<'a>) {
+        let twice = model.keys.values().any(|other| other.label == self.label);
+        model.require(!twice, "one-key-per-label", || {
+            format!("a second key gets the label {}", self.label)
+        });
+        model.keys.insert(&self.name, self);
+    }
+
+    fn dry_run(&self, dry: &mut DryRun<'_>) -> Result<(), Failure> {
+        let id = dry.plan.key_id(&self.name);
+        let generated = dry.token.generate(self.algorithm, &self.label, &id)?;
+        dry.made.add_key(self.name.clone(), generated.key);
+        Ok(())
+    }
+
+    fn perform(&self, performance: &mut Performance<'_>) -> Result<(), Failure> {
+        let id = performance.progress.plan.key_id(&self.name);
+        let mut generated = None;
+        if performance.progress.in_doubt().is_some() {
+            generated = self.settle(performance)?;
+        } else {
+            performance.intend(Intent::GenerateKey(self.intended(&performance.progress.plan)))?;
+        }
+        let token::Generated { key, attributes } = match generated {
+            Some(adopted) => adopted,
+            None => {
+                let (session, console) = performance.session_and_console()?;
+                console.wait(|| session.generate(self.algorithm, &self.label, &id))?
+            }
+        };
+        let fingerprint = key.public_key.fingerprint();
+        let attributes = attributes.iter();
+        let attributes = attributes.map(|(name, value)| ((*name).to_owned(), *value)).collect();
+        let attempts = misuse(performance, &key)?;
+        let name = self.name.clone();
+        let made = Generated { name, key, attributes, attempts };
+        performance.conclude(Outcome::KeyGenerated(made))?;
+        performance.console.add(&format!("public key SHA-256 {fingerprint}"))
+    }
+
+    fn intend(&self, intent: &Intent, progress: &Progress) -> Result<(), ProgressError> {
+        let planned = Intent::GenerateKey(self.intended(&progress.plan));
+        progress.require(*intent == planned, "the intent to make the planned key")
+    }
+
+    fn decide(&self, decision: &Decision) -> bool {
+        let needless = Decision::DestroyAndRepeat { found: Remains::Nothing };
+        match decision {
+            Decision::AdoptKey | Decision::Repeat => true,
+            Decision::DestroyAndRepeat { .. } => *decision != needless,
+            _ => false,
+        }
+    }
+
+    fn conclude(
+        &self,
+        _: &Intent,
+        outcome: &Outcome,
+        progress: &mut Progress,
+    ) -> Result<Concluded, ProgressError> {
+        let Outcome::KeyGenerated(Generated { name, key, attributes, attempts }) = outcome else {
+            return Err(progress.unexpected("the key that was made"));
+        };
+        let same = *name == self.name
+            && key.id == progress.plan.key_id(name)
+            && key.label == self.label
+            && key.public_key.algorithm() == self.algorithm;
+        progress.require(same, "the planned key")?;
+        let fit = ATTRIBUTES.iter().all(|(name, value)| attributes.get(*name) == Some(value));
+        progress.require(fit, "a key that signs, and never leaves its token")?;
+        let changes = if progress.opened.changeable_keys.is_none() { &CHANGES[..] } else { &[] };
+        let mut wanted = ATTEMPTS.iter().chain(changes);
+        let refused = wanted.all(|what| attempts.get(*what).is_some_and(|code| !code.is_empty()));
+        progress.require(refused, "a key that was attempted to be misused, in vain")?;
+        progress.made.add_key(name.clone(), key.clone());
+        Ok(Concluded::Done)
+    }
+}
+
+impl Key {
+    fn intended(&self, plan: &Plan) -> Intended {
+        let Self { name, algorithm, label } = self.clone();
+        Intended { id: plan.key_id(&name), name, algorithm, label }
+    }
+
+    /// Finds out what an interrupted generation left, and clears it away unless it is to be taken.
+    fn settle(
+        &self,
+        performance: &mut Performance<'_>,
+    ) -> Result<Option<token::Generated>, Failure> {
+        let id = performance.progress.plan.key_id(&self.name);
+        let found = performance.session()?.remains(&self.label, &id)?;
+        let decision = match (found, performance.found_key) {
+            (Remains::Nothing, _) => Decision::Repeat,
+            (Remains::Orphan, _) | (Remains::Pair, Some(FoundKey::Destroy)) => {
+                Decision::DestroyAndRepeat { found }
+            }
+            (Remains::Pair, Some(FoundKey::Adopt)) => Decision::AdoptKey,
+            (Remains::Pair, None) => return Err(Failure::KeyFound(self.label.clone())),
+        };
+        let decision = performance.decide(decision)?;
+        let session = performance.session()?;
+        match decision {
+            Decision::AdoptKey => Ok(Some(session.adopt(self.algorithm, &self.label, &id)?)),
+            Decision::DestroyAndRepeat { .. } => {
+                session.discard(&self.label, &id)?;
+                Ok(None)
+            }
+            _ => Ok(None),
+        }
+    }
+}
+
+/// Attempts what nobody may do with a key. One that lets it be done is destroyed at once.
+fn misuse(
+    performance: &mut Performance<'_>,
+    key: &KeyRef,
+) -> Result<BTreeMap<String, String>, Failure> {
+    let changes = performance.place.site.changeable_keys.is_none();
+    let session = performance.session()?;
+    let mut attempts = BTreeMap::new();
+    for Attempt { what, refused } in session.attempt_misuse(key, changes)? {
+        let Some(code) = refused else {
+            let left = session.discard(&key.label, &key.id).err();
+            return Err(Failure::Misused { label: key.label.clone(), what, left });
+        };
+        attempts.insert(what.to_owned(), code);
+    }
+    performance.console.add(&format!("{} attempts to misuse it were refused", attempts.len()))?;
+    Ok(attempts)
+}
+
+/// What every token says of a private key that is fit for a CA (PKCS#11 v3.1 section 4.9).
+const ATTRIBUTES: [(&str, bool); 3] =
+    [("CKA_EXTRACTABLE", false), ("CKA_SENSITIVE", true), ("CKA_SIGN", true)];
