@@ -2,6 +2,7 @@
 
 use std::{error::Error as _, io, path::PathBuf};
 
+use jiff::Timestamp;
 use pki::{
     seal::Rejected,
     token::{KeyLabel, TokenError},
@@ -21,6 +22,14 @@ pub enum Failure {
     /// The ceremony was given up.
     #[error("the ceremony was given up: nothing can follow")]
     Aborted,
+    /// Somebody's clock says another time than this machine's.
+    #[error("this machine's clock says {machine:.0}, and another one {reads:.0}")]
+    ClockOff {
+        /// What the other one says.
+        reads: Timestamp,
+        /// What this machine's says.
+        machine: Timestamp,
+    },
     /// Something is not what the ceremony began with.
     #[error("the {0} is not the one that the ceremony began with; nothing was changed")]
     Changed(&'static str),
@@ -154,10 +163,12 @@ impl Failure {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Handoff(HandoffFailure::Exists { .. }) => 3,
+            Self::Progress(ProgressError::TimeGoesBack { .. }) => 1,
             Self::Journal(JournalError::Chain { .. } | JournalError::Contradiction)
             | Self::Progress(_) => 5,
             Self::Journal(JournalError::NotBegun | JournalError::Read { .. }) => 2,
             Self::Handoff(_)
+            | Self::ClockOff { .. }
             | Self::Journal(_)
             | Self::KeyFound(_)
             | Self::Machine(_)
@@ -214,6 +225,10 @@ impl Failure {
             Self::Aborted => "begin another ceremony, with an empty token",
             Self::Changed(_) => {
                 "go on with what it began with, or give the ceremony up: `chancery-ceremony abort`"
+            }
+            Self::ClockOff { .. } | Self::Progress(ProgressError::TimeGoesBack { .. }) => {
+                "set this machine's clock (`date --utc --set`), then go on with \
+                 `chancery-ceremony resume`"
             }
             Self::Handoff(HandoffFailure::Exists { .. }) | Self::OutputExists { .. } => {
                 "a ceremony never overwrites; name a path that does not exist, or go on with \

@@ -12,6 +12,7 @@
 //! the rules of what may follow what, for whoever writes and whoever reads; [`steps`] has what each
 //! kind of step is.
 
+pub mod clauses;
 pub mod console;
 pub mod digest;
 pub mod dry_run;

@@ -25,7 +25,7 @@ use ceremony::{
     status::{Status, add},
     transcript::{Attendance, Event},
     verify::Verified,
-    words::words,
+    words::spoken,
 };
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use pki::{
@@ -274,6 +274,9 @@ struct VerifyArguments {
     /// The head that was written down at the ceremony.
     #[arg(long)]
     head: Option<Digest>,
+    /// The words of the head that were written down: ten, or all.
+    #[arg(long)]
+    words: Option<String>,
     /// Answer in JSON.
     #[arg(long)]
     json: bool,
@@ -533,6 +536,9 @@ fn verify(arguments: &VerifyArguments) -> Result<Answer, Failure> {
     if let Some(head) = arguments.head {
         verified.check_head(head)?;
     }
+    if let Some(words) = &arguments.words {
+        verified.check_words(words)?;
+    }
     if let Some(directory) = &arguments.handoff {
         verified.check_handoff(directory)?;
     }
@@ -606,12 +612,6 @@ fn hand_off(arguments: &HandOffArguments) -> Result<Answer, Failure> {
     }
     verified.bundle()?.write(&arguments.handoff)?;
     Ok(Answer::Text(format!("hand-off {}", arguments.handoff.display())))
-}
-
-/// The first ten bytes in words: short enough to be read aloud, long enough that nobody finds
-/// another text with the same.
-fn spoken(digest: Digest) -> String {
-    words(&digest.as_bytes()[..10])
 }
 
 fn complain(failure: &Failure) -> ExitCode {

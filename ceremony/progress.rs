@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 
+use jiff::{SignedDuration, Timestamp};
 use pki::{seal::Prepared, serial::X509Serial, token::pkcs11::TokenIdentity};
 use thiserror::Error;
 
@@ -43,10 +44,15 @@ pub struct Progress {
     confirmed: bool,
     /// Who was there when the roll was called last.
     present: BTreeSet<Name>,
+    /// How many compared the machine's clock since the beginning, or since the last interruption;
+    /// and who of the people.
+    compared: (usize, BTreeSet<Name>),
     /// Who of them signed off.
     signed_off: BTreeSet<Name>,
     ending: Option<Ending>,
     line: u64,
+    /// When the last record was written.
+    time: Timestamp,
 }
 
 /// How far the step is.
@@ -98,9 +104,11 @@ impl Progress {
             session: false,
             confirmed: false,
             present: BTreeSet::new(),
+            compared: (0, BTreeSet::new()),
             signed_off: BTreeSet::new(),
             ending: None,
             line: 1,
+            time: first.time,
         })
     }
 
@@ -126,6 +134,7 @@ impl Progress {
     pub fn push(&mut self, record: &Record) -> Result<(), ProgressError> {
         self.line += 1;
         self.require(self.ending.is_none(), "the end")?;
+        self.pass(record.time)?;
         let step = self.step().cloned();
         self.require(record.step == self.place(&record.event), "a record of the plan's next step")?;
         self.check_who(record)?;
@@ -137,6 +146,8 @@ impl Progress {
             (Event::Stopped { .. }, _) => self.running = false,
             (Event::Present {}, _) => self.call_roll(&record.who)?,
             _ if self.wants_roll_call() => return Err(self.unexpected("the roll call")),
+            (Event::Clock { reads }, _) => self.compare_clock(record, *reads)?,
+            _ if self.wants_clock() => return Err(self.unexpected("the comparison of the clock")),
             (Event::SignedOff { signature }, Some(Step::SignOff)) => {
                 self.sign_off(record, signature)?;
             }
@@ -198,6 +209,13 @@ impl Progress {
             && self.present.is_empty()
     }
 
+    /// Whether somebody must compare the machine's clock with another one before anything else:
+    /// two of the people, if there are two.
+    pub fn wants_clock(&self) -> bool {
+        let attended = self.opened.attendance == Attendance::Attended;
+        attended && self.compared.0 < self.present.len().clamp(1, 2)
+    }
+
     /// Who was there when the roll was called last.
     pub fn present(&self) -> &BTreeSet<Name> {
         &self.present
@@ -237,6 +255,7 @@ impl Progress {
             | Event::SignedOff { .. } => Some(self.number()),
             Event::Token(_) if matches!(self.within, Within::TokenMade(_)) => Some(self.number()),
             Event::Aborted { .. }
+            | Event::Clock { .. }
             | Event::Exception { .. }
             | Event::Opened(_)
             | Event::Present {}
@@ -246,6 +265,22 @@ impl Progress {
         }
     }
 
+    /// The time of the next record by a clock that says `now`. One that was set back by less than
+    /// a moment stands still; where it was set back by more, nothing can be recorded.
+    pub fn moment(&self, now: Timestamp) -> Timestamp {
+        if now < self.time && self.time.duration_since(now) <= MOMENT { self.time } else { now }
+    }
+
+    /// Time never goes back.
+    fn pass(&mut self, time: Timestamp) -> Result<(), ProgressError> {
+        if time < self.time {
+            let (line, before) = (self.line, self.time);
+            return Err(ProgressError::TimeGoesBack { line, time, before });
+        }
+        self.time = time;
+        Ok(())
+    }
+
     fn resume(&mut self) {
         if let Within::Intended(intent) = &self.within {
             self.within = Within::InDoubt(intent.clone());
@@ -253,6 +288,7 @@ impl Progress {
         self.interruptions += 1;
         (self.running, self.session, self.confirmed) = (true, false, false);
         self.present.clear();
+        self.compared = (0, BTreeSet::new());
     }
 
     /// Only people of the plan do something, and only what people do.
@@ -262,6 +298,7 @@ impl Progress {
         self.require(known, "a record by people of the plan")?;
         let theirs = match record.event {
             Event::Aborted { .. }
+            | Event::Clock { .. }
             | Event::Confirmed {}
             | Event::Exception { .. }
             | Event::Present {}
@@ -277,6 +314,19 @@ impl Progress {
         let enough = people.missing(&people.roles, present).is_empty();
         self.require(enough && !present.is_empty(), "the presence of enough people")?;
         self.present.clone_from(present);
+        Ok(())
+    }
+
+    fn compare_clock(&mut self, record: &Record, reads: Timestamp) -> Result<(), ProgressError> {
+        self.require(self.wants_clock(), "a comparison that was asked for")?;
+        let (count, who) = &self.compared;
+        let several = !self.plan.script().people.is_empty();
+        let theirs = record.who.len() == usize::from(several)
+            && record.who.is_subset(&self.present)
+            && record.who.is_disjoint(who);
+        self.require(theirs, "a comparison by another person who is present")?;
+        self.require(agree(record.time, reads), "a clock that another one agrees with")?;
+        self.compared = (count + 1, who.union(&record.who).cloned().collect());
         Ok(())
     }
 
@@ -407,6 +457,16 @@ fn check_people(plan: &Plan, opened: &Opened) -> Result<(), ProgressError> {
     Ok(())
 }
 
+/// Whether two clocks, of which one may be read to the minute, say the same.
+pub fn agree(machine: Timestamp, reads: Timestamp) -> bool {
+    machine.duration_since(reads).abs() <= AGREEMENT
+}
+
+const AGREEMENT: SignedDuration = SignedDuration::from_mins(5);
+
+/// How far a clock that is corrected while the ceremony goes on may be set back.
+const MOMENT: SignedDuration = SignedDuration::from_secs(2);
+
 /// A record is not admissible where it stands.
 #[derive(Debug, Error)]
 pub enum ProgressError {
@@ -427,6 +487,16 @@ pub enum ProgressError {
     /// The plan in the transcript cannot be performed.
     #[error("the plan in the transcript is not one that can be performed")]
     Plan(#[from] PlanError),
+    /// A record was written before the one before it.
+    #[error("line {line} was written at {time}, and the line before it at {before}")]
+    TimeGoesBack {
+        /// Which line, from 1.
+        line: u64,
+        /// When it was written.
+        time: Timestamp,
+        /// When the line before it was.
+        before: Timestamp,
+    },
     /// A record is not one that can follow.
     #[error("line {line} is not {wanted}")]
     Unexpected {

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use jiff::Timestamp;
+use jiff::{Timestamp, civil, tz::TimeZone};
 use pki::{
     clock::Clock,
     serial::X509Serial,
@@ -29,7 +29,7 @@ use crate::{
     name::Name,
     people::{PeopleError, Statement},
     plan::{Certificate, Plan, Step},
-    progress::{Ending, Progress},
+    progress::{Ending, Progress, agree},
     site::Site,
     transcript::{Attendance, Decision, Event, Intent, Opened, Outcome, Resumed, TOOL, TokenFound},
     verify::Verified,
@@ -355,6 +355,9 @@ impl Performance<'_> {
         if self.progress.wants_roll_call() {
             self.call_roll()?;
         }
+        while self.progress.wants_clock() {
+            self.compare_clock()?;
+        }
         if self.progress.wants_session() {
             self.open_token()?;
         }
@@ -382,6 +385,36 @@ impl Performance<'_> {
             })
         })?;
         self.record_by(present, Event::Present {})
+    }
+
+    /// Somebody reads another clock than this machine's, to the minute.
+    fn compare_clock(&mut self) -> Result<(), Failure> {
+        let several = !self.progress.plan.script().people.is_empty();
+        let present = self.progress.present().clone();
+        let machine = self.progress.moment(self.clock.now());
+        self.console.say(&format!("     this machine's clock says {machine:.0}"))?;
+        let form = if several { "your name, date and time" } else { "date and time" };
+        let question = format!("what does another clock say? {form}, UTC, as {EXAMPLE}");
+        let mut off = None;
+        let read = self.console.ask(&question, |typed| {
+            let (who, time) = match typed.split_once(' ').filter(|_| several) {
+                Some((name, time)) => (BTreeSet::from([name.parse().ok()?]), time),
+                None => (BTreeSet::new(), typed),
+            };
+            let reads: civil::DateTime = time.parse().ok()?;
+            let reads = reads.to_zoned(TimeZone::UTC).ok()?.timestamp();
+            if !who.is_subset(&present) {
+                return None;
+            }
+            off = (!agree(machine, reads)).then_some(Failure::ClockOff { reads, machine });
+            off.is_none().then_some((who, reads))
+        });
+        let (who, reads) = match (read, off) {
+            (Ok(read), _) => read,
+            (Err(_), Some(off)) => return Err(off),
+            (Err(error), None) => return Err(error),
+        };
+        self.record_by(who, Event::Clock { reads })
     }
 
     /// Opens the token, and records what it says of itself.
@@ -459,11 +492,14 @@ impl Performance<'_> {
     /// Writes a record, if it may follow those before it.
     pub(crate) fn record_by(&mut self, who: BTreeSet<Name>, event: Event) -> Result<(), Failure> {
         let step = self.progress.place(&event);
-        let record = self.journals.compose(self.clock.now(), step, who, event);
+        let now = self.progress.moment(self.clock.now());
+        let record = self.journals.compose(now, step, who, event);
         self.progress.push(&record)?;
         Ok(self.journals.append(&record)?)
     }
 }
+
+const EXAMPLE: &str = "2026-10-01 08:30";
 
 /// A serial number that nobody can foresee.
 pub(crate) fn random_serial() -> Result<X509Serial, Failure> {

@@ -35,7 +35,8 @@ pub fn add(
 ) -> Result<(), Failure> {
     let (mut journals, found) = Journals::reopen(journals, None)?;
     let mut progress = Progress::replay(&found.chain.records)?;
-    let record = journals.compose(clock.now(), progress.place(&event), who, event);
+    let now = progress.moment(clock.now());
+    let record = journals.compose(now, progress.place(&event), who, event);
     progress.push(&record)?;
     journals.append(&record)?;
     if progress.ending().is_some() {

@@ -61,6 +61,11 @@ pub enum Event {
         /// Why.
         reason: String,
     },
+    /// Somebody compared the machine's clock with another one.
+    Clock {
+        /// What the other one said, to the minute.
+        reads: Timestamp,
+    },
     /// The plan was carried out to its end, and a fresh session found every key again; nothing
     /// follows.
     Closed {},

@@ -22,6 +22,7 @@ use crate::{
         Event, Record,
         chain::{Chain, ChainError},
     },
+    words::{are_of, spoken},
 };
 
 /// A transcript in which nothing is wrong.
@@ -33,6 +34,8 @@ pub struct Verified {
     pub head: Digest,
     /// How many records there are.
     pub records: u64,
+    /// The records themselves.
+    pub transcript: Vec<Record>,
 }
 
 impl Verified {
@@ -61,7 +64,8 @@ impl Verified {
         if !chain.ended || progress.ending() != Some(Ending::Closed) {
             return Err(unfinished(&chain.records));
         }
-        Ok(Self { progress, head: chain.head, records: chain.records.len() as u64 })
+        let records = chain.records.len() as u64;
+        Ok(Self { progress, head: chain.head, records, transcript: chain.records })
     }
 
     /// Checks that it is the transcript of this plan.
@@ -97,6 +101,19 @@ impl Verified {
             Ok(())
         } else {
             Err(VerifyError::OtherHead { found: self.head, wanted })
+        }
+    }
+
+    /// Checks the words of the head that were written down: ten, or all.
+    ///
+    /// # Errors
+    ///
+    /// They are others.
+    pub fn check_words(&self, wanted: &str) -> Result<(), VerifyError> {
+        if are_of(self.head, wanted) {
+            Ok(())
+        } else {
+            Err(VerifyError::OtherWords { found: spoken(self.head), wanted: wanted.to_owned() })
         }
     }
 
@@ -159,6 +176,14 @@ pub enum VerifyError {
     OtherRehearsal {
         /// The head of the rehearsal.
         found: Digest,
+    },
+    /// The words are not those that were written down.
+    #[error("the words of the transcript's head are {found:?}, not {wanted:?}")]
+    OtherWords {
+        /// The transcript's.
+        found: String,
+        /// The ones that they should be.
+        wanted: String,
     },
     /// The records are not those of a ceremony.
     #[error(transparent)]

@@ -3,11 +3,29 @@
 //! The words are those of the PGP word list: bytes at even places have words of two syllables, bytes
 //! at odd places words of three, so that a word left out or two words exchanged are noticed.
 
+use crate::digest::Digest;
+
 /// The words of these bytes, one for each byte.
 pub fn words(bytes: &[u8]) -> String {
     let words: Vec<&str> = bytes.iter().zip(ALTERNATE.iter().cycle()).map(word).collect();
     words.join(" ")
 }
+
+/// The first ten bytes of a hash value in words: short enough to be read aloud, long enough that
+/// nobody finds another text with the same.
+pub fn spoken(digest: Digest) -> String {
+    words(&digest.as_bytes()[..SPOKEN])
+}
+
+/// Whether somebody who wrote down words wrote down those of this hash value: the ten that are
+/// spoken, or all.
+pub fn are_of(digest: Digest, written: &str) -> bool {
+    let written = written.split_whitespace().collect::<Vec<_>>().join(" ");
+    let all = words(digest.as_bytes());
+    [spoken(digest), all].iter().any(|words| words.eq_ignore_ascii_case(&written))
+}
+
+const SPOKEN: usize = 10;
 
 fn word((byte, list): (&u8, &&'static [&'static str; 256])) -> &'static str {
     list[usize::from(*byte)]
@@ -104,6 +122,19 @@ mod tests {
             "topmost Istanbul Pluto vagabond treadmill Pacific brackish dictator goldfish Medusa \
              afflict bravado chatter revolver Dupont midsummer stopwatch whimsical cowbell bottomless"
         );
+    }
+
+    #[test]
+    fn the_words_of_a_head_are_ten_or_all_and_no_others() {
+        let digest = Digest::of_file(b"");
+        let ten = spoken(digest);
+        assert_eq!(ten.split(' ').count(), 10);
+        assert!(are_of(digest, &ten) && are_of(digest, &ten.to_uppercase().replace(' ', "\n ")));
+        assert!(are_of(digest, &words(digest.as_bytes())));
+        for other in [&ten[..ten.len() - 1], "", "aardvark", &words(&digest.as_bytes()[..9])] {
+            assert!(!are_of(digest, other), "{other}");
+        }
+        assert!(!are_of(Digest::of_file(b"x"), &ten));
     }
 
     #[test]

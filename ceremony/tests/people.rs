@@ -263,12 +263,24 @@ impl Meeting {
         for name in ["alice", "dave"] {
             command.args(["--approval", &self.place.text(&format!("{name}.approval"))]);
         }
-        typing(&mut command, &lines.concat())
+        typing(&mut command, &clocked(lines))
     }
 
     fn resume_typing(&self, lines: &[String]) -> Answer {
-        self.place.resume_typing(&[], &lines.concat())
+        self.place.resume_typing_all(&[], &clocked(lines))
     }
+}
+
+/// The lines, with what the clocks of the first two say who are present: behind the roll call, whose
+/// last line is the one that is taken.
+fn clocked(lines: &[String]) -> String {
+    let names =
+        |line: &&String| PEOPLE.iter().any(|(name, ..)| line.starts_with(&format!("{name} ")));
+    let roll = lines.iter().take_while(names).count();
+    let present = lines.get(roll.saturating_sub(1)).map_or("", |line| line.as_str());
+    let present = present.split_whitespace().take(2);
+    let clocks: String = present.map(|name| format!("{name} {}", clock())).collect();
+    [lines[..roll].concat(), clocks, lines[roll..].concat()].concat()
 }
 
 /// Makes a person's SSH key; gives the public one.

@@ -31,16 +31,18 @@ impl Chain {
         let mut records: Vec<Record> = Vec::new();
         let mut head = None;
         let mut ended = false;
-        for (line, number) in content[..whole].split_inclusive(|byte| *byte == b'\n').zip(1..) {
-            let line = &line[..line.len() - 1];
+        let lines = content[..whole].split_inclusive(|byte| *byte == b'\n');
+        let lines: Vec<&[u8]> = lines.map(|line| &line[..line.len() - 1]).collect();
+        for (line, number) in lines.iter().zip(1..) {
             if ended {
                 return Err(ChainError::AfterTheEnd { line: number });
             }
             match (head, parse::<Trailer>(line, number)) {
                 (Some(head), Ok(trailer)) if trailer.head == head => ended = true,
-                (_, Ok(_)) => return Err(ChainError::Broken { line: number }),
+                (_, Ok(_)) => return Err(ChainError::OtherEnd { line: number }),
                 (_, Err(_)) => {
-                    let record = linked(line, number, head)?;
+                    let following = lines.get(records.len() + 1).copied();
+                    let record = linked(line, number, head, following)?;
                     head = Some(next(record.prev, line));
                     records.push(record);
                 }
@@ -74,15 +76,32 @@ pub fn to_line<T: Serialize>(value: &T) -> serde_json::Result<String> {
     serde_json::to_string(value)
 }
 
-/// A record that follows from the head before it.
-fn linked(line: &[u8], number: u64, head: Option<Digest>) -> Result<Record, ChainError> {
+/// A record that follows from the head before it. Where it does not, the line after it tells which
+/// one was changed: a line that the next one goes on from is as it was written.
+fn linked(
+    line: &[u8],
+    number: u64,
+    head: Option<Digest>,
+    following: Option<&[u8]>,
+) -> Result<Record, ChainError> {
     let record: Record = parse(line, number)?;
     let expected = head.map_or_else(|| begun(&record), Ok)?;
-    if record.prev == expected && record.seq == number {
-        Ok(record)
-    } else {
-        Err(ChainError::Broken { line: number })
+    if record.seq != number {
+        return Err(ChainError::Sequence { line: number });
     }
+    if record.prev == expected {
+        return Ok(record);
+    }
+    let own = next(record.prev, line);
+    let goes_on = following.and_then(previous).is_some_and(|previous| previous == own);
+    let line = if goes_on && head.is_some() { number - 1 } else { number };
+    Err(ChainError::Broken { line })
+}
+
+/// The head that a line follows from, or states.
+fn previous(line: &[u8]) -> Option<Digest> {
+    let record = parse::<Record>(line, 0).map(|record| record.prev);
+    record.or_else(|_| parse::<Trailer>(line, 0).map(|trailer| trailer.head)).ok()
 }
 
 fn begun(first: &Record) -> Result<Digest, ChainError> {
@@ -111,8 +130,8 @@ pub enum ChainError {
         /// Which line, from 1.
         line: u64,
     },
-    /// A record does not follow from those before it.
-    #[error("line {line}: the hash chain is broken here or in the line before")]
+    /// A record is not the one that the chain was made with.
+    #[error("line {line} was changed: the hash chain does not go on from it")]
     Broken {
         /// Which line, from 1.
         line: u64,
@@ -123,9 +142,21 @@ pub enum ChainError {
     /// The first record does not say what the ceremony started from.
     #[error("line 1 is not the opening")]
     NoOpening,
+    /// The last line states another head.
+    #[error("line {line} does not state the head of the chain: it or the line before was changed")]
+    OtherEnd {
+        /// Which line, from 1.
+        line: u64,
+    },
     /// The line could be written otherwise: it has more or less than a record has.
     #[error("line {line}: this is not how a record is written")]
     OtherText {
+        /// Which line, from 1.
+        line: u64,
+    },
+    /// A record is not where its number says.
+    #[error("line {line} has another number: a record was left out, added, or moved")]
+    Sequence {
         /// Which line, from 1.
         line: u64,
     },

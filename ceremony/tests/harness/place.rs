@@ -16,6 +16,7 @@ use ceremony::{
     plan::Plan,
     transcript::{self, chain},
 };
+use pki::clock::{Clock as _, SystemClock};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -115,7 +116,8 @@ impl Place {
 
     pub(crate) fn run_typing(&self, plan: &str, typed: &str) -> Answer {
         let mut command = self.command(plan);
-        typing(command.args(["--rehearsal", &self.rehearsal(plan)]), typed)
+        let command = command.args(["--rehearsal", &self.rehearsal(plan)]);
+        typing(command, &format!("{}{typed}", clock()))
     }
 
     pub(crate) fn start(&self, plan: &str) -> Child {
@@ -148,6 +150,11 @@ impl Place {
     }
 
     pub(crate) fn resume_typing(&self, flags: &[&str], typed: &str) -> Answer {
+        self.resume_typing_all(flags, &format!("{}{typed}", clock()))
+    }
+
+    /// As [`resume_typing`](Self::resume_typing), without what a clock says.
+    pub(crate) fn resume_typing_all(&self, flags: &[&str], typed: &str) -> Answer {
         typing(&mut self.resumption(flags), typed)
     }
 
@@ -253,6 +260,12 @@ pub(crate) fn confirmations(plan: &Plan) -> Vec<String> {
     steps
         .map(|(number, step)| format!("{}\n", plan.confirmation(number, &step.to_string(), None)))
         .collect()
+}
+
+/// What a clock says, as it is typed at the beginning, and after each interruption.
+pub(crate) fn clock() -> String {
+    let now = SystemClock.now().to_string();
+    format!("{} {}\n", &now[..10], &now[11..16])
 }
 
 pub(crate) fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
