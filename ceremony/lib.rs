@@ -28,6 +28,7 @@ pub mod plan;
 pub mod progress;
 pub mod rehearsal;
 pub mod run;
+pub mod shares;
 pub mod site;
 pub mod status;
 pub mod steps;
