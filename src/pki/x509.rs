@@ -1,6 +1,7 @@
 //! X.509 (RFC 5280): certificates by profiles, their linting, signing requests, revocation lists.
 
 pub(crate) mod algorithm;
+pub mod attestation;
 mod build;
 pub mod certificate;
 pub mod crl;

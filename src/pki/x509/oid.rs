@@ -63,6 +63,13 @@ pub(super) const DOMAIN_COMPONENT: ObjectIdentifier = oid("0.9.2342.19200300.100
 pub(super) const EXTENSION_REQUEST: ObjectIdentifier = oid("1.2.840.113549.1.9.14");
 pub(super) const MICROSOFT_EXTENSION_REQUEST: ObjectIdentifier = oid("1.3.6.1.4.1.311.2.1.14");
 
+/// Of YubiKeys' attestations (Yubico, "PIV attestation"): three bytes of a version, the serial number
+/// as an INTEGER, PIN and touch policy, what the card looks like.
+pub(super) const YUBICO_FIRMWARE: ObjectIdentifier = oid("1.3.6.1.4.1.41482.3.3");
+pub(super) const YUBICO_SERIAL: ObjectIdentifier = oid("1.3.6.1.4.1.41482.3.7");
+pub(super) const YUBICO_POLICIES: ObjectIdentifier = oid("1.3.6.1.4.1.41482.3.8");
+pub(super) const YUBICO_FORM_FACTOR: ObjectIdentifier = oid("1.3.6.1.4.1.41482.3.9");
+
 const fn oid(dotted: &str) -> ObjectIdentifier {
     ObjectIdentifier::new_unwrap(dotted)
 }
