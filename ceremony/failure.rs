@@ -12,8 +12,8 @@ use thiserror::Error;
 
 use crate::{
     handoff::HandoffFailure, journal::JournalError, made::MadeError, name::Name,
-    people::PeopleError, plan::PlanError, progress::ProgressError, rehearsal::RehearsalError,
-    site::SiteError, verify::VerifyError,
+    paper::pdf::PdfError, people::PeopleError, plan::PlanError, progress::ProgressError,
+    rehearsal::RehearsalError, site::SiteError, verify::VerifyError,
 };
 
 /// Why a command did not do what it was asked.
@@ -90,6 +90,9 @@ pub enum Failure {
         /// Where.
         path: PathBuf,
     },
+    /// The pages cannot be written as a PDF.
+    #[error(transparent)]
+    Pdf(#[from] PdfError),
     /// People have not said what they should say.
     #[error(transparent)]
     People(#[from] PeopleError),
@@ -173,6 +176,7 @@ impl Failure {
             | Self::KeyFound(_)
             | Self::Machine(_)
             | Self::NotConfirmed
+            | Self::Pdf(_)
             | Self::People(PeopleError::NotSigned | PeopleError::SshKeygen(_))
             | Self::Random(_)
             | Self::Restart(_)
@@ -266,6 +270,7 @@ impl Failure {
                 "run `chancery-ceremony rehearse PLAN --faults all -o rehearsal.jsonl`, and name that \
                  with --rehearsal"
             }
+            Self::Pdf(_) => "print the web page instead, with --html",
             Self::People(PeopleError::Quorum(_)) => {
                 "let more people run `chancery-ceremony approve`, and name what they signed with \
                  --approval"

@@ -17,10 +17,12 @@ use ceremony::{
     inventory::Inventory,
     journal::PowerLoss,
     name::Name,
+    paper::{Paper, html, pdf},
     people::Statement,
     plan::{Plan, PlanError, Step},
     rehearsal::{Faults, Rehearsal, Rehearsed, SoftToken},
     run::{Beginning, FoundKey, Place, Resumption, resume, run},
+    script::script,
     site::Site,
     status::{Status, add},
     transcript::{Attendance, Event},
@@ -51,6 +53,8 @@ enum Command {
     },
     /// Check a plan, run it dry on throwaway software keys, and say what it would do.
     Plan(PlanArguments),
+    /// Print the script of a plan: what is followed and filled in at the ceremony.
+    Script(ScriptArguments),
     /// Sign the hash of a plan that may be performed.
     Approve(ApproveArguments),
     /// Perform a plan on a software token whose keys are thrown away.
@@ -100,6 +104,25 @@ struct PlanArguments {
     /// Answer in JSON.
     #[arg(long)]
     json: bool,
+}
+
+#[derive(Args)]
+struct ScriptArguments {
+    /// The plan (TOML).
+    plan: PathBuf,
+    #[command(flatten)]
+    pages: PagesArguments,
+}
+
+#[derive(Args)]
+#[group(required = true, multiple = true)]
+struct PagesArguments {
+    /// Where the pages go as a web page, which stands alone; must not exist.
+    #[arg(short = 'o', long, value_name = "FILE")]
+    html: Option<PathBuf>,
+    /// Where they go as a PDF; must not exist.
+    #[arg(long, value_name = "FILE")]
+    pdf: Option<PathBuf>,
 }
 
 #[derive(Args)]
@@ -295,6 +318,7 @@ fn main() -> ExitCode {
     let answer = match Arguments::parse().command {
         Command::New { template } => Ok(Answer::Text(template.text().trim_end().to_owned())),
         Command::Plan(arguments) => plan(&arguments),
+        Command::Script(arguments) => print_script(&arguments),
         Command::Approve(arguments) => approve(&arguments),
         Command::Rehearse(arguments) => rehearse(arguments),
         Command::RehearsalToken(arguments) => rehearsal_token(&arguments),
@@ -358,6 +382,26 @@ fn explained((number, step): (u32, &Step)) -> String {
     let details = step.details().unwrap_or_default();
     let details: String = details.lines().map(|line| format!("     {line}\n")).collect();
     format!("{number:>3}  {step}\n{details}")
+}
+
+fn print_script(arguments: &ScriptArguments) -> Result<Answer, Failure> {
+    let plan = Plan::read(&arguments.plan)?;
+    dry_run(&plan)?;
+    print(&script(&plan), &arguments.pages)
+}
+
+/// Writes pages in the forms that are asked for.
+fn print(paper: &Paper, pages: &PagesArguments) -> Result<Answer, Failure> {
+    let mut said = Vec::new();
+    if let Some(path) = &pages.html {
+        write_new(path, html::render(paper).as_bytes())?;
+        said.push(format!("printed {}", path.display()));
+    }
+    if let Some(path) = &pages.pdf {
+        write_new(path, &pdf::render(paper)?)?;
+        said.push(format!("printed {}", path.display()));
+    }
+    Ok(Answer::Text(said.join("\n")))
 }
 
 fn approve(arguments: &ApproveArguments) -> Result<Answer, Failure> {

@@ -12,6 +12,7 @@ use std::{
     process::{Command, Stdio},
 };
 
+use base64::{Engine as _, prelude::BASE64_STANDARD_NO_PAD as STANDARD_NO_PAD};
 use pki::{
     keys::PublicKey,
     ssh::{TextSignature, TextSignatureError},
@@ -179,6 +180,14 @@ impl fmt::Display for Statement {
                 writeln!(f, "chancery-ceremony: sign off\nplan {plan}\nhead {head}")
             }
         }
+    }
+}
+
+impl SshKey {
+    /// As `ssh-keygen -l` prints it.
+    pub fn fingerprint(&self) -> String {
+        let digest = Digest::of_file(&self.0.openssh_blob());
+        format!("SHA256:{}", STANDARD_NO_PAD.encode(digest.as_bytes()))
     }
 }
 

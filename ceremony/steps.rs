@@ -19,6 +19,7 @@ use crate::{
     plan::{Step, file::PlanFile, lint::Model},
     progress::{Progress, ProgressError},
     run::Performance,
+    script::Sheet,
     transcript::{Decision, Intent, Outcome},
 };
 
@@ -31,6 +32,11 @@ pub(crate) trait Kind {
     /// What a person should know before the step besides its effect.
     fn details(&self) -> Option<String> {
         None
+    }
+
+    /// What the printed script says of the step besides.
+    fn sheet(&self) -> Sheet {
+        Sheet::default()
     }
 
     /// Checks what must hold before the step, then assumes what holds after it.

@@ -19,6 +19,7 @@ use crate::{
     plan::{Plan, Step, file::PlanFile, lint::Model},
     progress::{Progress, ProgressError},
     run::{FoundKey, Performance},
+    script::Sheet,
     transcript::{Decision, Intent, Outcome},
 };
 
@@ -96,6 +97,16 @@ impl super::Entry for Entry {
 impl Kind for Key {
     fn effect(&self) -> String {
         format!("generate the {} key {} in the token", self.algorithm, self.label)
+    }
+
+    fn sheet(&self) -> Sheet {
+        Sheet {
+            explanation: "The token makes the pair. Its attributes are read back, it signs a challenge, and \
+                          what nobody may do with it is attempted: each attempt must be refused.",
+            blanks: vec!["public key SHA-256, first 16 digits".to_owned()],
+            minutes: 4,
+            ..Sheet::default()
+        }
     }
 
     fn lint<'a>(&'a self, model: &mut Model<'a>) {

@@ -14,6 +14,7 @@ use crate::{
     name::Name,
     plan::{Step, file::PlanFile, lint::Model},
     run::{Performance, open},
+    script::Sheet,
     transcript::Event,
 };
 
@@ -35,6 +36,16 @@ impl super::Entry for Entry {
 impl Kind for HandOff {
     fn effect(&self) -> String {
         "close the transcript and write the hand-off".to_owned()
+    }
+
+    fn sheet(&self) -> Sheet {
+        Sheet {
+            explanation: "A fresh session finds every key again. The transcript is closed, and what the \
+                          appliance reads is written from it.",
+            minutes: 3,
+            confirmed: false,
+            ..Sheet::default()
+        }
     }
 
     fn lint<'a>(&'a self, model: &mut Model<'a>) {

@@ -19,6 +19,7 @@ use crate::{
     plan::{Step, file::PlanFile, lint::Model},
     progress::{Progress, ProgressError},
     run::{Performance, random_serial},
+    script::Sheet,
     transcript::{Decision, Intent, Outcome},
 };
 
@@ -178,6 +179,16 @@ impl Kind for Certificate {
     fn details(&self) -> Option<String> {
         let Self { subject, not_before, not_after, .. } = self;
         Some(format!("{subject}\nvalid from {not_before} to {not_after}"))
+    }
+
+    fn sheet(&self) -> Sheet {
+        Sheet {
+            explanation: "The text is built and linted, and on both media before the token signs it. The \
+                          signature is verified before the certificate is recorded.",
+            blanks: vec!["serial number".to_owned()],
+            minutes: 4,
+            ..Sheet::default()
+        }
     }
 
     fn lint<'a>(&'a self, model: &mut Model<'a>) {

@@ -10,6 +10,7 @@ use crate::{
     people::Statement,
     plan::{Step, file::PlanFile, lint::Model},
     run::Performance,
+    script::Sheet,
     transcript::Event,
 };
 
@@ -31,6 +32,16 @@ impl super::Entry for Entry {
 impl Kind for SignOff {
     fn effect(&self) -> String {
         "let everybody who is present sign what was recorded".to_owned()
+    }
+
+    fn sheet(&self) -> Sheet {
+        Sheet {
+            explanation: "Each person who is present names their SSH key, and signs the head of the \
+                          transcript. Read the exceptions aloud first.",
+            minutes: 10,
+            confirmed: false,
+            ..Sheet::default()
+        }
     }
 
     fn lint<'a>(&'a self, model: &mut Model<'a>) {

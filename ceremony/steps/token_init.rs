@@ -11,6 +11,7 @@ use crate::{
     plan::{Step, file::PlanFile, lint::Model},
     progress::{Progress, ProgressError},
     run::{Performance, labelled},
+    script::Sheet,
     transcript::{Decision, Intent, Outcome},
 };
 
@@ -40,6 +41,14 @@ impl super::Entry for Entry {
 impl Kind for TokenInit {
     fn effect(&self) -> String {
         "initialize the token: label, SO PIN, user PIN".to_owned()
+    }
+
+    fn sheet(&self) -> Sheet {
+        Sheet {
+            explanation: "Only a token that has no label yet is taken. Let the module see only one such token.",
+            blanks: vec!["serial number of the token".to_owned()],
+            ..Sheet::default()
+        }
     }
 
     fn lint<'a>(&'a self, model: &mut Model<'a>) {
