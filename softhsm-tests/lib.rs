@@ -34,6 +34,7 @@ pub mod slapd;
 pub mod softhsm;
 pub mod ssh;
 pub mod sshd;
+pub mod terminal;
 pub mod token;
 pub mod tpm;
 mod unprivileged;

@@ -30,6 +30,7 @@ const PEERS: &[(&str, &str)] = &[
     ("python3", "python3"),
     ("slapadd", "slapd"),
     ("slapd", "slapd"),
+    ("setsid", "util-linux"),
     ("softhsm2-util", "softhsm2"),
     ("ssh", "openssh-client"),
     ("ssh-add", "openssh-client"),

@@ -8,6 +8,8 @@ mod init;
 mod inspect;
 mod list;
 mod secrets;
+mod terminal;
+mod upkeep;
 
 use std::{ffi::OsString, process::ExitCode};
 
@@ -38,5 +40,7 @@ fn perform(command: Command, output: &mut Output) -> Result<(), Failure> {
         Command::Install(it) => enrolment::put_certificate(&it, output),
         Command::List => list::run(&Readers::open()?, output),
         Command::Request(it) => enrolment::make_request(&it, output),
+        Command::Unblock(it) => upkeep::unblock(&it, output),
+        Command::Wipe(it) => upkeep::take_off(&it, output),
     }
 }

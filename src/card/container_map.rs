@@ -66,6 +66,15 @@ impl ContainerMap {
         record[FINGERPRINT_AT..].copy_from_slice(fingerprint.as_ref());
         Ok(element(RECORDS, &records))
     }
+
+    /// The object's value without the records of a slot; nothing at all when none is left.
+    pub(crate) fn without_slot(value: &[u8], slot: Slot) -> Result<Vec<u8>, Malformed> {
+        Self::read(value)?;
+        let (whole, _) = only(value, RECORDS)?.as_chunks::<RECORD_LENGTH>();
+        let left: Vec<_> = whole.iter().filter(|it| it[SLOT_AT] != slot.number()).collect();
+        let records: Vec<u8> = left.into_iter().flatten().copied().collect();
+        Ok(if records.is_empty() { Vec::new() } else { element(RECORDS, &records) })
+    }
 }
 
 impl Container {
@@ -116,6 +125,8 @@ mod tests {
         // FIPS 180, the first example.
         assert_eq!(mended.certificate, "a9993e364706816aba3e25717850c26c9cd0d89d");
         assert!(ContainerMap::with_certificate(&value, Slot::Signature, b"abc").is_err());
+        assert_eq!(ContainerMap::without_slot(&value, Slot::Signature).unwrap(), value);
+        assert!(ContainerMap::without_slot(&value, slot).unwrap().is_empty());
         assert!(ContainerMap::read(&element(0x81, &record[..100])).is_err());
         assert!(ContainerMap::read(&[]).is_err());
     }

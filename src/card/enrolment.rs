@@ -8,8 +8,8 @@ use pki::{
 use thiserror::Error;
 
 use crate::{
-    Capabilities, CardError, CertificateObject, ContainerMap, HolderId, KeyKind, Malformed,
-    ObjectId, Pin, PivCard, Slot, kept_key,
+    Capabilities, CardError, CertificateObject, ContainerMap, Credentials, HolderId, KeyKind,
+    Malformed, ObjectId, PivCard, Slot,
 };
 
 /// A request for the key in a slot.
@@ -70,23 +70,23 @@ pub fn request(
     card: &mut PivCard<'_>,
     slot: Slot,
     kind: KeyKind,
-    pin: &Pin,
+    credentials: &Credentials,
     replace: bool,
 ) -> Result<Requested, EnrolmentError> {
     let before = if replace { None } else { key_to_go_on_with(card, slot, kind)? };
     let made = before.is_none();
-    card.verify_pin(pin)?;
+    card.verify_pin(&credentials.pin)?;
     let key = match before {
         Some(key) => key,
         None => {
-            kept_key::show(card)?;
+            credentials.management_key.show(card)?;
             card.generate(slot, kind)?
         }
     };
     let attestation = attestation(card, slot, &key)?;
     let prepared = PreparedRequest::new(key);
     // Of 9C, the PIN must have been shown right before.
-    card.verify_pin(pin)?;
+    card.verify_pin(&credentials.pin)?;
     let signature = card.sign(slot, kind, prepared.bytes())?;
     let request = prepared.seal(&signature).map_err(|_| EnrolmentError::OtherKey("signature"))?;
     Ok(Requested { made, request, attestation })
@@ -101,7 +101,7 @@ pub fn install(
     card: &mut PivCard<'_>,
     slot: Slot,
     certificate: &Certificate,
-    pin: &Pin,
+    credentials: &Credentials,
 ) -> Result<(), EnrolmentError> {
     // 1. All that can be wrong is found before anything is written.
     let key = card.key_metadata(slot)?.and_then(|key| key.public_key.ok());
@@ -110,8 +110,7 @@ pub fn install(
     }
     let certificate = certificate.der();
     let map = mended_map(card, slot, certificate)?;
-    card.verify_pin(pin)?;
-    kept_key::show(card)?;
+    credentials.show(card)?;
     // 2. The certificate, and a look at what the card has of it.
     card.write_object(slot.certificate(), &CertificateObject::write(certificate))?;
     if read_certificate(card, slot)?.as_deref() != Some(certificate) {

@@ -61,8 +61,8 @@ pub enum CardError {
     #[error("the PIN is locked: it was wrong too often")]
     PinLocked,
     /// One try is left: it is not risked.
-    #[error("one try is left for the PIN: a wrong one would lock it")]
-    LastTry,
+    #[error("one try is left for the {0}: a wrong one would lock it")]
+    LastTry(&'static str),
     /// The PUK was wrong.
     #[error("the PUK is wrong: {left} left", left = tries(*left))]
     WrongPuk {

@@ -16,8 +16,8 @@ use crate::{
 pub struct Wanted {
     /// The holder's PIN.
     pub pin: Pin,
-    /// What unblocks it.
-    pub puk: Puk,
+    /// What unblocks it; needed for a card that still has the factory's.
+    pub puk: Option<Puk>,
     /// Whether secrets that are still the factory's may be shown to the card to replace them.
     pub from_defaults: bool,
 }
@@ -50,6 +50,9 @@ pub enum InitError {
     /// The card still has a secret of the factory's, and nobody said that it may be used.
     #[error("the {0} is still the one that every YubiKey comes with")]
     StillDefault(&'static str),
+    /// The card needs a PUK, and none was given.
+    #[error("the PUK is still the one that every YubiKey comes with, and no new one is given")]
+    NoPuk,
     /// There is something else where the management key would be kept.
     #[error("the card has other data where its management key would be kept (object {0})")]
     PlaceTaken(ObjectId),
@@ -67,12 +70,15 @@ pub fn init(card: &mut PivCard<'_>, wanted: &Wanted) -> Result<Done, InitError> 
     if wanted.pin.is_default() {
         return Err(InitError::NewIsDefault("PIN"));
     }
-    if wanted.puk.is_default() {
+    if wanted.puk.as_ref().is_some_and(Puk::is_default) {
         return Err(InitError::NewIsDefault("PUK"));
     }
     let (pin, puk) = (card.pin_metadata()?, card.puk_metadata()?);
     let key = card.management_key_metadata()?;
     refuse_defaults(wanted.from_defaults, pin, puk, key)?;
+    if puk.default && wanted.puk.is_none() {
+        return Err(InitError::NoPuk);
+    }
 
     // The PIN comes first: it protects the management key from then on.
     let done = Done {
@@ -139,8 +145,8 @@ fn set_puk(card: &mut PivCard<'_>, wanted: &Wanted, puk: PinMetadata) -> Result<
         return Err(CardError::PukLocked.into());
     }
     // One that was set before is not tried: that would cost a try if it is another.
-    if puk.default {
-        card.change_puk(&Puk::factory_default(), &wanted.puk)?;
+    if let (true, Some(new)) = (puk.default, &wanted.puk) {
+        card.change_puk(&Puk::factory_default(), new)?;
     }
     Ok(puk.default)
 }

@@ -1,5 +1,7 @@
 //! The PIV application of a card.
 
+mod upkeep;
+
 use std::fmt;
 
 use aws_lc_rs::constant_time;
@@ -159,7 +161,7 @@ impl<'a> PivCard<'a> {
         let (_, status) = self.send("asking for the tries of the PIN", &tries_of_pin())?;
         match status.tries_left() {
             Some(0) => return Err(CardError::PinLocked),
-            Some(1) => return Err(CardError::LastTry),
+            Some(1) => return Err(CardError::LastTry("PIN")),
             _ => {}
         }
         let command = Command::new(VERIFY, [0, PIN], *pin.bytes());

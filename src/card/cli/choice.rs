@@ -1,11 +1,60 @@
 //! Which card is meant. Nothing is guessed among several.
 
-use card::{CardError, Presence, ReaderName, Readers};
+use std::fmt;
+
+use card::{CardError, PivCard, Presence, ReaderName, Readers};
 
 use super::{arguments::Choice, failure::Failure};
 
+/// The card that is meant. It is held for one act at a time, since nobody may hold a card while a
+/// person or another machine is asked, and known again by its serial number.
+pub(super) struct Chosen {
+    readers: Readers,
+    reader: ReaderName,
+    serial: Option<u32>,
+}
+
+impl Chosen {
+    /// Finds the card.
+    pub(super) fn find(choice: &Choice) -> Result<Self, Failure> {
+        let readers = Readers::open()?;
+        let reader = choose(&readers, choice)?;
+        let serial = readers.connect(&reader)?.piv()?.serial();
+        Ok(Self { readers, reader, serial })
+    }
+
+    /// Does something with the card, and with no other that may be in its place by now.
+    pub(super) fn with<T>(
+        &self,
+        act: impl FnOnce(&mut PivCard<'_>) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let mut connection = self.readers.connect(&self.reader)?;
+        let mut card = connection.piv()?;
+        if card.serial() != self.serial {
+            return Err(Failure::OtherCard { reader: self.reader.clone() });
+        }
+        act(&mut card)
+    }
+
+    /// Its serial number, of a YubiKey.
+    pub(super) fn serial(&self) -> Option<u32> {
+        self.serial
+    }
+
+    /// What reports call it.
+    pub(super) fn name(&self) -> String {
+        self.serial.map_or_else(String::new, |serial| format!("YubiKey {serial}"))
+    }
+}
+
+impl fmt::Display for Chosen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.reader.fmt(f)
+    }
+}
+
 /// The reader with the card that is meant.
-pub(super) fn choose(readers: &Readers, choice: &Choice) -> Result<ReaderName, Failure> {
+fn choose(readers: &Readers, choice: &Choice) -> Result<ReaderName, Failure> {
     let all = readers.list()?;
     if all.is_empty() {
         return Err(Failure::NoReader);

@@ -3,7 +3,7 @@
 use std::fs;
 
 use card::{
-    Pin, Readers, Slot,
+    Slot,
     enrolment::{install, request},
 };
 use client::{files::write_public, output::Output};
@@ -11,10 +11,10 @@ use pki::x509::{Certificate, to_pem};
 use serde::Serialize;
 
 use super::{
-    arguments::{Install, Request},
-    choice::choose,
+    arguments::enrolment::{Install, Request},
+    choice::Chosen,
     failure::Failure,
-    secrets::{secret, tell_tries},
+    secrets::credentials,
 };
 
 /// What was asked for.
@@ -36,19 +36,15 @@ struct Installed {
 }
 
 pub(super) fn make_request(it: &Request, output: &mut Output) -> Result<(), Failure> {
-    let pin = secret("PIN", &it.pin_file, Pin::new)?;
-    let readers = Readers::open()?;
-    let reader = choose(&readers, &it.card)?;
-    let mut connection = readers.connect(&reader)?;
-    let mut card = connection.piv()?;
-    tell_tries(&reader, &card)?;
-    let requested = request(&mut card, it.slot, it.key, &pin, it.replace)?;
+    let (chosen, credentials) = credentials(&it.shown, || Chosen::find(&it.card))?;
+    let requested =
+        chosen.with(|card| Ok(request(card, it.slot, it.key, &credentials, it.replace)?))?;
     if let Some(path) = &it.attestation {
         write_public(path, requested.attestation.map(|der| to_pem(&der)).concat().as_bytes())?;
     }
     write_public(&it.out, requested.request.as_bytes())?;
     let report = Requested {
-        serial: card.serial(),
+        serial: chosen.serial(),
         slot: it.slot,
         key: it.key.to_string(),
         made: requested.made,
@@ -57,7 +53,7 @@ pub(super) fn make_request(it: &Request, output: &mut Output) -> Result<(), Fail
     output.show(&report, |it| {
         let made = if it.made { "made" } else { "made before" };
         vec![
-            ("card", name(it.serial)),
+            ("card", chosen.name()),
             ("slot", it.slot.to_string()),
             ("key", format!("{}, {made}", it.key)),
             ("request", it.request.clone()),
@@ -67,33 +63,24 @@ pub(super) fn make_request(it: &Request, output: &mut Output) -> Result<(), Fail
 }
 
 pub(super) fn put_certificate(it: &Install, output: &mut Output) -> Result<(), Failure> {
-    let pin = secret("PIN", &it.pin_file, Pin::new)?;
     let path = &it.certificate;
     let text =
         fs::read_to_string(path).map_err(|source| Failure::Read { path: path.clone(), source })?;
     let certificate = Certificate::from_pem(&text)
         .map_err(|source| Failure::Certificate { path: path.clone(), source })?;
-    let readers = Readers::open()?;
-    let reader = choose(&readers, &it.card)?;
-    let mut connection = readers.connect(&reader)?;
-    let mut card = connection.piv()?;
-    tell_tries(&reader, &card)?;
-    install(&mut card, it.slot, &certificate, &pin)?;
+    let (chosen, credentials) = credentials(&it.shown, || Chosen::find(&it.card))?;
+    chosen.with(|card| Ok(install(card, it.slot, &certificate, &credentials)?))?;
     let report = Installed {
-        serial: card.serial(),
+        serial: chosen.serial(),
         slot: it.slot,
         subject: certificate.subject().to_owned(),
     };
     output.show(&report, |it| {
         vec![
-            ("card", name(it.serial)),
+            ("card", chosen.name()),
             ("slot", it.slot.to_string()),
             ("certificate", format!("{:?}, written and read back", it.subject)),
         ]
     })?;
     Ok(())
-}
-
-fn name(serial: Option<u32>) -> String {
-    serial.map(|serial| format!("YubiKey {serial}")).unwrap_or_default()
 }

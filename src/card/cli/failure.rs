@@ -2,7 +2,9 @@
 
 use std::{error::Error as StdError, io, path::PathBuf, process::ExitCode};
 
-use card::{CardError, PinError, ReaderName, enrolment::EnrolmentError, init::InitError};
+use card::{
+    CardError, PinError, ReaderName, enrolment::EnrolmentError, init::InitError, wipe::WipeError,
+};
 use client::{files::FileError, output::complain};
 use pki::x509::certificate::CertificateError;
 use thiserror::Error;
@@ -14,6 +16,10 @@ pub(crate) enum Failure {
     Card(#[from] CardError),
     #[error("cannot read {}", path.display())]
     Certificate { path: PathBuf, source: CertificateError },
+    #[error("the new PIN is the one that every YubiKey comes with")]
+    DefaultPin,
+    #[error("the {what} was typed in two ways")]
+    Differ { what: &'static str },
     #[error(transparent)]
     Enrolment(#[from] EnrolmentError),
     #[error(transparent)]
@@ -26,6 +32,14 @@ pub(crate) enum Failure {
     NoReader,
     #[error("there is no YubiKey with the serial number {serial} that can be used")]
     NoSuchCard { serial: u32 },
+    #[error("the {what} is not given, and nobody is at a terminal to be asked for it")]
+    NobodyToAsk { what: &'static str, flag: &'static str },
+    #[error("nothing was done: that is not what the card is called, {wanted}")]
+    NotConfirmed { wanted: String },
+    #[error("no {what} was typed")]
+    NotTyped { what: &'static str, source: io::Error },
+    #[error("another card is in {reader} by now")]
+    OtherCard { reader: ReaderName },
     #[error("cannot write the output")]
     Output(#[from] io::Error),
     #[error("{}: no {what}", path.display())]
@@ -34,6 +48,12 @@ pub(crate) enum Failure {
     Read { path: PathBuf, source: io::Error },
     #[error("there are cards in {}", names(readers))]
     SeveralCards { readers: Vec<ReaderName> },
+    #[error("what was typed is no {what}")]
+    Typed { what: &'static str, source: PinError },
+    #[error("what is to be lost for good is to be confirmed, and nobody is at a terminal")]
+    Unconfirmed { wanted: String },
+    #[error(transparent)]
+    Wipe(#[from] WipeError),
 }
 
 impl Failure {
@@ -49,46 +69,68 @@ impl Failure {
             text.push_str(&format!(": {error}"));
             source = error.source();
         }
-        complain(&text, self.hint());
+        complain(&text, self.hint().as_deref());
         ExitCode::from(self.exit_code())
     }
 
-    fn hint(&self) -> Option<&'static str> {
-        match self {
+    fn hint(&self) -> Option<String> {
+        let hint = match self {
             Self::Card(error)
             | Self::Enrolment(EnrolmentError::Card(error))
-            | Self::Init(InitError::Card(error)) => card_hint(error),
-            Self::Enrolment(error) => enrolment_hint(error),
-            Self::Init(error) => init_hint(error),
-            Self::NoCard { .. } => Some("insert a card; `chancery-card list` shows all readers"),
-            Self::NoReader => Some("connect a reader or a YubiKey"),
-            Self::NoSuchCard { .. } => Some("`chancery-card list` shows which cards there are"),
-            Self::SeveralCards { .. } => Some("choose one with --serial or --reader"),
+            | Self::Init(InitError::Card(error))
+            | Self::Wipe(WipeError::Card(error)) => card_hint(error)?,
+            Self::DefaultPin | Self::Differ { .. } => "run it again; nothing was changed",
+            Self::Enrolment(error) => enrolment_hint(error)?,
+            Self::Init(error) => init_hint(error)?,
+            Self::NobodyToAsk { flag, .. } => return Some(format!("name its file with {flag}")),
+            Self::NoCard { .. } => "insert a card; `chancery-card list` shows all readers",
+            Self::NoReader => "connect a reader or a YubiKey",
+            Self::NoSuchCard { .. } => "`chancery-card list` shows which cards there are",
+            Self::OtherCard { .. } => "insert the one that it was begun with, and run it again",
+            Self::SeveralCards { .. } => "choose one with --serial or --reader",
+            Self::Unconfirmed { wanted } => {
+                return Some(format!("say that it is this card: --confirm {wanted:?}"));
+            }
+            Self::Wipe(error) => wipe_hint(error)?,
             Self::Certificate { .. }
             | Self::File(_)
+            | Self::NotConfirmed { .. }
+            | Self::NotTyped { .. }
             | Self::Output(_)
             | Self::Pin { .. }
-            | Self::Read { .. } => None,
-        }
+            | Self::Read { .. }
+            | Self::Typed { .. } => return None,
+        };
+        Some(hint.to_owned())
     }
 
     fn exit_code(&self) -> u8 {
         match self {
             Self::Card(error)
             | Self::Enrolment(EnrolmentError::Card(error))
-            | Self::Init(InitError::Card(error)) => card_exit_code(error),
-            Self::Enrolment(_) => REFUSED,
-            Self::Init(InitError::NewIsDefault(_) | InitError::StillDefault(_)) => USAGE,
-            Self::Init(_) => REFUSED,
+            | Self::Init(InitError::Card(error))
+            | Self::Wipe(WipeError::Card(error)) => card_exit_code(error),
+            Self::Init(
+                InitError::NewIsDefault(_) | InitError::NoPuk | InitError::StillDefault(_),
+            ) => USAGE,
+            Self::Enrolment(_) | Self::Init(_) | Self::Wipe(_) => REFUSED,
             Self::NoCard { .. }
             | Self::NoReader
             | Self::NoSuchCard { .. }
+            | Self::OtherCard { .. }
             | Self::SeveralCards { .. } => UNREACHABLE,
             Self::Certificate { .. }
+            | Self::DefaultPin
+            | Self::Differ { .. }
             | Self::File(_)
+            | Self::NobodyToAsk { .. }
+            | Self::NotConfirmed { .. }
+            | Self::NotTyped { .. }
             | Self::Output(_)
             | Self::Pin { .. }
-            | Self::Read { .. } => USAGE,
+            | Self::Read { .. }
+            | Self::Typed { .. }
+            | Self::Unconfirmed { .. } => USAGE,
         }
     }
 }
@@ -105,9 +147,10 @@ fn card_hint(error: &CardError) -> Option<&'static str> {
         CardError::Gone { .. } => Some(
             "insert it again and run the same command; `chancery-card inspect` shows its state",
         ),
-        CardError::LastTry => {
-            Some("set the tries back by a right PIN in another program, or unblock it by the PUK")
+        CardError::LastTry("PUK") => {
+            Some("with --last-try it is shown; if it is wrong, nothing unblocks the card any more")
         }
+        CardError::LastTry(_) => Some("`chancery-card unblock` sets another one, by the PUK"),
         CardError::UnknownManagementKey => Some(
             "whoever set it has it; ykman piv access change-management-key --protect lets the card \
              keep it",
@@ -119,9 +162,9 @@ fn card_hint(error: &CardError) -> Option<&'static str> {
         CardError::NoService => Some("install and start pcscd: systemctl start pcscd.socket"),
         CardError::NoSuchReader(_) => Some("`chancery-card list` shows all readers"),
         CardError::NotPiv => Some("take a YubiKey with its PIV application enabled"),
-        CardError::PinLocked => Some("the PUK unblocks it: ykman piv access unblock-pin"),
+        CardError::PinLocked => Some("`chancery-card unblock` sets another one, by the PUK"),
         CardError::PukLocked => {
-            Some("nothing unblocks it; when the PIN is locked too, only a reset of the card helps")
+            Some("nothing unblocks it; `chancery-card wipe --everything` makes the card as new")
         }
         CardError::WrongPin { .. } => Some("it was tried once and is not tried again by itself"),
         _ => None,
@@ -132,6 +175,7 @@ fn init_hint(error: &InitError) -> Option<&'static str> {
     match error {
         InitError::StillDefault(_) => Some("to have it replaced, run it with --from-defaults"),
         InitError::NewIsDefault(_) => Some("choose another one"),
+        InitError::NoPuk => Some("name its file with --puk-file"),
         InitError::PlaceTaken(_) => Some("keep the data elsewhere, and remove the object"),
         _ => None,
     }
@@ -148,6 +192,16 @@ fn enrolment_hint(error: &EnrolmentError) -> Option<&'static str> {
         EnrolmentError::ContainerMap { .. } => Some(
             "the map (object 5FFF10) is kept by Yubico's minidriver: let it, or ykman, remove it first",
         ),
+        _ => None,
+    }
+}
+
+fn wipe_hint(error: &WipeError) -> Option<&'static str> {
+    match error {
+        WipeError::ContainerMap(_) => Some(
+            "the map (object 5FFF10) is kept by Yubico's minidriver: let it, or ykman, remove it first",
+        ),
+        WipeError::StillThere(_) => Some("`chancery-card inspect` shows what is on the card"),
         _ => None,
     }
 }

@@ -1,17 +1,15 @@
 //! `chancery-card inspect`.
 
 use card::{
-    ContainerMap, PinMetadata, PinPolicy, Readers, TouchPolicy,
+    ContainerMap, PinMetadata, PinPolicy, TouchPolicy,
     inspect::{CertificateInspection, Content, Inspection, KeyInspection, SlotInspection, inspect},
 };
 use client::output::{Output, time};
 
-use super::{arguments::Inspect, choice::choose, failure::Failure};
+use super::{arguments::upkeep::Inspect, choice::Chosen, failure::Failure};
 
 pub(super) fn run(it: &Inspect, output: &mut Output) -> Result<(), Failure> {
-    let readers = Readers::open()?;
-    let reader = choose(&readers, &it.card)?;
-    let inspection = inspect(&readers.connect(&reader)?.piv()?)?;
+    let inspection = Chosen::find(&it.card)?.with(|card| Ok(inspect(card)?))?;
     output.show(&inspection, rows)?;
     Ok(())
 }

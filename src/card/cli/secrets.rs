@@ -1,14 +1,47 @@
-//! Secrets out of files, and what is said before one is shown to a card.
+//! Secrets: out of files, or typed without echo. One is tried once for each time it is entered, and
+//! how often it may still be wrong is said before.
 
-use std::path::Path;
+use std::{
+    io::{self, IsTerminal},
+    path::Path,
+};
 
-use card::{CardError, PinError, PivCard, ReaderName};
+use card::{CardError, Credentials, ManagementAccess, Pin, PinError, PivCard};
 use pki::secret::Secret;
+use zeroize::Zeroizing;
 
-use super::failure::Failure;
+use super::{arguments::Shown, choice::Chosen, failure::Failure, terminal::tell};
 
-/// A PIN or PUK.
-pub(super) fn secret<T>(
+/// What the holder and the administrator show. Files are read before the card is touched; a PIN
+/// that is to be typed is asked for when its tries were told.
+pub(super) fn credentials(
+    it: &Shown,
+    choose: impl FnOnce() -> Result<Chosen, Failure>,
+) -> Result<(Chosen, Credentials), Failure> {
+    let pin = it.pin_file.as_deref().map(|path| from_file("PIN", path, Pin::new)).transpose()?;
+    let management_key = management_access(it.management_key_file.as_deref())?;
+    let chosen = choose()?;
+    tell_tries(&chosen)?;
+    let pin = match pin {
+        Some(pin) => pin,
+        None => typed("PIN", "--pin-file", Pin::new)?,
+    };
+    Ok((chosen, Credentials { pin, management_key }))
+}
+
+/// Where the management key is: in a file, or on the card.
+pub(super) fn management_access(file: Option<&Path>) -> Result<ManagementAccess, Failure> {
+    let Some(path) = file else { return Ok(ManagementAccess::Kept) };
+    let wrong = |source| Failure::Read { path: path.to_owned(), source };
+    let text = Secret::from_file(path).map_err(wrong)?;
+    let bytes = hex::decode(text.expose().trim()).map_err(|_| {
+        wrong(io::Error::new(io::ErrorKind::InvalidData, "it is no key in hexadecimal"))
+    })?;
+    Ok(ManagementAccess::Brought(Zeroizing::new(bytes)))
+}
+
+/// A PIN or PUK out of a file.
+pub(super) fn from_file<T>(
     what: &'static str,
     path: &Path,
     read: impl FnOnce(&Secret) -> Result<T, PinError>,
@@ -20,9 +53,69 @@ pub(super) fn secret<T>(
     }
 }
 
-/// How often the PIN may still be wrong.
-#[expect(clippy::print_stderr, reason = "this is where the command line speaks of progress")]
-pub(super) fn tell_tries(reader: &ReaderName, card: &PivCard<'_>) -> Result<(), CardError> {
-    eprintln!("{reader}: the PIN may be wrong {} times", card.pin_tries_left()?);
-    Ok(())
+/// A PIN or PUK that the card has, typed.
+pub(super) fn typed<T>(
+    what: &'static str,
+    flag: &'static str,
+    read: impl FnOnce(&Secret) -> Result<T, PinError>,
+) -> Result<T, Failure> {
+    let secret = ask(&format!("{what}: "), what, flag)?;
+    read(&secret).map_err(|source| Failure::Typed { what, source })
+}
+
+/// A PIN or PUK that the card is to have, typed twice.
+pub(super) fn typed_new<T>(
+    what: &'static str,
+    flag: &'static str,
+    read: impl FnOnce(&Secret) -> Result<T, PinError>,
+) -> Result<T, Failure> {
+    let secret = ask(&format!("new {what}, 6 to 8 characters: "), what, flag)?;
+    let wanted = read(&secret).map_err(|source| Failure::Typed { what, source })?;
+    let again = ask(&format!("new {what}, once more: "), what, flag)?;
+    if secret.expose() != again.expose() {
+        return Err(Failure::Differ { what });
+    }
+    Ok(wanted)
+}
+
+/// Says how often the PIN may still be wrong.
+///
+/// # Errors
+///
+/// It may not be wrong once more: then it is not asked for.
+pub(super) fn tell_tries(chosen: &Chosen) -> Result<(), Failure> {
+    let left = chosen.with(|card| Ok(card.pin_tries_left()?))?;
+    tell(format!("{chosen}: the PIN may be wrong {}", times(left)));
+    match left {
+        0 => Err(CardError::PinLocked.into()),
+        1 => Err(CardError::LastTry("PIN").into()),
+        _ => Ok(()),
+    }
+}
+
+/// Says how often the PUK may still be wrong.
+///
+/// # Errors
+///
+/// It is locked; or one try is left, and nobody said that it may be risked.
+pub(super) fn tell_tries_of_puk(chosen: &Chosen, last_try: bool) -> Result<(), Failure> {
+    let left = chosen.with(|card: &mut PivCard<'_>| Ok(card.puk_metadata()?.left))?;
+    tell(format!("{chosen}: the PUK may be wrong {}", times(left)));
+    match left {
+        0 => Err(CardError::PukLocked.into()),
+        1 if !last_try => Err(CardError::LastTry("PUK").into()),
+        _ => Ok(()),
+    }
+}
+
+fn ask(prompt: &str, what: &'static str, flag: &'static str) -> Result<Secret, Failure> {
+    if !io::stdin().is_terminal() {
+        return Err(Failure::NobodyToAsk { what, flag });
+    }
+    let text = rpassword::prompt_password(prompt);
+    text.map(Secret::new).map_err(|source| Failure::NotTyped { what, source })
+}
+
+fn times(left: u8) -> String {
+    format!("{left} {}", if left == 1 { "time" } else { "times" })
 }
