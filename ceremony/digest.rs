@@ -1,6 +1,6 @@
 //! SHA-256 values, each under a text that says what was hashed.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, io, str::FromStr};
 
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
@@ -26,6 +26,21 @@ impl Digest {
     /// Plain SHA-256 of a file's content, as `sha256sum` prints it.
     pub fn of_file(content: &[u8]) -> Self {
         Self(Sha256::digest(content).into())
+    }
+
+    /// The same of what is read.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be read.
+    pub fn of_reader(mut reader: impl io::Read) -> io::Result<Self> {
+        let (mut hash, mut part) = (Sha256::new(), [0; 1 << 16]);
+        loop {
+            match reader.read(&mut part)? {
+                0 => return Ok(Self(hash.finalize().into())),
+                length => hash.update(&part[..length]),
+            }
+        }
     }
 
     /// The 32 bytes.

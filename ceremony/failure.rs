@@ -11,9 +11,9 @@ use rand::rand_core::OsError;
 use thiserror::Error;
 
 use crate::{
-    handoff::HandoffFailure, journal::JournalError, made::MadeError, name::Name,
-    paper::pdf::PdfError, people::PeopleError, plan::PlanError, progress::ProgressError,
-    rehearsal::RehearsalError, site::SiteError, verify::VerifyError,
+    evidence::EvidenceError, handoff::HandoffFailure, journal::JournalError, made::MadeError,
+    name::Name, paper::pdf::PdfError, people::PeopleError, plan::PlanError,
+    progress::ProgressError, rehearsal::RehearsalError, site::SiteError, verify::VerifyError,
 };
 
 /// Why a command did not do what it was asked.
@@ -33,6 +33,9 @@ pub enum Failure {
     /// Something is not what the ceremony began with.
     #[error("the {0} is not the one that the ceremony began with; nothing was changed")]
     Changed(&'static str),
+    /// A bundle cannot be made, or is not what it should be.
+    #[error(transparent)]
+    Evidence(#[from] EvidenceError),
     /// The hand-off cannot be written or read.
     #[error(transparent)]
     Handoff(#[from] HandoffFailure),
@@ -105,6 +108,9 @@ pub enum Failure {
     /// A record would not be admissible.
     #[error(transparent)]
     Progress(#[from] ProgressError),
+    /// Two files would have one name.
+    #[error("two files are called {0}")]
+    SameName(String),
     /// The operating system gave no random bytes.
     #[error("the operating system gave no random bytes")]
     Random(#[source] OsError),
@@ -165,6 +171,11 @@ impl Failure {
     /// The exit code: 1 interrupted, 2 bad input, 3 check failed, 4 token error, 5 verify failed.
     pub fn exit_code(&self) -> u8 {
         match self {
+            Self::Evidence(
+                EvidenceError::Name(_) | EvidenceError::NoRehearsal | EvidenceError::Read { .. },
+            ) => 2,
+            Self::Evidence(EvidenceError::Rehearsed) => 3,
+            Self::Evidence(_) => 5,
             Self::Handoff(HandoffFailure::Exists { .. }) => 3,
             Self::Progress(ProgressError::TimeGoesBack { .. }) => 1,
             Self::Journal(JournalError::Chain { .. } | JournalError::Contradiction)
@@ -191,6 +202,7 @@ impl Failure {
             Self::NoDirectory { .. }
             | Self::NotARehearsal
             | Self::OneJournal
+            | Self::SameName(_)
             | Self::PeopleNeeded
             | Self::Plan(_)
             | Self::Read { .. } => 2,
@@ -238,6 +250,17 @@ impl Failure {
                 "a ceremony never overwrites; name a path that does not exist, or go on with \
                  `chancery-ceremony resume`"
             }
+            Self::Evidence(EvidenceError::Name(_)) => "give it another name",
+            Self::Evidence(EvidenceError::NoRehearsal) => "name it with --rehearsal",
+            Self::Evidence(EvidenceError::OtherSite) => "name the site file as it was then",
+            Self::Evidence(EvidenceError::Read { .. }) => "name a file that can be read",
+            Self::Evidence(EvidenceError::Rehearsed) => {
+                "name the transcript of the ceremony itself"
+            }
+            Self::Evidence(EvidenceError::Secret(_)) => {
+                "take it out, and stop using that key: it was where everybody may read"
+            }
+            Self::Evidence(_) => "do not use these keys before you know why",
             Self::Handoff(HandoffFailure::Write { .. }) => {
                 "the transcript is whole: mend the cause, then run `chancery-ceremony hand-off`"
             }
@@ -280,6 +303,7 @@ impl Failure {
             }
             Self::People(_) => "each person signs the hash of this very plan, with the key in it",
             Self::Read { .. } => "name a file that can be read",
+            Self::SameName(_) => "give one of them another name",
             Self::PeopleNeeded => "leave --unattended out, or rehearse it",
             Self::NotARehearsal => "`chancery-ceremony rehearse --faults all` does it for you",
             Self::NotConfirmed => {

@@ -79,6 +79,18 @@ impl Bundle {
         written
     }
 
+    /// The files of the directory.
+    ///
+    /// # Errors
+    ///
+    /// `handoff.toml` has no text.
+    pub fn texts(&self) -> Result<BTreeMap<String, String>, HandoffFailure> {
+        let text = toml::to_string_pretty(&self.handoff)
+            .map_err(|_| HandoffFailure::Incomplete("handoff.toml"))?;
+        let own = [(Handoff::FILE.to_owned(), text)];
+        Ok(self.files.clone().into_iter().chain(own).collect())
+    }
+
     fn write_files(&self, staging: &Path) -> Result<(), HandoffFailure> {
         let at = |source| HandoffFailure::Write { path: staging.to_owned(), source };
         for (name, content) in &self.files {

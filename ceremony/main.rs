@@ -1,6 +1,7 @@
 //! `chancery-ceremony`: the command line.
 
 use std::{
+    collections::BTreeMap,
     env,
     fs::{self, File},
     io::{self, BufReader, Write as _},
@@ -13,6 +14,7 @@ use ceremony::{
     console::Console,
     digest::Digest,
     dry_run::dry_run,
+    evidence::{Evidence, EvidenceError, Sources, hash_of},
     failure::Failure,
     inventory::Inventory,
     journal::PowerLoss,
@@ -72,7 +74,9 @@ enum Command {
     Except(ExceptArguments),
     /// Give a ceremony up; it cannot be gone on with.
     Abort(AbortArguments),
-    /// Check a transcript, and what was handed off, without the token.
+    /// Gather all evidence of a ceremony in one file.
+    Bundle(BundleArguments),
+    /// Check a transcript or a bundle, and what was handed off, without the token.
     Verify(VerifyArguments),
     /// List what a token has, and compare it with a transcript.
     Inventory(InventoryArguments),
@@ -282,8 +286,35 @@ struct AbortArguments {
 }
 
 #[derive(Args)]
-struct VerifyArguments {
+struct BundleArguments {
     /// The transcript.
+    transcript: PathBuf,
+    /// The transcript of the rehearsal that it names.
+    #[arg(long)]
+    rehearsal: Option<PathBuf>,
+    /// The site file, as it was then.
+    #[arg(long)]
+    site: Option<PathBuf>,
+    /// A file to be put in: a photo, a scan, a report.
+    #[arg(long = "attach", value_name = "FILE")]
+    attachments: Vec<PathBuf>,
+    /// A file that is too large to be put in: its hash is.
+    #[arg(long = "hash-of", value_name = "FILE")]
+    elsewhere: Vec<PathBuf>,
+    /// The bundle of the ceremony before this one.
+    #[arg(long, value_name = "BUNDLE")]
+    previous: Option<PathBuf>,
+    /// Where the bundle goes; must not exist.
+    #[arg(short, long)]
+    output: PathBuf,
+    /// Answer in JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+struct VerifyArguments {
+    /// The transcript, or the bundle.
     transcript: PathBuf,
     /// The plan that it must be of.
     #[arg(long)]
@@ -300,6 +331,12 @@ struct VerifyArguments {
     /// The words of the head that were written down: ten, or all.
     #[arg(long)]
     words: Option<String>,
+    /// The bundle of the ceremony before this one, if it is a bundle.
+    #[arg(long, value_name = "BUNDLE")]
+    previous: Option<PathBuf>,
+    /// The SHA-256 of the bundle that was written down.
+    #[arg(long, value_name = "SHA256")]
+    sum: Option<Digest>,
     /// Answer in JSON.
     #[arg(long)]
     json: bool,
@@ -327,6 +364,7 @@ fn main() -> ExitCode {
         Command::Status(arguments) => status(&arguments),
         Command::Except(arguments) => except(arguments),
         Command::Abort(arguments) => abort(arguments),
+        Command::Bundle(arguments) => bundle(&arguments),
         Command::Verify(arguments) => verify(&arguments),
         Command::Inventory(arguments) => inventory(&arguments),
         Command::HandOff(arguments) => hand_off(&arguments),
@@ -569,8 +607,85 @@ fn console(json: bool) -> Console {
     }
 }
 
+fn bundle(arguments: &BundleArguments) -> Result<Answer, Failure> {
+    let previous = arguments.previous.as_deref().map(read).transpose()?;
+    if let Some(content) = &previous {
+        Evidence::read(content)?;
+    }
+    let mut sources = Sources {
+        transcript: read(&arguments.transcript)?,
+        rehearsal: arguments.rehearsal.as_deref().map(read).transpose()?,
+        site: arguments.site.as_deref().map(read).transpose()?,
+        attachments: BTreeMap::new(),
+        elsewhere: BTreeMap::new(),
+        previous: previous.as_deref().map(Digest::of_file),
+    };
+    for path in &arguments.attachments {
+        if sources.attachments.insert(file_name(path), read(path)?).is_some() {
+            return Err(Failure::SameName(file_name(path)));
+        }
+    }
+    for path in &arguments.elsewhere {
+        let hash = hash_of(path).map_err(|source| Failure::Read { path: path.clone(), source })?;
+        if sources.elsewhere.insert(file_name(path), hash).is_some() {
+            return Err(Failure::SameName(file_name(path)));
+        }
+    }
+    let evidence = Evidence::collect(sources)?;
+    let content = evidence.to_bytes();
+    write_new(&arguments.output, &content)?;
+    let (sum, output) = (Digest::of_file(&content), arguments.output.display());
+    let (files, verifier) = (evidence.files.len(), Digest::of_file(evidence.second_verifier()));
+    let value = || {
+        json!({
+            "output": arguments.output,
+            "files": files,
+            "sha256": sum,
+            "words": spoken(sum),
+            "head": evidence.verified.head,
+            "verify_py_sha256": verifier,
+        })
+    };
+    let text = || {
+        format!(
+            "bundle {output}, {files} files\nwrite down its SHA-256:\nsha256 {sum}\n       {}\n\
+             verify.py in it has the SHA-256\n       {verifier}",
+            spoken(sum)
+        )
+    };
+    Ok(Answer::new(arguments.json, value, text))
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, Failure> {
+    fs::read(path).map_err(|source| Failure::Read { path: path.to_owned(), source })
+}
+
 fn verify(arguments: &VerifyArguments) -> Result<Answer, Failure> {
-    let verified = Verified::read(&arguments.transcript)?;
+    let content = read(&arguments.transcript)?;
+    // A transcript begins with a record, a bundle with the name of its first file.
+    let evidence = if content.starts_with(b"{") { None } else { Some(Evidence::read(&content)?) };
+    let verified = match &evidence {
+        Some(evidence) => evidence.verified.clone(),
+        None => Verified::from_bytes(&content)?,
+    };
+    if let Some(path) = &arguments.previous {
+        let (previous, named) = (read(path)?, evidence.as_ref().and_then(|it| it.about.previous));
+        Evidence::read(&previous)?;
+        let found = Digest::of_file(&previous);
+        if named != Some(found) {
+            return Err(EvidenceError::OtherPrevious { found }.into());
+        }
+    }
+    if let Some(wanted) = arguments.sum {
+        let found = Digest::of_file(&content);
+        if found != wanted {
+            return Err(EvidenceError::OtherSum { found, wanted }.into());
+        }
+    }
     if let Some(path) = &arguments.plan {
         verified.check_plan(&Plan::read(path)?)?;
     }
@@ -586,7 +701,45 @@ fn verify(arguments: &VerifyArguments) -> Result<Answer, Failure> {
     if let Some(directory) = &arguments.handoff {
         verified.check_handoff(directory)?;
     }
-    Ok(Answer::new(arguments.json, || verified_json(&verified), || verified_text(&verified)))
+    let text = || {
+        let bundle = evidence.as_ref().map(|it| evidence_text(it, &content)).unwrap_or_default();
+        format!("{}{bundle}", verified_text(&verified))
+    };
+    let value = || {
+        let mut value = verified_json(&verified);
+        value["bundle"] = evidence.as_ref().map_or(Value::Null, |it| evidence_json(it, &content));
+        value
+    };
+    Ok(Answer::new(arguments.json, value, text))
+}
+
+fn evidence_json(evidence: &Evidence, content: &[u8]) -> Value {
+    json!({
+        "sha256": Digest::of_file(content),
+        "files": evidence.files.keys().collect::<Vec<_>>(),
+        "previous": evidence.about.previous,
+        "explained_by": evidence.about.tool,
+        "verify_py_sha256": Digest::of_file(evidence.second_verifier()),
+    })
+}
+
+fn evidence_text(evidence: &Evidence, content: &[u8]) -> String {
+    let previous = match evidence.about.previous {
+        Some(previous) => format!("after the bundle\n       {previous}\n"),
+        None => String::new(),
+    };
+    let explained = if evidence.is_explained_by_this_version() {
+        String::new()
+    } else {
+        format!("README.txt, clauses.json and verify.py are by {}\n", evidence.about.tool)
+    };
+    format!(
+        "\nbundle of {} files: nothing is wrong\n{previous}{explained}sha256 {}\nverify.py in it \
+         has the SHA-256\n       {}",
+        evidence.files.len(),
+        Digest::of_file(content),
+        Digest::of_file(evidence.second_verifier())
+    )
 }
 
 fn verified_json(verified: &Verified) -> Value {

@@ -28,6 +28,7 @@ use crate::{
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Plan {
     script: Script,
+    canonical: Vec<u8>,
     hash: Digest,
 }
 
@@ -126,12 +127,17 @@ impl Plan {
         // one text.
         let canonical = serde_json::to_vec(&script).map_err(PlanError::Canonical)?;
         let hash = Digest::of("chancery-ceremony-plan-v1", &[&canonical]);
-        Ok(Self { script, hash })
+        Ok(Self { script, canonical, hash })
     }
 
     /// The content.
     pub fn script(&self) -> &Script {
         &self.script
+    }
+
+    /// The one text of it, in JSON.
+    pub fn canonical(&self) -> &[u8] {
+        &self.canonical
     }
 
     /// `SHA-256("chancery-ceremony-plan-v1\0" || canonical JSON)`.

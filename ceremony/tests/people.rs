@@ -2,28 +2,22 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+#[path = "harness/meeting.rs"]
+mod meeting;
 #[path = "harness/place.rs"]
 mod place;
 
 use std::{
     fs,
     io::Write as _,
-    path::Path,
     process::{Command, Stdio},
 };
 
-use ceremony::{name::Name, plan::Plan, plan::Step, verify::Verified};
+use ceremony::verify::Verified;
 use serde_json::Value;
 
+use meeting::*;
 use place::*;
-
-/// Everybody: name, role, kind of key.
-const PEOPLE: [(&str, &str, &str); 4] = [
-    ("alice", "operator", "ed25519"),
-    ("bob", "witness", "ecdsa"),
-    ("carol", "witness", "rsa"),
-    ("dave", "auditor", "ed25519"),
-];
 
 #[test]
 fn a_ceremony_of_several_people_is_approved_confirmed_and_signed_by_them() {
@@ -201,91 +195,4 @@ fn a_transcript_in_which_somebody_is_left_out_is_refused() {
     });
     let error = error.unwrap_err();
     assert!(error.to_string().contains("is not of this ceremony"), "{error}");
-}
-
-/// A plan of several people, their keys, a rehearsal and two approvals.
-struct Meeting {
-    place: Place,
-    text: String,
-}
-
-impl Meeting {
-    fn new() -> Self {
-        let place = Place::new();
-        place.initialize_token();
-        let mut people = String::from(
-            "[[role]]\nname = \"operator\"\nmin = 1\n[[role]]\nname = \"witness\"\nmin = 2\n\
-             [[role]]\nname = \"auditor\"\nmin = 0\n[quorum]\n\
-             approve = { operator = 1, auditor = 1 }\nconfirm = { operator = 1, witness = 1 }\n",
-        );
-        for (name, role, kind) in PEOPLE {
-            let key = keygen(&place, name, kind);
-            people += &format!("[persons.{name}]\nrole = \"{role}\"\nkey = \"{}\"\n", key.trim());
-        }
-        let sign_off = "[[steps]]\ndo = \"sign-off\"\n[[steps]]\ndo = \"hand-off\"";
-        let text = keys_only().replace("[[steps]]\ndo = \"hand-off\"", sign_off);
-        let text = format!("{text}\n{people}");
-        let plan = place.write("meeting.toml", &text);
-        place.rehearsal(&plan);
-        for name in ["alice", "dave"] {
-            let (key, output) = (place.text(name), place.text(&format!("{name}.approval")));
-            program(&["approve", &plan, "--as", name, "--key", &key, "-o", &output]).ok();
-        }
-        Self { place, text }
-    }
-
-    fn plan(&self) -> Plan {
-        Plan::read(&self.place.path("meeting.toml")).unwrap()
-    }
-
-    /// What is typed from the beginning to the end: each line by one person.
-    fn lines(&self, present: &[&str]) -> Vec<String> {
-        let plan = self.plan();
-        let mut lines = vec![format!("{}\n", present.join(" "))];
-        for (number, step) in plan.steps() {
-            match step {
-                Step::HandOff => {}
-                Step::SignOff => {
-                    lines.extend(present.iter().map(|name| format!("{}\n", self.place.text(name))))
-                }
-                _ => lines.extend(present[..2].iter().map(|name| {
-                    let name: Name = name.parse().unwrap();
-                    format!("{}\n", plan.confirmation(number, &step.to_string(), Some(&name)))
-                })),
-            }
-        }
-        lines
-    }
-
-    fn run_typing(&self, lines: &[String]) -> Answer {
-        let mut command = self.place.command(&self.place.text("meeting.toml"));
-        command.args(["--rehearsal", &self.place.text("rehearsal.jsonl")]);
-        for name in ["alice", "dave"] {
-            command.args(["--approval", &self.place.text(&format!("{name}.approval"))]);
-        }
-        typing(&mut command, &clocked(lines))
-    }
-
-    fn resume_typing(&self, lines: &[String]) -> Answer {
-        self.place.resume_typing_all(&[], &clocked(lines))
-    }
-}
-
-/// The lines, with what the clocks of the first two say who are present: behind the roll call, whose
-/// last line is the one that is taken.
-fn clocked(lines: &[String]) -> String {
-    let names =
-        |line: &&String| PEOPLE.iter().any(|(name, ..)| line.starts_with(&format!("{name} ")));
-    let roll = lines.iter().take_while(names).count();
-    let present = lines.get(roll.saturating_sub(1)).map_or("", |line| line.as_str());
-    let present = present.split_whitespace().take(2);
-    let clocks: String = present.map(|name| format!("{name} {}", clock())).collect();
-    [lines[..roll].concat(), clocks, lines[roll..].concat()].concat()
-}
-
-/// Makes a person's SSH key; gives the public one.
-fn keygen(place: &Place, name: &str, kind: &str) -> String {
-    let arguments = ["-q", "-t", kind, "-N", "", "-C", name, "-f"];
-    peer("ssh-keygen", &arguments, &[Path::new(&place.text(name))]).ok();
-    place.text_of(&format!("{name}.pub"))
 }

@@ -1,0 +1,1065 @@
+#!/usr/bin/env python3
+"""Verifies the transcript or the evidence bundle of a key ceremony.
+
+    verify.py FILE [--head HEX] [--sha256 HEX] [--json]
+    verify.py --batch              reads paths from standard input, answers a line of JSON for each
+
+This is a second verifier: it shares no code with the program that writes transcripts. It needs Python
+3.11 and nothing besides its standard library, ssh-keygen and openssl; neither token nor network.
+
+What is checked, in this order; the first bad record or file is named:
+  1. the container: a tar archive that has one form only
+  2. the chain: each line is the one text of what it says, and is bound to all before it
+  3. the records: they are those of a ceremony, one after the other as the plan in the first one says;
+     confirmed, approved and signed by as many distinct people as it says; each key with its attributes
+     and failed misuse; each certificate just as the plan, the keys and the intent say
+  4. the rehearsal of the same plan by the same program, in the same way
+  5. the files: each is the one that was put in, and says what the records say
+  6. the signatures: of people by ssh-keygen, of certificates by openssl
+
+Exit codes: 0 nothing is wrong, 2 bad input, 5 something is wrong.
+"""
+
+import argparse
+import base64
+import hashlib
+import json
+import re
+import subprocess
+import sys
+import tempfile
+import tomllib
+from datetime import datetime, timezone
+from pathlib import Path
+
+
+class Bad(Exception):
+    """Something is wrong; says what, and where."""
+
+
+def require(holds, what):
+    if not holds:
+        raise Bad(what)
+
+
+def sha256(content):
+    return hashlib.sha256(content).hexdigest()
+
+
+def tagged(domain, *parts):
+    """SHA-256 of a text that says what is hashed, a zero byte, and that."""
+    return sha256(domain.encode() + b"\0" + b"".join(parts))
+
+
+# ---- 1. The container ----------------------------------------------------------------------------
+
+BLOCK = 512
+
+
+def tar_header(name, size, seconds):
+    """The one header that a file of this name may have (POSIX ustar)."""
+    fields = [
+        (0, name), (100, b"0000644"), (108, b"0000000"), (116, b"0000000"),
+        (124, b"%011o" % size), (136, b"%011o" % seconds), (148, b" " * 8), (156, b"0"),
+        (257, b"ustar\0"), (263, b"00"),
+    ]
+    header = bytearray(BLOCK)
+    for at, text in fields:
+        header[at:at + len(text)] = text
+    header[148:155] = b"%06o\0" % sum(header)
+    return bytes(header)
+
+
+def read_archive(content):
+    """Names and contents in their order, and the time of all of them."""
+    files, at, seconds = {}, 0, None
+    while True:
+        header = content[at:at + BLOCK]
+        require(len(header) == BLOCK, "the archive is cut off, or is none")
+        if header == bytes(BLOCK):
+            require(content[at:] == bytes(2 * BLOCK) and files, "the archive does not end as it should")
+            return files, seconds
+        odd = f"file {len(files) + 1} of the archive has a header that was changed, or is out of its order"
+        name = header[:100].split(b"\0")[0]
+        digits = [header[124:135], header[136:147]]
+        require(all(re.fullmatch(rb"[0-7]{11}", it) for it in digits), odd)
+        size, time = (int(it, 8) for it in digits)
+        require(header == tar_header(name, size, time) and name, odd)
+        require(seconds in (None, time) and (not files or list(files)[-1].encode() < name), odd)
+        try:
+            name = name.decode()
+        except UnicodeDecodeError:
+            raise Bad(odd) from None
+        body, at = content[at + BLOCK:at + BLOCK + size], at + BLOCK + -(-size // BLOCK) * BLOCK
+        require(len(content) >= at, "the archive is cut off, or is none")
+        padding = content[at - (-size % BLOCK):at]
+        require(not any(padding), f"{name} of the archive is followed by what does not belong there")
+        files[name], seconds = body, time
+
+
+# ---- 2. The chain --------------------------------------------------------------------------------
+
+def parse_line(line, number):
+    """What a line says, which must be its one text: no spaces, no field twice, no fractions."""
+    def pairs(items):
+        require(len({name for name, _ in items}) == len(items), "a field is there twice")
+        return dict(items)
+
+    def no(text):
+        raise Bad(f"{text} is no number of a record")
+
+    try:
+        value = json.loads(line, object_pairs_hook=pairs, parse_float=no, parse_constant=no)
+        same = one_text(value) == line
+    except (ValueError, Bad, RecursionError):
+        raise Bad(f"line {number} is no record") from None
+    require(same, f"line {number}: this is not how a record is written")
+    return value
+
+
+def one_text(value):
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def next_head(head, line):
+    length = len(line).to_bytes(8, "big")
+    return tagged("chancery-ceremony-rec-v1", bytes.fromhex(head), length, line)
+
+
+def read_chain(content):
+    """The records of a whole transcript, and the head after each of them."""
+    *lines, rest = content.split(b"\n")
+    require(not rest, "the last line is not whole: the ceremony was interrupted while it was written")
+    records, heads, ended = [], [], False
+    for number, line in enumerate(lines, 1):
+        require(not ended, f"line {number} follows the end of the transcript")
+        value = parse_line(line, number)
+        if matches(value, TRAILER) is None:
+            stated = heads and value["head"] == heads[-1]
+            require(stated, f"line {number} does not state the head of the chain: "
+                            "it or the line before was changed")
+            ended = True
+            continue
+        wrong = matches(value, RECORD)
+        require(wrong is None, f"line {number} is no record: {wrong}")
+        require(value["seq"] == number,
+                f"line {number} has another number: a record was left out, added, or moved")
+        if number == 1:
+            require(value["event"] == "opened", "line 1 is not the opening")
+            opened = value["data"]
+            hashes = [bytes.fromhex(opened[it]) for it in ("plan_hash", "site_hash")]
+            before = tagged("chancery-ceremony-start-v1", *hashes, opened["tool"].encode())
+        else:
+            before = heads[-1]
+        head = next_head(value["prev"], line)
+        if value["prev"] != before:
+            # A line that the next one goes on from is as it was written: then the one before it is not.
+            goes_on = number > 1 and number < len(lines) and head.encode() in lines[number][:200]
+            changed = number - 1 if goes_on else number
+            raise Bad(f"line {changed} was changed: the hash chain does not go on from it")
+        records.append(value)
+        heads.append(head)
+    require(records, "there is no whole record")
+    if not ended or records[-1]["event"] != "closed":
+        said = records[-1]["data"].get("reason", "it was interrupted")
+        raise Bad(f"the ceremony did not come to its end, after {len(records)} whole records: {said}")
+    return records, heads
+
+
+# ---- The forms of what is written down -----------------------------------------------------------
+# A form is a pattern for a text, a type, a list of one form, a map of forms (a name with ? may be
+# missing; the order counts), {"*": form} for a map of any names in order, or Either.
+
+class Either:
+    def __init__(self, *forms):
+        self.forms = forms
+
+
+def matches(value, form):
+    """None if the value has the form; else what is wrong with it."""
+    if isinstance(form, Either):
+        return None if any(matches(value, it) is None for it in form.forms) else f"{short(value)} is of no kind"
+    if isinstance(form, re.Pattern):
+        right = isinstance(value, str) and form.fullmatch(value)
+        return None if right else f"{short(value)} is not of the form {form.pattern}"
+    if isinstance(form, type):
+        return None if type(value) is form else f"{short(value)} is no {form.__name__}"
+    if isinstance(form, list):
+        if not isinstance(value, list):
+            return f"{short(value)} is no list"
+        return next(filter(None, (matches(it, form[0]) for it in value)), None)
+    if not isinstance(value, dict):
+        return f"{short(value)} has no fields"
+    if "*" in form:
+        if list(value) != sorted(value):
+            return f"{short(value)} is not in order"
+        return next(filter(None, (matches(it, form["*"]) for it in value.values())), None)
+    names = [name.rstrip("?") for name in form if not name.endswith("?") or name[:-1] in value]
+    if list(value) != names:
+        return f"{short(value)} has not the fields {', '.join(names)}"
+    wrong = (matches(value[name], form.get(name, form.get(name + "?"))) for name in names)
+    return next(filter(None, wrong), None)
+
+
+def short(value):
+    return json.dumps(value, ensure_ascii=False)[:60]
+
+
+HASH = re.compile("[0-9a-f]{64}")
+HEX = re.compile("([0-9a-f]{2})*")
+NAME = re.compile("[a-z0-9-]{1,32}")
+TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{0,8}[1-9])?Z")
+LABEL = re.compile("(issuing|join|login|publication|raw)/[a-z0-9-]{1,32}")
+KEY_ID = re.compile("([0-9a-f]{2}){1,20}")
+PEM = re.compile("-----BEGIN PUBLIC KEY-----\n([A-Za-z0-9+/=]{1,64}\n)+-----END PUBLIC KEY-----\n")
+SSH_KEY = re.compile("(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp(256|384)) [A-Za-z0-9+/=]+")
+SSH_SIGNATURE = re.compile("-----BEGIN SSH SIGNATURE-----\n([A-Za-z0-9+/=]+\n)+-----END SSH SIGNATURE-----\n")
+URL = re.compile(r"http://[!-~]+")
+ALGORITHM = re.compile("p256|p384|ed25519|rsa2048|rsa3072|rsa4096")
+
+TOKEN_IDENTITY = {"label": str, "serial?": str, "manufacturer?": str, "model?": str}
+KEY_REF = {"label": LABEL, "id": KEY_ID, "public_key": PEM}
+MODULE = {"path": str, "sha256": HASH}
+PLANNED_KEY = {"name": NAME, "algorithm": ALGORITHM, "label": LABEL}
+PLANNED_CERTIFICATE = {
+    "name": NAME, "key": NAME,
+    "kind": Either({"root": {"path_length": Either(int, type(None))}},
+                   {"issuing": {"signer": NAME, "path_length": int}}),
+    "subject": str, "not_before": TIME, "not_after": TIME,
+    "publication": {"crl_url?": URL, "issuer_url?": URL, "ocsp_url?": URL},
+}
+PEOPLE = {
+    "roles": {"*": int},
+    "persons": {"*": {"role": NAME, "key": SSH_KEY}},
+    "quorum": {"approve": {"*": int}, "confirm": {"*": int}},
+}
+
+
+# ---- 3. The records ------------------------------------------------------------------------------
+
+class Ceremony:
+    """A ceremony as its records tell it. Each record must be one that can follow."""
+
+    def __init__(self, records, heads):
+        self.records, self.heads = records, heads
+        self.opened = records[0]["data"]
+        self.plan = self.opened["plan"]
+        self.people = self.plan.get("people", {"roles": {}, "persons": {}, "quorum": {"approve": {}, "confirm": {}}})
+        self.done, self.intent, self.in_doubt, self.token_made = 0, None, False, None
+        self.running, self.session, self.confirmed = True, False, False
+        self.present, self.compared, self.signed_off = [], [], []
+        self.token, self.keys, self.certificates, self.serials = None, {}, {}, set()
+        # What other programs verify, by the line that it belongs to: they are slow, and come last.
+        self.claims = []
+        self.line, self.ended, self.time = 1, False, instant(records[0]["time"])
+
+    def fail(self, wanted):
+        raise Bad(f"line {self.line} is not {wanted}")
+
+    def need(self, holds, wanted):
+        if not holds:
+            self.fail(wanted)
+
+    def replay(self):
+        self.begin()
+        for record in self.records[1:]:
+            self.line += 1
+            self.push(record)
+        self.need(self.ended and self.done == len(self.plan["steps"]), "the end of the plan")
+
+    def step(self):
+        """The kind of the step that is next or under way, and what the plan says of it."""
+        if self.done == len(self.plan["steps"]):
+            return None, None
+        step = self.plan["steps"][self.done]
+        return (step, None) if isinstance(step, str) else next(iter(step.items()))
+
+    def begin(self):
+        opened, people = self.opened, self.people
+        plan_hash = tagged("chancery-ceremony-plan-v1", one_text(self.plan))
+        require(opened["plan_hash"] == plan_hash, f"line 1: the plan has the hash {plan_hash}, not {opened['plan_hash']}")
+        self.need(not self.records[0].get("who") and "step" not in self.records[0], "the opening")
+        steps = self.plan["steps"]
+        ending = ["sign-off", "hand-off"] if people["persons"] else ["hand-off"]
+        self.need(steps[-len(ending):] == ending and steps.count("hand-off") == 1, "a plan that ends as it should")
+        self.need("people" not in self.plan or people["persons"], "a plan with people, or none at all")
+        roles = {person["role"] for person in people["persons"].values()}
+        keys = [person["key"] for person in people["persons"].values()]
+        self.need(roles <= set(people["roles"]) and len(set(keys)) == len(keys), "a plan of distinct people")
+        approvals = opened.get("approvals", {})
+        holds = {
+            "attended": "rehearsal" in opened,
+            "rehearsed": not approvals,
+            "unattended": not people["persons"] and not approvals,
+        }
+        self.need(holds[opened["attendance"]], "an opening with the rehearsal and the people that it takes")
+        if opened["attendance"] == "attended":
+            self.enough(people["quorum"]["approve"], list(approvals), "an opening with enough approvals")
+            for name, signature in approvals.items():
+                self.signed(name, f"chancery-ceremony: approve\nplan {plan_hash}\n", signature)
+
+    def push(self, record):
+        event, data, who = record["event"], record["data"], record.get("who", [])
+        self.need(not self.ended, "the end")
+        time = instant(record["time"])
+        self.need(time >= self.time, "later than the line before it")
+        self.time = time
+        kind, planned = self.step()
+        wanted = self.done + 1 if event in OF_A_STEP or event == "token" and self.token_made else None
+        self.need(record.get("step") == wanted, "a record of the plan's next step")
+        known = all(name in self.people["persons"] for name in who)
+        self.need(known and len(set(who)) == len(who), "a record by people of the plan")
+        self.need(not who or event in OF_PEOPLE, "a record by people of the plan")
+        if event == "exception":
+            return
+        if event == "resumed":
+            self.in_doubt = self.intent is not None and not self.token_made
+            self.running, self.session, self.confirmed = True, False, False
+            self.present, self.compared = [], []
+            return
+        self.need(self.running, "the resumption")
+        if event == "stopped":
+            self.running = False
+        elif event == "present":
+            self.call_roll(who)
+        elif self.wants_roll_call():
+            self.fail("the roll call")
+        elif event == "clock":
+            self.compare_clock(who, instant(data["reads"]))
+        elif self.wants_clock():
+            self.fail("the comparison of the clock")
+        elif event == "signed-off" and kind == "sign-off":
+            self.sign_off(who, data["signature"], record["prev"])
+        elif event == "token":
+            self.open_token(data["identity"])
+        elif event == "confirmed":
+            self.confirm(who)
+        elif event == "closed" and kind == "hand-off":
+            self.need(self.has_session(kind), "the opened token")
+            self.advance()
+            self.ended = True
+        elif event == "intent" and kind in KINDS:
+            self.intend(KINDS[kind], planned, data)
+        elif event == "decided" and kind in KINDS:
+            self.decide(KINDS[kind], data)
+        elif event == "outcome" and kind in KINDS:
+            self.conclude(KINDS[kind], planned, data)
+        else:
+            self.fail("a record of the plan's next step")
+
+    def attended(self):
+        return self.opened["attendance"] == "attended"
+
+    def wants_roll_call(self):
+        return self.attended() and bool(self.people["persons"]) and not self.present
+
+    def wants_clock(self):
+        return self.attended() and len(self.compared) < min(max(len(self.present), 1), 2)
+
+    def has_session(self, kind):
+        return self.session or kind == "token-init" and not self.token_made
+
+    def enough(self, wanted, names, what):
+        """So many distinct people of each role."""
+        roles = [self.people["persons"].get(name, {}).get("role") for name in set(names)]
+        self.need(all(roles.count(role) >= least for role, least in wanted.items()), what)
+
+    def call_roll(self, who):
+        self.need(self.wants_roll_call() and who, "a roll call that was asked for")
+        self.enough(self.people["roles"], who, "the presence of enough people")
+        self.present = who
+
+    def compare_clock(self, who, reads):
+        self.need(self.wants_clock(), "a comparison that was asked for")
+        several = bool(self.people["persons"])
+        theirs = len(who) == several and set(who) <= set(self.present) and who not in self.compared
+        self.need(theirs or not several and not who, "a comparison by another person who is present")
+        self.need(abs(reads[0] - self.time[0]) <= 300, "a clock that another one agrees with")
+        self.compared.append(who)
+
+    def sign_off(self, who, signature, head):
+        self.need(self.has_session("sign-off"), "the opened token")
+        self.need(len(who) == 1 and who[0] in self.present, "the signature of somebody who is present")
+        self.need(who[0] not in self.signed_off, "the signature of another person")
+        text = f"chancery-ceremony: sign off\nplan {self.opened['plan_hash']}\nhead {head}\n"
+        self.signed(who[0], text, signature)
+        self.signed_off.append(who[0])
+        if set(self.present) <= set(self.signed_off):
+            self.advance()
+
+    def open_token(self, identity):
+        kind, _ = self.step()
+        self.need(not self.has_session(kind), "a record of the plan's next step")
+        self.need((self.token_made or self.token) in (None, identity), "the token of this ceremony")
+        self.session, self.token = True, identity
+        if self.token_made:
+            self.advance()
+
+    def confirm(self, who):
+        self.need(self.attended() and not self.confirmed, "a confirmation that was asked for")
+        self.enough(self.people["quorum"]["confirm"], who, "a confirmation by enough people")
+        several = bool(self.people["persons"])
+        self.need(set(who) <= set(self.present) and bool(who) == several, "a confirmation by enough people")
+        self.need(self.has_session(self.step()[0]), "the opened token")
+        self.confirmed = True
+
+    def intend(self, kind, planned, intent):
+        self.need(self.intent is None, "the outcome of what was intended")
+        self.need(self.has_session(self.step()[0]), "the opened token")
+        self.need(self.confirmed or not self.attended(), "the confirmation of the step")
+        self.need(list(intent) == [kind.intent], "the intent to do the planned step")
+        kind.check_intent(self, planned, intent[kind.intent])
+        self.intent = intent[kind.intent]
+
+    def decide(self, kind, decision):
+        self.need(self.in_doubt, "a record without an interruption before it")
+        self.need(decision in kind.decisions, "a decision of what was interrupted")
+        self.need(self.has_session(self.step()[0]), "the opened token")
+        self.need(self.confirmed or not self.attended(), "the confirmation of the step")
+        self.in_doubt = False
+
+    def conclude(self, kind, planned, outcome):
+        self.need(self.intent is not None and not self.in_doubt and not self.token_made,
+                  "an intent, or a decision, before an outcome")
+        self.need(list(outcome) == [kind.outcome], "the outcome of the planned step")
+        kind.check_outcome(self, planned, self.intent, outcome[kind.outcome])
+        if not self.token_made:
+            self.advance()
+
+    def advance(self):
+        self.done += 1
+        self.intent, self.in_doubt, self.token_made, self.confirmed = None, False, None, False
+        if self.opened["attendance"] == "rehearsed" and self.step()[0] == "sign-off":
+            self.done += 1
+
+    def signed(self, name, text, signature):
+        """Somebody of the plan signed this text: ssh-keygen will tell."""
+        self.need(name in self.people["persons"], "a record by people of the plan")
+        key, line = self.people["persons"][name]["key"], self.line
+        self.claims.append((line, lambda: check_ssh_signature(name, key, text, signature)))
+
+    def prove(self, before):
+        """Lets other programs verify what was claimed in lines before this one, in their order."""
+        for line, claim in self.claims:
+            if line < before:
+                wrong = claim()
+                require(wrong is None, f"line {line}: {wrong}")
+        self.claims = [it for it in self.claims if it[0] >= before]
+
+
+OF_A_STEP = ("closed", "confirmed", "decided", "intent", "outcome", "signed-off")
+OF_PEOPLE = ("aborted", "clock", "confirmed", "exception", "present", "signed-off")
+
+
+def instant(text):
+    """Seconds and nanoseconds of a point in time."""
+    whole, _, fraction = text[:-1].partition(".")
+    try:
+        time = datetime.fromisoformat(whole).replace(tzinfo=timezone.utc)
+    except ValueError:
+        raise Bad(f"{text} is no point in time") from None
+    return int(time.timestamp()), int(fraction.ljust(9, "0") or 0)
+
+
+# ---- The kinds of steps: one class each, and a line in KINDS -------------------------------------
+
+class TokenInit:
+    intent, intended = "initialize-token", {"label": str}
+    outcome, concluded = "token-initialized", TOKEN_IDENTITY
+    decisions = ["repeat", "finish-token"]
+
+    def check_intent(self, ceremony, planned, intent):
+        ceremony.need(ceremony.done == 0, "the first step")
+
+    def check_outcome(self, ceremony, planned, intent, made):
+        ceremony.need(made["label"] == intent["label"], "the token that was initialized")
+        ceremony.token_made = made
+
+
+class GenerateKey:
+    intent = "generate-key"
+    intended = {"name": NAME, "algorithm": ALGORITHM, "label": LABEL, "id": KEY_ID}
+    outcome = "key-generated"
+    concluded = {"name": NAME, "key": KEY_REF, "attributes": {"*": bool}, "attempts": {"*": str}}
+    decisions = ["repeat", "adopt-key", {"destroy-and-repeat": {"found": "orphan"}},
+                 {"destroy-and-repeat": {"found": "pair"}}]
+
+    ATTRIBUTES = {"CKA_EXTRACTABLE": False, "CKA_SENSITIVE": True, "CKA_SIGN": True}
+    ATTEMPTS = ["copy it as an extractable key", "read its private value",
+                "use it for another purpose than to sign", "wrap it under another key"]
+    CHANGES = ["make it extractable", "make it not sensitive"]
+
+    def check_intent(self, ceremony, planned, intent):
+        name = planned["name"]
+        hashed = bytes.fromhex(ceremony.opened["plan_hash"])
+        key_id = tagged("chancery-ceremony-key-v1", hashed, name.encode())[:16]
+        ceremony.need(intent == {**planned, "id": key_id}, "the intent to make the planned key")
+        others = [key["label"] for key in ceremony.keys.values()]
+        ceremony.need(name not in ceremony.keys and planned["label"] not in others, "another key")
+
+    def check_outcome(self, ceremony, planned, intent, made):
+        key = made["key"]
+        same = made["name"] == planned["name"] and key["id"] == intent["id"] and key["label"] == intent["label"]
+        ceremony.need(same and algorithm_of(spki(key)) == planned["algorithm"], "the planned key")
+        fit = all(made["attributes"].get(name) is value for name, value in self.ATTRIBUTES.items())
+        ceremony.need(fit, "a key that signs, and never leaves its token")
+        changes = [] if "changeable_keys" in ceremony.opened else self.CHANGES
+        refused = all(made["attempts"].get(what) for what in self.ATTEMPTS + changes)
+        ceremony.need(refused, "a key that was attempted to be misused, in vain")
+        ceremony.need(spki(key) not in map(spki, ceremony.keys.values()), "another key than the others")
+        ceremony.keys[made["name"]] = key
+
+
+class SignCertificate:
+    intent = "sign-certificate"
+    intended = {"name": NAME, "serial": re.compile("[0-7][0-9a-f]{31}"), "to_be_signed": HEX}
+    outcome = "certificate-signed"
+    concluded = {"name": NAME, "signature": HEX, "certificate": HEX}
+    decisions = ["sign-again"]
+
+    def check_intent(self, ceremony, planned, intent):
+        wanted = "the certificate as the plan gives it"
+        ceremony.need(planned["name"] == intent["name"] and planned["name"] not in ceremony.certificates, wanted)
+        ceremony.need(intent["serial"] not in ceremony.serials, "a serial number of its own")
+        ceremony.serials.add(intent["serial"])
+        try:
+            text = to_be_signed(ceremony, planned, bytes.fromhex(intent["serial"]))
+        except KeyError as missing:
+            return ceremony.fail(f"after {missing} was made")
+        ceremony.need(text.hex() == intent["to_be_signed"], wanted)
+
+    def check_outcome(self, ceremony, planned, intent, signed):
+        der = bytes.fromhex(signed["certificate"])
+        try:
+            text, algorithm, signature = (whole for _, _, whole in children(only(der, 0x30)))
+            right = text.hex() == intent["to_be_signed"] and signed["name"] == planned["name"]
+            right = right and algorithm == SIGNED_WITH[algorithm_of(signer_key(ceremony, planned))]
+            right = right and raw_signature(algorithm, only(signature, 0x03)[1:]) == signed["signature"]
+        except (Bad, ValueError, IndexError):
+            right = False
+        ceremony.need(right, "the certificate that was sealed")
+        ceremony.certificates[planned["name"]] = (planned, der)
+        chain = list(up(ceremony, planned))
+        time = ceremony.time[0]
+        ceremony.claims.append((ceremony.line, lambda: check_certificate(chain, time)))
+
+
+KINDS = {
+    "generate-key": GenerateKey(),
+    "sign-certificate": SignCertificate(),
+    "token-init": TokenInit(),
+}
+
+STEP = Either(re.compile("hand-off|sign-off|token-init"), {"generate-key": PLANNED_KEY},
+              {"sign-certificate": PLANNED_CERTIFICATE})
+PLAN = {"schema": re.compile("chancery-ceremony/1"), "id": NAME, "steps": [STEP],
+        "ssh": {"*": {"key": NAME, "usage": re.compile("host|user")}}, "people?": PEOPLE}
+OPENED = {
+    "tool": str, "tool_sha256": HASH, "boot": str,
+    "attendance": re.compile("attended|rehearsed|unattended"), "rehearsal?": HASH,
+    "approvals?": {"*": SSH_SIGNATURE}, "plan_hash": HASH, "site_hash": HASH,
+    "changeable_keys?": str, "module": MODULE, "plan": PLAN,
+}
+TOKEN = {"identity": TOKEN_IDENTITY, "hardware_version": str, "firmware_version": str, "library": str,
+         "flags": [str]}
+RESUMED = {"reason": str, "boot": str, "journals": [{"records": int, "torn": HEX}]}
+EVENTS = {
+    "aborted": {"reason": str}, "clock": {"reads": TIME}, "closed": {}, "confirmed": {},
+    "decided": Either(*(re.compile(it) for kind in KINDS.values() for it in kind.decisions if isinstance(it, str)),
+                      {"destroy-and-repeat": {"found": re.compile("orphan|pair")}}),
+    "exception": {"text": str},
+    "intent": Either(*({kind.intent: kind.intended} for kind in KINDS.values())),
+    "opened": OPENED,
+    "outcome": Either(*({kind.outcome: kind.concluded} for kind in KINDS.values())),
+    "present": {}, "resumed": RESUMED, "signed-off": {"signature": SSH_SIGNATURE},
+    "stopped": {"reason": str}, "token": TOKEN,
+}
+RECORD = Either(*(
+    {"seq": int, "prev": HASH, "time": TIME, "step?": int, "who?": [NAME], "event": re.compile(event), "data": form}
+    for event, form in EVENTS.items()
+))
+TRAILER = {"head": HASH}
+
+
+# ---- Keys and certificates (X.690, RFC 5280) -----------------------------------------------------
+
+def tlv(tag, *contents):
+    content = b"".join(contents)
+    length = len(content).to_bytes(4, "big").lstrip(b"\0")
+    return bytes([tag]) + (bytes([len(content)]) if len(content) < 128 else bytes([128 + len(length)]) + length) + content
+
+
+def children(content):
+    """Tag, content and whole encoding of each element."""
+    at = 0
+    while at < len(content):
+        tag, length, start = content[at], content[at + 1], at + 2
+        if length > 127:
+            start += length - 128
+            length = int.from_bytes(content[at + 2:start], "big")
+        require(start + length <= len(content), "cut off")
+        yield tag, content[start:start + length], content[at:start + length]
+        at = start + length
+
+
+def only(der, tag):
+    """The content of the one element that this is."""
+    (found, content, whole), = children(der)
+    require(found == tag and whole == tlv(tag, content), "another element")
+    return content
+
+
+def oid(text):
+    first, second, *rest = map(int, text.split("."))
+    content = bytearray()
+    for arc in [40 * first + second, *rest]:
+        septets = [arc & 127]
+        while arc := arc >> 7:
+            septets.append(128 | arc & 127)
+        content += bytes(reversed(septets))
+    return tlv(0x06, bytes(content))
+
+
+RSA = tlv(0x30, oid("1.2.840.113549.1.1.1"), tlv(0x05))
+CURVES = {tlv(0x30, oid("1.2.840.10045.2.1"), oid("1.2.840.10045.3.1.7")): "p256",
+          tlv(0x30, oid("1.2.840.10045.2.1"), oid("1.3.132.0.34")): "p384",
+          tlv(0x30, oid("1.3.101.112")): "ed25519"}
+RSA_SHA256 = tlv(0x30, oid("1.2.840.113549.1.1.11"), tlv(0x05))
+SIGNED_WITH = {"p256": tlv(0x30, oid("1.2.840.10045.4.3.2")), "p384": tlv(0x30, oid("1.2.840.10045.4.3.3")),
+               "ed25519": tlv(0x30, oid("1.3.101.112")),
+               "rsa2048": RSA_SHA256, "rsa3072": RSA_SHA256, "rsa4096": RSA_SHA256}
+SIZES = {SIGNED_WITH["p256"]: 32, SIGNED_WITH["p384"]: 48}
+
+
+def spki(key):
+    return base64.b64decode("".join(key["public_key"].splitlines()[1:-1]))
+
+
+def parts_of(der):
+    """Algorithm and bits of a SubjectPublicKeyInfo."""
+    (_, _, algorithm), (_, bits, _) = children(only(der, 0x30))
+    return algorithm, bits[1:]
+
+
+def algorithm_of(der):
+    algorithm, bits = parts_of(der)
+    if algorithm == RSA:
+        modulus, exponent = (int.from_bytes(it, "big") for _, it, _ in children(only(bits, 0x30)))
+        require(modulus % 2 and exponent % 2 and exponent > 2**16, "an RSA key")
+        return f"rsa{modulus.bit_length()}"
+    return CURVES.get(algorithm)
+
+
+def raw_signature(algorithm, bits):
+    """A signature as a token makes it, in hexadecimal: r and s of one size for ECDSA."""
+    if algorithm not in SIZES:
+        return bits.hex()
+    numbers = (int.from_bytes(it, "big") for _, it, _ in children(only(bits, 0x30)))
+    return "".join(it.to_bytes(SIZES[algorithm], "big").hex() for it in numbers)
+
+
+def signer_of(planned):
+    return planned["kind"].get("issuing", {}).get("signer")
+
+
+def signer_key(ceremony, planned):
+    signer = signer_of(planned)
+    above = ceremony.certificates[signer][0] if signer else planned
+    return spki(ceremony.keys[above["key"]])
+
+
+def up(ceremony, planned):
+    """The certificate and those above it, DER, up to the root."""
+    while True:
+        yield ceremony.certificates[planned["name"]][1]
+        if not signer_of(planned):
+            return
+        planned = ceremony.certificates[signer_of(planned)][0]
+
+
+ATTRIBUTES = {"CN": ("2.5.4.3", 0x0C), "serialNumber": ("2.5.4.5", 0x13), "C": ("2.5.4.6", 0x13),
+              "L": ("2.5.4.7", 0x0C), "ST": ("2.5.4.8", 0x0C), "O": ("2.5.4.10", 0x0C),
+              "OU": ("2.5.4.11", 0x0C), "DC": ("0.9.2342.19200300.100.1.25", 0x16)}
+
+
+def name_der(text):
+    """A distinguished name (RFC 4514 writes the last part first)."""
+    parts = re.findall(r"([A-Za-z]+)=((?:[^\\,]|\\.)*)(?:,|$)", text)
+    encoded = []
+    for kind, value in reversed(parts):
+        number, tag = ATTRIBUTES[kind]
+        value = re.sub(r"\\(.)", r"\1", value)
+        encoded.append(tlv(0x31, tlv(0x30, oid(number), tlv(tag, value.encode()))))
+    return tlv(0x30, *encoded)
+
+
+def time_der(text):
+    """UTCTime until 2049, GeneralizedTime from 2050 on."""
+    digits = re.sub("[^0-9]", "", text)
+    return tlv(0x17, f"{digits[2:]}Z".encode()) if digits < "2050" else tlv(0x18, f"{digits}Z".encode())
+
+
+def extension(number, value, critical=False):
+    return tlv(0x30, oid(number), tlv(0x01, b"\xff") if critical else b"", tlv(0x04, value))
+
+
+def key_identifier(der):
+    return hashlib.sha1(parts_of(der)[1]).digest()
+
+
+def extensions(planned, key, above, signer):
+    """What the certificate of a CA says besides names, dates and the key."""
+    kind, = planned["kind"].values()
+    length = kind["path_length"]
+    room = b"" if length is None else tlv(0x02, bytes([length]))
+    yield extension("2.5.29.19", tlv(0x30, tlv(0x01, b"\xff"), room), critical=True)
+    yield extension("2.5.29.15", tlv(0x03, b"\x01\x06"), critical=True)
+    yield extension("2.5.29.14", tlv(0x04, key_identifier(key)))
+    if not above:
+        return
+    yield extension("2.5.29.35", tlv(0x30, tlv(0x80, key_identifier(signer))))
+    urls = {name: tlv(0x86, url.encode()) for name, url in above["publication"].items()}
+    if "crl_url" in urls:
+        point = tlv(0x30, tlv(0xA0, tlv(0xA0, urls["crl_url"])))
+        yield extension("2.5.29.31", tlv(0x30, point))
+    access = [tlv(0x30, oid(f"1.3.6.1.5.5.7.48.{arc}"), urls[name])
+              for arc, name in ((1, "ocsp_url"), (2, "issuer_url")) if name in urls]
+    if access:
+        yield extension("1.3.6.1.5.5.7.1.1", tlv(0x30, *access))
+
+
+def to_be_signed(ceremony, planned, serial):
+    """The TBSCertificate that the plan gives for the keys that were made."""
+    signer = signer_of(planned)
+    above = ceremony.certificates[signer][0] if signer else None
+    key = spki(ceremony.keys[planned["key"]])
+    signing = spki(ceremony.keys[above["key"]]) if above else key
+    return tlv(0x30,
+               tlv(0xA0, tlv(0x02, b"\x02")), tlv(0x02, serial), SIGNED_WITH[algorithm_of(signing)],
+               name_der((above or planned)["subject"]),
+               tlv(0x30, time_der(planned["not_before"]), time_der(planned["not_after"])),
+               name_der(planned["subject"]), key,
+               tlv(0xA3, tlv(0x30, *extensions(planned, key, above, signing))))
+
+
+# ---- 6. What other programs verify ---------------------------------------------------------------
+
+NAMESPACE = "chancery-ceremony"
+
+
+def run(arguments, text=b""):
+    """What a program answered; whether it was content."""
+    try:
+        answer = subprocess.run(arguments, input=text, capture_output=True, timeout=60)
+    except FileNotFoundError:
+        print(f"error: {arguments[0]} is not installed", file=sys.stderr)
+        sys.exit(2)
+    return answer.returncode == 0, answer.stdout.decode(errors="replace") + answer.stderr.decode(errors="replace")
+
+
+def check_ssh_signature(name, key, text, signature):
+    with tempfile.TemporaryDirectory() as directory:
+        signers, signed = Path(directory, "allowed_signers"), Path(directory, "signature")
+        signers.write_text(f'{name} namespaces="{NAMESPACE}" {key}\n')
+        signed.write_text(signature)
+        holds, _ = run(["ssh-keygen", "-Y", "verify", "-f", signers, "-I", name, "-n", NAMESPACE, "-s", signed],
+                       text.encode())
+    return None if holds else f"the signature is not of this ceremony, or not by {name}"
+
+
+def pem(der):
+    text = base64.b64encode(der).decode()
+    lines = [text[at:at + 64] for at in range(0, len(text), 64)]
+    return "\n".join(["-----BEGIN CERTIFICATE-----", *lines, "-----END CERTIFICATE-----\n"])
+
+
+def check_certificate(chain, seconds):
+    """Its own first, then those above it up to the root, which is trusted for its signature alone."""
+    own, *between, root = chain if len(chain) > 1 else [chain[0], chain[0]]
+    with tempfile.TemporaryDirectory() as directory:
+        files = [Path(directory, name) for name in ("root.pem", "between.pem", "own.pem")]
+        for file, content in zip(files, [[root], between, [own]]):
+            file.write_text("".join(map(pem, content)))
+        untrusted = ["-untrusted", files[1]] if between else []
+        holds, said = run(["openssl", "verify", "-x509_strict", "-check_ss_sig", "-attime", str(seconds),
+                           "-trusted", files[0], *untrusted, files[2]])
+    return None if holds else f"openssl does not verify the certificate: {said.strip().splitlines()[-1]}"
+
+
+# ---- 4. and 5. The rehearsal, and the files of a bundle ------------------------------------------
+
+def verify_transcript(content):
+    """The ceremony, but for what other programs verify: those are its claims."""
+    records, heads = read_chain(content)
+    ceremony = Ceremony(records, heads)
+    try:
+        ceremony.replay()
+    except Bad:
+        ceremony.prove(before=ceremony.line)
+        raise
+    for record in records:
+        texts = [record["data"].get(it, "") for it in ("reason", "text")]
+        require(not any(map(is_secret, texts)) or record["event"] == "stopped",
+                f"line {record['seq']} has something in it that looks like a secret")
+    return ceremony
+
+
+def is_secret(text):
+    """A private key, or a long run of letters and digits as no language has."""
+    def random(word):
+        count = [len(re.findall(kind, word)) for kind in ("[0-9]", "[a-z]", "[A-Z]")]
+        mixed = len(word) >= 20 and count[0] >= 2 and count[1] >= 4 and count[2] >= 4
+        return mixed or len(word) >= 32 and count[0] >= 4 and re.fullmatch("[0-9a-fA-F]+", word)
+
+    return PRIVATE in text.encode() or any(map(random, re.findall(r"[A-Za-z0-9+/=_-]+", text)))
+
+
+PRIVATE = b"PRIVATE" + b" KEY-----"
+
+
+def verify_rehearsal(content, ceremony):
+    try:
+        rehearsal = verify_transcript(content)
+        rehearsal.prove(before=rehearsal.line + 1)
+    except Bad as bad:
+        raise Bad(f"rehearsal.jsonl: {bad}") from None
+    named = ceremony.opened.get("rehearsal")
+    require(named == rehearsal.heads[-1],
+            f"rehearsal.jsonl: the transcript does not name the rehearsal with the head {rehearsal.heads[-1]}")
+    same = all(rehearsal.opened[it] == ceremony.opened[it] for it in ("plan_hash", "tool", "tool_sha256"))
+    require(same and rehearsal.opened["attendance"] == "rehearsed",
+            "rehearsal.jsonl: it is no rehearsal of this plan by this program")
+
+
+def verify_bundle(content):
+    archived, seconds = read_archive(content)
+    prefix = next(iter(archived)).split("/")[0] + "/"
+    for name in archived:
+        require(name.startswith(prefix), f"{name} does not belong there")
+    files = {name[len(prefix):]: body for name, body in archived.items()}
+    try:
+        require("transcript.jsonl" in files, "it is missing")
+        ceremony = verify_transcript(files["transcript.jsonl"])
+    except Bad as bad:
+        raise Bad(f"transcript.jsonl: {bad}") from None
+    check_sums(files)
+    require(ceremony.opened["attendance"] != "rehearsed", "transcript.jsonl: it is of a rehearsal")
+    require("rehearsal" not in ceremony.opened or "rehearsal.jsonl" in files, "rehearsal.jsonl is missing")
+    if "rehearsal.jsonl" in files:
+        verify_rehearsal(files["rehearsal.jsonl"], ceremony)
+    if "site.toml" in files:
+        site = tagged("chancery-ceremony-site-v1", files["site.toml"])
+        require(site == ceremony.opened["site_hash"], "site.toml is not what it must be")
+    expected = derived(ceremony)
+    for name, body in expected.items():
+        require(name in files, f"{name} is missing")
+        require(body is None or files[name] == body, f"{name} is not what it must be")
+    check_about(files["bundle.json"], ceremony)
+    check_hand_off(files["handoff/handoff.toml"], ceremony)
+    check_clauses(files["clauses.json"], ceremony)
+    for name in files:
+        known = name in expected or name in GIVEN or re.fullmatch(ATTACHMENT, name)
+        require(known, f"{name} does not belong there")
+        require(PRIVATE not in files[name], f"{name} has a private key in it")
+    whole = prefix == ceremony.plan["id"] + "/" and seconds == ceremony.time[0]
+    require(whole, "the archive is not what it must be")
+    return ceremony
+
+
+GIVEN = ("SHA256SUMS", "kept-elsewhere.sha256", "rehearsal.jsonl", "site.toml", "transcript.jsonl")
+ATTACHMENT = "attachments/[A-Za-z0-9_][A-Za-z0-9._-]{0,47}"
+
+
+def sums(hashes):
+    return "".join(f"{value}  {name}\n" for name, value in sorted(hashes.items())).encode()
+
+
+def read_sums(content, name):
+    lines = content.decode(errors="replace").splitlines()
+    read = {it[66:]: it[:64] for it in lines}
+    require(read and sums(read) == content, f"{name} is not what it must be")
+    return read
+
+
+def check_sums(files):
+    require("SHA256SUMS" in files, "SHA256SUMS is missing")
+    listed = read_sums(files["SHA256SUMS"], "SHA256SUMS")
+    for name, body in files.items():
+        if name != "SHA256SUMS":
+            require(name in listed, f"{name} does not belong there")
+            require(listed[name] == sha256(body), f"{name} is not what it must be")
+    for name in listed:
+        require(name in files and name != "SHA256SUMS", f"{name} is missing")
+    if "kept-elsewhere.sha256" in files:
+        read_sums(files["kept-elsewhere.sha256"], "kept-elsewhere.sha256")
+
+
+def pretty(value):
+    return (json.dumps(value, ensure_ascii=False, indent=2, sort_keys=True) + "\n").encode()
+
+
+def derived(ceremony):
+    """The files that follow from the records; None where only their hash, or what they say, does."""
+    opened, plan = ceremony.opened, ceremony.plan
+    files = {"README.txt": None, "bundle.json": None, "clauses.json": None, "handoff/handoff.toml": None,
+             "verify.py": None, "plan.json": one_text(plan)}
+    files["heads.txt"] = "".join(
+        [f"plan {opened['plan_hash']}\nsite {opened['site_hash']}\nstart {ceremony.records[0]['prev']}\n"]
+        + [f"{number} {head}\n" for number, head in enumerate(ceremony.heads, 1)]).encode()
+    exceptions = [record for record in ceremony.records if record["event"] in EXCEPTIONAL]
+    files["exceptions.json"] = pretty(exceptions)
+    persons = ceremony.people["persons"]
+    if persons:
+        files["people/allowed_signers"] = "".join(
+            f'{name} namespaces="{NAMESPACE}" {person["key"]}\n' for name, person in persons.items()).encode()
+        files["people/approval.txt"] = f"chancery-ceremony: approve\nplan {opened['plan_hash']}\n".encode()
+    for name, signature in opened.get("approvals", {}).items():
+        files[f"people/{name}.approval"] = signature.encode()
+    for record in ceremony.records:
+        if record["event"] == "signed-off":
+            name = record["who"][0]
+            text = f"chancery-ceremony: sign off\nplan {opened['plan_hash']}\nhead {record['prev']}\n"
+            files[f"people/{name}.sign-off.txt"] = text.encode()
+            files[f"people/{name}.sign-off"] = record["data"]["signature"].encode()
+    for name, key in ceremony.keys.items():
+        files[f"keys/{name}.pem"] = key["public_key"].encode()
+    for name, (_, der) in ceremony.certificates.items():
+        files[f"certificates/{name}.der"] = der
+        files[f"certificates/{name}.pem"] = files[f"handoff/{name}.pem"] = pem(der).encode()
+        files[f"certificates/{name}.tbs.der"] = next(children(only(der, 0x30)))[2]
+    for name, authority in plan["ssh"].items():
+        line = ssh_key(spki(ceremony.keys[authority["key"]]))
+        files[f"handoff/{name}.pub"] = f"{line} {name}\n".encode()
+    return files
+
+
+EXCEPTIONAL = ("decided", "exception", "resumed", "stopped")
+
+
+def ssh_key(der):
+    """A public key as OpenSSH writes it (RFC 4253 section 6.6, RFC 5656, RFC 8709)."""
+    kind, (_, bits) = algorithm_of(der), parts_of(der)
+    if kind.startswith("rsa"):
+        modulus, exponent = (number for _, number, _ in children(only(bits, 0x30)))
+        parts = [b"ssh-rsa", exponent, modulus]
+    elif kind == "ed25519":
+        parts = [b"ssh-ed25519", bits]
+    else:
+        curve = b"nistp" + kind[1:].encode()
+        parts = [b"ecdsa-sha2-" + curve, curve, bits]
+    blob = b"".join(len(part).to_bytes(4, "big") + part for part in parts)
+    return f"{parts[0].decode()} {base64.b64encode(blob).decode()}"
+
+
+def check_about(content, ceremony):
+    try:
+        about = json.loads(content)
+    except ValueError:
+        about = None
+    form = {"ceremony": NAME, "head": HASH, "plan": HASH, "previous?": HASH,
+            "schema": re.compile("chancery-ceremony-bundle/1"), "tool": str}
+    right = matches(about, form) is None and pretty(about) == content
+    right = right and about["ceremony"] == ceremony.plan["id"] and about["head"] == ceremony.heads[-1]
+    require(right and about["plan"] == ceremony.opened["plan_hash"], "bundle.json is not what it must be")
+
+
+def check_hand_off(content, ceremony):
+    """The keys and chains that the appliance is to trust are those of the records."""
+    plan, keys = ceremony.plan, ceremony.keys
+    of = {key["label"]: key for key in keys.values()}
+    x509 = {}
+    for name, (planned, _) in ceremony.certificates.items():
+        chain, above = [f"{name}.pem"], planned
+        while signer_of(above):
+            chain.append(f"{signer_of(above)}.pem")
+            above = ceremony.certificates[signer_of(above)][0]
+        x509[name] = {"chain": chain, "key": keys[planned["key"]], "online": "issuing" in planned["kind"]}
+    wanted = {
+        "ceremony": {"id": plan["id"], "plan": ceremony.opened["plan_hash"], "transcript": ceremony.heads[-1]},
+        "token": ceremony.token,
+        "x509": x509,
+        "ssh": {name: {"usage": it["usage"], "key": keys[it["key"]]} for name, it in plan["ssh"].items()},
+        "publication": next((key for label, key in of.items() if label.startswith("publication/")), None),
+        "raw": {label[4:]: key for label, key in of.items() if label.startswith("raw/")},
+    }
+    try:
+        found = tomllib.loads(content.decode())
+    except ValueError:
+        found = None
+    require(found == wanted, "handoff/handoff.toml is not what it must be")
+
+
+def check_clauses(content, ceremony):
+    """Every demand once, with records that are there. What answers what is for auditors to judge."""
+    try:
+        clauses = json.loads(content)
+        numbers = [clause["number"] for clause in clauses]
+        there = all(0 < number <= len(ceremony.records) for clause in clauses for number in clause["records"])
+    except (ValueError, TypeError, KeyError):
+        numbers, there = [], False
+    right = there and numbers == [f"B{number}" for number in range(1, 23)]
+    require(right, "clauses.json is not what it must be")
+
+
+# ---- The command line ----------------------------------------------------------------------------
+
+def verify(path, head=None, wanted_sum=None):
+    """What was verified; Bad if something is wrong."""
+    content = Path(path).read_bytes()
+    bundle = not content.startswith(b"{")
+    ceremony = verify_bundle(content) if bundle else verify_transcript(content)
+    ceremony.prove(before=len(ceremony.records) + 1)
+    require(head in (None, ceremony.heads[-1]), f"the transcript's head is {ceremony.heads[-1]}, not {head}")
+    found = sha256(content)
+    require(wanted_sum in (None, found), f"the SHA-256 of the file is {found}, not {wanted_sum}")
+    return {
+        "id": ceremony.plan["id"], "plan_hash": ceremony.opened["plan_hash"], "head": ceremony.heads[-1],
+        "attendance": ceremony.opened["attendance"], "records": len(ceremony.records),
+        "keys": len(ceremony.keys), "certificates": len(ceremony.certificates),
+        "approved_by": sorted(ceremony.opened.get("approvals", {})), "signed_off_by": sorted(ceremony.signed_off),
+        "bundle": bundle, "sha256": found,
+    }
+
+
+def batch():
+    """For tests: many files, one process."""
+    for path in sys.stdin:
+        try:
+            answer = {"ok": True, **verify(path.rstrip("\n"))}
+        except Bad as bad:
+            answer = {"ok": False, "error": str(bad)}
+        print(json.dumps(answer), flush=True)
+    return 0
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Verifies the transcript or the bundle of a key ceremony.")
+    parser.add_argument("file", nargs="?", help="the transcript, or the bundle")
+    parser.add_argument("--head", help="the head that was written down at the ceremony")
+    parser.add_argument("--sha256", help="the SHA-256 of the bundle that was written down")
+    parser.add_argument("--json", action="store_true", help="answer in JSON")
+    parser.add_argument("--batch", action="store_true", help="read paths from standard input, answer in JSON")
+    arguments = parser.parse_args()
+    if arguments.batch:
+        return batch()
+    if arguments.file is None:
+        parser.error("name a transcript or a bundle")
+    try:
+        said = verify(arguments.file, arguments.head, arguments.sha256)
+    except OSError as error:
+        print(f"error: {error}\n\nhint: name the transcript or the bundle of a ceremony", file=sys.stderr)
+        return 2
+    except Bad as bad:
+        print(f"error: {bad}\n\nhint: do not use these keys before you know why", file=sys.stderr)
+        return 5
+    if arguments.json:
+        print(json.dumps(said))
+    else:
+        print(f"ceremony {said['id']}, {said['records']} records, {said['keys']} keys, "
+              f"{said['certificates']} certificates: nothing is wrong\n"
+              f"plan {said['plan_hash']}\nhead {said['head']}\nsha256 {said['sha256']}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
