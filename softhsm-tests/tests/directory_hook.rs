@@ -133,6 +133,7 @@ issuer = "issuing"
 max_ttl = "1h"
 [role.smartcard_logon]
 upns = ["{name}@corp.example.test"]
+attestation = "optional"
 "#;
 
 #[test]

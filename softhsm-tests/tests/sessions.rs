@@ -486,6 +486,7 @@ default_ttl = "1h"
 max_ttl = "8h"
 [role.smartcard_logon]
 upns = ["{name}@corp.example.test"]
+attestation = "optional"
 
 [[role]]
 name = "hasty"

@@ -3,7 +3,7 @@ use pki::{keys::SignatureScheme, seal::Kind};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::{Problem, RevocationReason};
+use crate::{CardKey, Problem, RevocationReason};
 
 /// A certificate that was issued.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize, ToSchema)]
@@ -105,6 +105,9 @@ pub struct CertificateRecord {
     /// Why, as CRLs and OCSP answers say it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revocation: Option<RevocationReason>,
+    /// What the card has said of the key, if it has attested it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub card: Option<CardKey>,
     /// PEM, or the line of an OpenSSH `-cert.pub` file.
     pub certificate: String,
 }

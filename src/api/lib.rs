@@ -22,6 +22,9 @@
 //! | `GET /v1/locks` | | [`Locks`] |
 //! | `POST /v1/locks/remove` | [`UnlockRequest`] | [`Locks`] that were removed |
 //! | `POST /v1/revoke` | [`RevokeRequest`] | [`Revoked`] |
+//! | `GET /v1/cards` | [`CardQuery`] | [`Cards`] |
+//! | `GET /v1/cards/{serial}` | | [`CardRecord`] |
+//! | `POST /v1/cards/{serial}/release`, `…/remove` | [`Because`] | [`CardChanged`] |
 //! | `GET /v1/effects/{change}` | [`EffectQuery`] | [`Effect`] |
 //! | `GET /v1/revocations` | [`BundleQuery`] | [`RevocationBundle`], or 204 |
 //! | `POST /v1/revocations/acknowledge` | [`Acknowledgement`] | 204 |
@@ -46,6 +49,7 @@
 
 mod answer;
 mod bot;
+mod card;
 mod host;
 mod lock;
 mod problem;
@@ -61,6 +65,9 @@ pub use bot::{
     Bot, BotApplied, BotIdentity, BotInstance, BotInstanceState, BotJoinRequest, BotName,
     BotNameError, BotRenewRequest, BotRole, BotSpec, BotStatus, BotToken, BotTokenRequest, Bots,
     Challenge, JoinMethod, JoinProof, join_statement,
+};
+pub use card::{
+    Card, CardCertificate, CardChanged, CardKey, CardQuery, CardRecord, CardState, CardTaken, Cards,
 };
 pub use host::{
     ConsumeRequest, Host, HostMode, HostRequest, Hosts, JoinRequest, JoinToken, Joined, Login,

@@ -1,6 +1,7 @@
 //! The authority: the straight line from a request to a released certificate.
 
 pub mod bots;
+mod cards;
 mod flights;
 mod locks;
 mod sessions;
@@ -24,7 +25,7 @@ use pki::{
     serial::X509Serial,
     ssh,
     token::{IssuingKey, PublicationKey, RawKey},
-    x509::{self, csr::Csr, lint},
+    x509::{self, attestation::Anchors, csr::Csr, lint},
 };
 use thiserror::Error;
 
@@ -408,6 +409,11 @@ impl Authority {
         self.raw_keys.get(name).map(|key| &key.key().public_key)
     }
 
+    /// The makers whose cards are trusted, as they were read at the start.
+    pub fn makers(&self) -> Arc<Anchors> {
+        Arc::clone(self.rules.load().makers())
+    }
+
     /// Replaces the rules, which were bound to this authority's hand-off.
     pub fn set_rules(&self, rules: Rules) {
         self.rules.store(Arc::new(rules));
@@ -463,7 +469,7 @@ impl Authority {
         let admission = self.admit(caller, priority).await?;
         let session = grant.session().cloned();
         let intent = self.new_intent(caller, grant.issuer(), grant.role(), session, idempotency);
-        let intent = NewIntent { lineage, ..intent };
+        let intent = NewIntent { lineage, card: grant.card(), ..intent };
         let prepared = self.prepare(issuer, grant, &intent).await?;
         let subject = Arc::new(intent.subject(Some(prepared.summary())));
         let _flight = self.flights.board(Arc::clone(&subject), admission.recall());
@@ -534,6 +540,7 @@ impl Authority {
             session,
             idempotency,
             lineage: None,
+            card: None,
             now: self.clock.now(),
         }
     }

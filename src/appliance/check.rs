@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
-use pki::{handoff::Handoff, secret::Secret};
+use pki::{handoff::Handoff, secret::Secret, x509::attestation::Anchors};
 
 use crate::{
     config::{Config, ConfigError, Overrides, Sandbox, Source, Token},
     describe, directory, front,
+    makers::{self, MakersError},
     policy::{Rules, RulesError},
 };
 
@@ -33,13 +34,14 @@ impl Check {
     fn all(mut self) -> Vec<ConfigError> {
         self.tokens();
         self.directory();
+        let makers = self.makers();
         self.directories();
         let handoff = Handoff::read(&self.config.handoff);
         match &handoff {
             Ok(handoff) => self.authorities(handoff),
             Err(error) => self.add(&["handoff"], describe(error), "run chancery-ceremony"),
         }
-        self.rules(handoff.ok().as_ref());
+        self.rules(handoff.ok().as_ref(), makers);
         self.errors
     }
 
@@ -83,6 +85,20 @@ impl Check {
         }
     }
 
+    /// The makers of cards; nothing if they cannot be read, which is no fault of the rules.
+    fn makers(&mut self) -> Option<Anchors> {
+        match makers::read(self.config.attestation.as_ref()) {
+            Ok(makers) => Some(makers),
+            Err(MakersError { path, what }) => {
+                let what = format!("{}: {what}", path.display());
+                let hint =
+                    "put the certificates of the makers' CAs there, each with those above it";
+                self.add(&["attestation", "anchors"], what, hint);
+                None
+            }
+        }
+    }
+
     fn directories(&mut self) {
         let directories = [
             ("state_directory", self.config.state_directory.clone()),
@@ -120,20 +136,25 @@ impl Check {
         }
     }
 
-    fn rules(&mut self, handoff: Option<&Handoff>) {
+    fn rules(&mut self, handoff: Option<&Handoff>, makers: Option<Anchors>) {
         let rules = Rules::read(&self.config.rules);
         let bound = match (rules, handoff) {
             (Ok(rules), Some(handoff)) => rules.bind(handoff),
             (rules, _) => rules,
         };
-        let bound = bound.and_then(|rules| rules.check_directory(self.config.directory.as_ref()));
+        let trusting = bound.and_then(|rules| match makers {
+            Some(makers) => rules.trust(makers.into()),
+            None => Ok(rules),
+        });
+        let bound =
+            trusting.and_then(|rules| rules.check_directory(self.config.directory.as_ref()));
         match bound {
             Ok(()) => {}
             Err(RulesError::Invalid { path, what }) => {
                 self.errors.push(ConfigError { path: path.into(), line: None, what, hint: None })
             }
             Err(error) => {
-                let hint = "roles name authorities and keys of the hand-off";
+                let hint = "roles must fit the hand-off and chanceryd.toml";
                 self.add(&["rules"], describe(&error), hint);
             }
         }

@@ -26,6 +26,8 @@ use crate::policy::SpiffePattern;
 pub struct Config {
     /// The SPIFFE trust domain of callers.
     pub trust_domain: DnsName,
+    /// Whose cards are trusted; nobody's without it.
+    pub attestation: Option<Attestation>,
     /// The organisation's directory, for the hook of sessions.
     pub directory: Option<Directory>,
     /// The ceremony's hand-off directory.
@@ -119,6 +121,13 @@ pub struct ClientLimits {
     pub rate: NonZero<u32>,
     /// So many at once after a pause.
     pub burst: NonZero<u32>,
+}
+
+/// Whose cards are trusted when they attest their keys.
+#[derive(Clone, Debug)]
+pub struct Attestation {
+    /// PEM files with the certificates of the makers' CAs: roots, and all between them and the cards.
+    pub anchors: Vec<PathBuf>,
 }
 
 /// How to reach a token.
@@ -495,6 +504,7 @@ impl Source {
         let public = flags.listen_public.or(file.listen.public);
         Ok(Config {
             trust_domain: file.trust_domain,
+            attestation: file.attestation.map(|table| self.attestation(table)).transpose()?,
             directory: file
                 .directory
                 .map(|table| self.directory(table, credentials))
@@ -529,6 +539,17 @@ impl Source {
             publication: file.publication,
             revocation: self.revocation(file.revocation)?,
         })
+    }
+
+    fn attestation(&self, table: AttestationTable) -> Result<Attestation, ConfigError> {
+        if table.anchors.is_empty() {
+            return Err(ConfigError {
+                hint: Some("name PEM files with the certificates of the makers' CAs".to_owned()),
+                ..self.error(&["attestation", "anchors"], "it is empty: no card could be trusted")
+            });
+        }
+        let anchors = table.anchors.iter().map(|path| self.path(path)).collect::<Result<_, _>>()?;
+        Ok(Attestation { anchors })
     }
 
     fn ceremony_token(
@@ -771,6 +792,7 @@ impl Source {
 #[serde(deny_unknown_fields)]
 struct File {
     trust_domain: DnsName,
+    attestation: Option<AttestationTable>,
     directory: Option<DirectoryTable>,
     handoff: PathBuf,
     rules: PathBuf,
@@ -793,6 +815,12 @@ struct File {
 
 /// What is good for less could not be signed anew in time.
 const SHORTEST_LIFETIME: SignedDuration = SignedDuration::from_secs(10);
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AttestationTable {
+    anchors: Vec<PathBuf>,
+}
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -962,6 +990,8 @@ client_authorities = ["tls"]
             ("pin_file", "pin_credential = \"a\"\npin_file", Some(14), "one of them is enough"),
             ("dns_names = [\"chancery.example.org\"]", "", None, "tls.dns_names: it is not set"),
             ("authorities = [\"tls\"]", "authorities = []", Some(24), "nobody could connect"),
+            ("[tls]", "[attestation]\nanchors = []\n[tls]", Some(22), "no card could be trusted"),
+            ("[tls]", "[attestation]\nroots = []\n[tls]", Some(22), "unknown field `roots`"),
         ];
         for (from, to, line, what) in cases {
             assert!(FILE.contains(from), "{from}");

@@ -88,6 +88,8 @@ fn permits(config: &Config) -> Permits {
         readable.push(directory.password_file.clone());
         readable.extend(directory.ca_file.clone());
     }
+    let makers = config.attestation.iter().flat_map(|attestation| attestation.anchors.clone());
+    readable.extend(makers);
     Permits {
         readable,
         writable: vec![config.state_directory.clone(), config.audit_directory.clone()],

@@ -298,7 +298,7 @@ fn unix_time(now: Timestamp) -> UnixTime {
 }
 
 /// The certificates in a PEM text: one at least, and not too many.
-fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>, String> {
+pub(crate) fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>, String> {
     let read = CertificateDer::pem_slice_iter(pem.as_bytes()).collect::<Result<Vec<_>, _>>();
     let certificates = read.map_err(|error| error.to_string())?;
     match certificates.len() {

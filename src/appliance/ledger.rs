@@ -7,6 +7,7 @@
 mod acts;
 pub mod audit;
 pub mod bots;
+pub mod cards;
 mod changes;
 mod checkpoint;
 mod database;
@@ -40,7 +41,7 @@ pub use self::{
 };
 use crate::{
     directory::{Job, Outcome},
-    policy::{Denial, Lock, Locks, OpenSession, Subject},
+    policy::{CardHolder, Denial, Lock, Locks, OpenSession, Subject},
 };
 
 use acts::{Committed, Found, Stored, Text};
@@ -78,6 +79,8 @@ pub struct NewIntent {
     pub idempotency: Option<Idempotency>,
     /// What it continues, if it is for an own certificate of a bot's instance.
     pub lineage: Option<Lineage>,
+    /// The card that has attested the key, and whose it is to be.
+    pub card: Option<CardHolder>,
     /// When.
     pub now: Timestamp,
 }

@@ -11,6 +11,7 @@ pub mod front;
 pub mod join;
 pub mod launcher;
 pub mod ledger;
+pub mod makers;
 pub mod operator;
 pub mod policy;
 pub mod probe;

@@ -218,6 +218,7 @@ impl From<StartError> for Failure {
             StartError::Ledger(_) => (1, Some("see to the state and audit directories")),
             StartError::Authority(_)
             | StartError::Handoff(_)
+            | StartError::Makers(_)
             | StartError::Rules(_)
             | StartError::TokenLabel { .. } => {
                 (EX_CONFIG, Some("run chanceryd check FILE, which lists all that is wrong"))

@@ -5,6 +5,7 @@
 //! issued.
 
 mod account;
+mod attestation;
 mod bot;
 mod decide;
 mod grant;
@@ -17,9 +18,10 @@ mod sessions;
 mod standing;
 
 pub use account::{DirectoryGrant, DirectoryRule};
+pub use attestation::{CardDenial, Demand};
 pub use bot::{BotDenial, Instance, check_address};
 pub use decide::{Denial, SignGrant, decide, decide_sign, find_role};
-pub use grant::{Grant, Template};
+pub use grant::{CardHolder, Grant, Template};
 pub use locks::{Lock, Locks, Subject};
 pub use pattern::SpiffePattern;
 pub use request::{BadRequest, Certify, Request, SignDigest, SshUser, Wanted, X509Names};

@@ -12,6 +12,7 @@ mod batch;
 mod body;
 mod bots;
 mod caller;
+mod cards;
 mod connection;
 mod fleet;
 mod hosts;
@@ -361,7 +362,8 @@ impl Service {
     async fn read_rules(&self, config: &Config) -> Result<String, Box<dyn std::error::Error>> {
         let directory = config.rules.clone();
         let read = tokio::task::spawn_blocking(move || Rules::read(&directory)).await?;
-        let rules = read.and_then(|rules: Rules| rules.bind(self.authority.handoff()));
+        let makers = self.authority.makers();
+        let rules = read.and_then(|rules| rules.bind(self.authority.handoff())?.trust(makers));
         let rules = rules.map_err(Box::<RulesError>::new)?;
         rules.check_directory(config.directory.as_ref()).map_err(Box::<RulesError>::new)?;
         let digest = rules.digest().to_owned();

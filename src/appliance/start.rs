@@ -15,6 +15,7 @@ use crate::{
     config::Config,
     launcher::Launcher,
     ledger::{Event, Ledger, LedgerError},
+    makers::{self, MakersError},
     policy::{Rules, RulesError},
     signing::{Change, Signing, SigningError},
 };
@@ -41,6 +42,8 @@ pub enum StartError {
     Authority(#[from] AuthorityError),
     #[error("the hand-off of the ceremony cannot be used")]
     Handoff(#[from] HandoffError),
+    #[error("the makers of cards cannot be read")]
+    Makers(#[from] MakersError),
     #[error("the ledger cannot be opened")]
     Ledger(#[from] LedgerError),
     #[error("the rules cannot be used")]
@@ -67,7 +70,8 @@ impl Started {
             let (configured, pinned) = (config.token.label.clone(), handoff.token.label);
             return Err(StartError::TokenLabel { configured, pinned });
         }
-        let rules = Rules::read(&config.rules)?.bind(&handoff)?;
+        let makers = makers::read(config.attestation.as_ref())?;
+        let rules = Rules::read(&config.rules)?.bind(&handoff)?.trust(Arc::new(makers))?;
         rules.check_directory(config.directory.as_ref())?;
         let rules_digest = rules.digest().to_owned();
         let ledger = Ledger::open(&config.state_directory, &config.audit_directory, clock.clone())?;

@@ -5,6 +5,7 @@ mod agent;
 mod arguments;
 mod batch;
 mod bot;
+mod card;
 mod effect;
 mod environment;
 mod failure;
@@ -51,6 +52,7 @@ async fn perform(arguments: Arguments, output: &mut Output) -> Result<ExitCode, 
     match command {
         Command::Batch(batch) => return batch::run(&connect(global)?, &batch, output).await,
         Command::Bot(it) => return bot::run(global, it, output).await,
+        Command::Card(it) => return card::run(&connect(global)?, it, output).await,
         Command::Ca(ca) => inspect::authorities(&connect(global)?, &ca, output).await?,
         Command::Csr(csr) => setup::signing_request(&csr, output)?,
         Command::Host(host) => return host::run(global, host, output).await,

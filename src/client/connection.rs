@@ -2,6 +2,7 @@
 
 mod access;
 mod bot;
+mod card;
 mod host;
 
 use std::{collections::VecDeque, time::Duration};

@@ -80,6 +80,7 @@ async fn measure_ledger() {
                     session: None,
                     idempotency: None,
                     lineage: None,
+                    card: None,
                     now,
                 };
                 let subject = Arc::new(intent.subject(Some(prepared.summary())));

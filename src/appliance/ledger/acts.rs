@@ -24,7 +24,7 @@ use super::{
     Idempotency, LedgerError, NewIntent, RawDigest,
     audit::{Act, Body, sha256},
     bots::{self, Look},
-    changes, sessions,
+    cards, changes, sessions,
     writer::{Batch, Failure},
 };
 use crate::policy::{Denial, Subject};
@@ -63,6 +63,7 @@ pub(super) fn begin(
         certificate: (&text.summary).into(),
         caller: &new.caller,
         role: &new.role,
+        card: new.card.as_ref().map(|card| cards::key(&card.attestation)),
         text_sha256: sha256(&text.bytes),
     })?;
     let names = json(&text.summary.names)?;
@@ -84,6 +85,9 @@ pub(super) fn begin(
         if let Some(session) = &new.session {
             sessions::check_intent(batch, &session.id, key, new.now)?;
         }
+        if let Some(card) = &new.card {
+            cards::check(batch, card)?;
+        }
         let look = |lineage| bots::look(batch, lineage, (&new.issuer, key), new.now);
         let step = match new.lineage.as_ref().map(look).transpose()? {
             Some(Look::Again(id)) => return Ok(begun_before(batch, id)?),
@@ -95,6 +99,9 @@ pub(super) fn begin(
             name_operation(batch, &new.caller, idempotency, Earlier::Intent(id))?;
         }
         batch.audit(&body)?;
+        if let Some(card) = &new.card {
+            cards::take_up(batch, id, card, &new.caller, new.now)?;
+        }
         if let Some((step, lineage)) = step.zip(new.lineage.as_ref()) {
             step.take(batch, id, lineage, (key, new.now))?;
         }

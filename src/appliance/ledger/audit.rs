@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, fmt::Write as _};
 
-use api::LockTarget;
+use api::{CardKey, LockTarget};
 use jiff::Timestamp;
 use pki::{
     names::DnsName,
@@ -122,6 +122,8 @@ pub(super) enum Act<'a> {
         certificate: Certificate<'a>,
         caller: &'a str,
         role: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        card: Option<CardKey>,
         text_sha256: String,
     },
     /// Who asks for it, and for how long, is in the intent's entry; it was taken back before it

@@ -35,7 +35,7 @@ pub(super) enum OpenError {
 }
 
 /// The schema version that this program writes.
-pub(super) const VERSION: i64 = 3;
+pub(super) const VERSION: i64 = 4;
 
 /// The turn to open the database, until it is dropped.
 ///
@@ -144,8 +144,12 @@ fn prepare_schema(connection: &mut Connection, name: &str) -> Result<(), OpenErr
 }
 
 /// From each version to the next.
-const SCHEMA: [&str; VERSION as usize] =
-    [include_str!("schema.sql"), include_str!("schema-2.sql"), include_str!("schema-3.sql")];
+const SCHEMA: [&str; VERSION as usize] = [
+    include_str!("schema.sql"),
+    include_str!("schema-2.sql"),
+    include_str!("schema-3.sql"),
+    include_str!("schema-4.sql"),
+];
 
 const LOOK_AGAIN: Duration = Duration::from_millis(2);
 

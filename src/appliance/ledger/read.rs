@@ -3,7 +3,10 @@
 use pki::{seal::Kind, ssh, x509};
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, named_params};
 
-use super::acts::{SUMMARY_COLUMNS, kind_name, optional, summary, time, variant};
+use super::{
+    acts::{SUMMARY_COLUMNS, kind_name, optional, summary, time, variant},
+    cards::{KEY_COLUMNS, read_key},
+};
 
 /// A page of certificates in the order of their release.
 pub(super) fn certificates(
@@ -54,10 +57,11 @@ pub(super) fn was_begun(sql: &Connection, issuer: &str, serial: &str) -> rusqlit
 fn select(condition: &str) -> String {
     format!(
         "SELECT certificates.id, released_at, certificate, issuer, caller, role,
-                session, changes.at, code, {SUMMARY_COLUMNS}
+                session, changes.at, code, {SUMMARY_COLUMNS}, {KEY_COLUMNS}
          FROM certificates JOIN intents ON intents.id = certificates.intent
               LEFT JOIN revocations ON revocations.intent = intents.id
-              LEFT JOIN changes ON changes.id = change {condition}"
+              LEFT JOIN changes ON changes.id = change
+              LEFT JOIN card_keys ON card_keys.intent = intents.id {condition}"
     )
 }
 
@@ -81,6 +85,7 @@ fn record(row: &Row<'_>) -> rusqlite::Result<api::CertificateRecord> {
         session: row.get(6)?,
         revoked_at: optional(row, 7, time)?,
         revocation: optional(row, 8, variant)?,
+        card: optional(row, 16, read_key)?,
     })
 }
 

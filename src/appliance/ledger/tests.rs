@@ -1,4 +1,5 @@
 mod bots;
+mod cards;
 mod taking_back;
 
 use std::{
@@ -236,8 +237,8 @@ async fn certificates_are_listed_in_pages_and_found_by_serial() {
 fn a_later_schema_and_a_foreign_database_are_refused() {
     let place = Place::new();
     drop(place.open());
-    place.sql("PRAGMA user_version = 4");
-    assert!(place.refusal().contains("schema version 4"), "{}", place.refusal());
+    place.sql("PRAGMA user_version = 5");
+    assert!(place.refusal().contains("schema version 5"), "{}", place.refusal());
     place.sql("PRAGMA user_version = 0");
     assert!(place.refusal().contains("not a ledger"), "{}", place.refusal());
 }
@@ -432,6 +433,7 @@ fn new_intent(idempotency: Option<Idempotency>) -> NewIntent {
         session: None,
         idempotency,
         lineage: None,
+        card: None,
         now: now(),
     }
 }

@@ -11,8 +11,8 @@ use pki::{
 use thiserror::Error;
 
 use super::{
-    BotDenial, Caller, Certify, Grant, OpenSession, Role, Rules, SignDigest, SshUser, Standing,
-    Subject, Template, Validity, Wanted, X509Names, bot, certificate_roles,
+    BotDenial, Caller, CardDenial, Certify, Grant, OpenSession, Role, Rules, SignDigest, SshUser,
+    Standing, Subject, Template, Validity, Wanted, X509Names, attestation, bot, certificate_roles,
     pattern::{self, DnsPattern, PrincipalPattern, SpiffePattern},
     rules::{
         self, CertificateRule, Grants, KdcRule, SmartcardRule, SshHostRule, SshUserRule,
@@ -30,6 +30,8 @@ pub enum Denial {
     AddressNotAllowed { role: String, address: IpAddr },
     #[error(transparent)]
     Bot(#[from] BotDenial),
+    #[error(transparent)]
+    Card(#[from] CardDenial),
     #[error("role {role:?} is not given to {caller}")]
     CallerNotInRole { role: String, caller: SpiffeId },
     #[error("you have decided on session {session} before")]
@@ -121,6 +123,7 @@ impl Denial {
             Self::AccountUnknown { .. } => "account-unknown",
             Self::AddressNotAllowed { .. } => "address-not-allowed",
             Self::Bot(denial) => denial.reason(),
+            Self::Card(denial) => denial.reason(),
             Self::CallerNotInRole { .. } => "caller-not-in-role",
             Self::DecidedBefore { .. } => "decided-before",
             Self::DnsNameNotAllowed { .. } => "dns-name-not-allowed",
@@ -164,6 +167,7 @@ impl Denial {
     pub fn hint(&self) -> Cow<'static, str> {
         match self {
             Self::Bot(denial) => denial.hint(),
+            Self::Card(denial) => denial.hint(),
             Self::Locked { target: target @ LockTarget::BotInstance(..) } => {
                 bot::locked_hint(target).into()
             }
@@ -180,6 +184,7 @@ impl Denial {
                 "an operator adds accounts, with their SIDs, to the appliance's rules"
             }
             Self::Bot(_)
+            | Self::Card(_)
             | Self::CallerNotInRole { .. }
             | Self::NoPrincipals { .. }
             | Self::NoSuchRole { .. } => "ask an operator which role is yours",
@@ -273,7 +278,16 @@ pub fn decide(
         ..Subject::default()
     };
     Denial::unless_free(standing, &subject)?;
-    let template = decide_names(caller, request.wanted, role, rule, rules)?;
+    let mut wanted = request.wanted;
+    let claim = wanted.take_claim();
+    let template = decide_names(caller, wanted, role, rule, rules)?;
+    let card = match rule {
+        CertificateRule::Smartcard(rule) => {
+            let (key, makers) = (&request.public_key, rules.makers());
+            attestation::decide_card(role, rule, claim, key, makers, standing.now)?
+        }
+        _ => None,
+    };
     Ok(Grant {
         ttl: standing.clip(decide_ttl(role, *validity, request.ttl)?),
         until: session.and_then(|session| session.ends_at).into_iter().chain(closes_at).min(),
@@ -285,6 +299,7 @@ pub fn decide(
             None => template,
         },
         session: session.cloned(),
+        card,
     })
 }
 
@@ -390,7 +405,7 @@ fn decide_names(
     use CertificateRule as Rule;
 
     match (wanted, rule) {
-        (Wanted::Smartcard(upn), Rule::Smartcard(rule)) => {
+        (Wanted::Smartcard { upn, .. }, Rule::Smartcard(rule)) => {
             smartcard(caller, upn, role, rule, rules)
         }
         (Wanted::SshHost(names), Rule::SshHost(rule)) => ssh_host(caller, names, role, rule),

@@ -3,10 +3,10 @@ use std::{collections::BTreeSet, net::IpAddr};
 use jiff::{SignedDuration, Timestamp};
 use pki::{
     keys::PublicKey,
-    names::{DistinguishedName, DnsName, Oid, Principal, SourceAddress, SpiffeId},
+    names::{DistinguishedName, DnsName, Oid, Principal, Sid, SourceAddress, SpiffeId, Upn},
     serial::{SshSerial, X509Serial},
     ssh::{self, CriticalOptions, Extension, Restrictions},
-    x509::{self, Profile},
+    x509::{self, Profile, attestation::Attestation},
 };
 
 use super::{Caller, Denial, OpenSession, Role, decide::force_command, pattern::contains};
@@ -29,6 +29,19 @@ pub struct Grant {
     pub(super) template: Template,
     /// The session that it is for.
     pub(super) session: Option<OpenSession>,
+    /// What the card has said, and was believed.
+    pub(super) card: Option<Attestation>,
+}
+
+/// A card that has attested its key, and whose it is to be.
+#[derive(Clone, Debug)]
+pub struct CardHolder {
+    /// What the card says.
+    pub attestation: Attestation,
+    /// The account that is to log on with it.
+    pub upn: Upn,
+    /// Its SID, by which it is known when it is renamed.
+    pub sid: Sid,
 }
 
 /// A certificate without serial number and times.
@@ -88,6 +101,7 @@ impl Grant {
                 policies: Vec::new(),
             },
             session: None,
+            card: None,
         }
     }
 
@@ -110,6 +124,7 @@ impl Grant {
                 policies: Vec::new(),
             },
             session: None,
+            card: None,
         }
     }
 
@@ -149,6 +164,7 @@ impl Grant {
                 policies: Vec::new(),
             },
             session: None,
+            card: None,
         }
     }
 
@@ -165,6 +181,21 @@ impl Grant {
     /// The session that it is for.
     pub fn session(&self) -> Option<&OpenSession> {
         self.session.as_ref()
+    }
+
+    /// The card that the certificate is for, if it has attested its key.
+    pub fn card(&self) -> Option<CardHolder> {
+        match (&self.card, &self.template) {
+            (
+                Some(attestation),
+                Template::X509 { profile: Profile::SmartcardLogon { upn, sid, .. }, .. },
+            ) => Some(CardHolder {
+                attestation: attestation.clone(),
+                upn: upn.clone(),
+                sid: sid.clone(),
+            }),
+            _ => None,
+        }
     }
 
     /// The SSH certificate that was granted.

@@ -3,7 +3,10 @@ use std::{collections::BTreeSet, net::IpAddr};
 use pki::{
     keys::{KeyError, PublicKey, SignatureScheme},
     names::{DnsName, Principal, SourceAddress, SpiffeId, Upn},
-    x509::csr::{Csr, CsrError},
+    x509::{
+        attestation::{AttestationError, Claim},
+        csr::{Csr, CsrError},
+    },
 };
 use thiserror::Error;
 
@@ -34,8 +37,13 @@ pub struct Certify {
 /// What a certificate is wanted for.
 #[derive(Clone, Debug)]
 pub enum Wanted {
-    /// A smart-card logon of this account.
-    Smartcard(Upn),
+    /// A smart-card logon.
+    Smartcard {
+        /// The account.
+        upn: Upn,
+        /// What the card says of its key.
+        claim: Option<Box<Claim>>,
+    },
     /// An SSH host of these names.
     SshHost(BTreeSet<Principal>),
     /// An SSH user.
@@ -71,10 +79,18 @@ pub struct X509Names {
 }
 
 impl Wanted {
+    /// What the card says of its key, taken out.
+    pub(super) fn take_claim(&mut self) -> Option<Claim> {
+        match self {
+            Self::Smartcard { claim, .. } => claim.take().map(|claim| *claim),
+            Self::SshHost(_) | Self::SshUser(_) | Self::X509(_) => None,
+        }
+    }
+
     /// The operation's name on the wire.
     pub fn operation(&self) -> &'static str {
         match self {
-            Self::Smartcard(_) => "smartcard",
+            Self::Smartcard { .. } => "smartcard",
             Self::SshHost(_) => "ssh_host",
             Self::SshUser(_) => "ssh_user",
             Self::X509(_) => "x509",
@@ -98,9 +114,9 @@ pub struct SignDigest {
 /// A request cannot be read, or its key is not accepted.
 #[derive(Clone, Debug, Error)]
 pub enum BadRequest {
-    /// The card's attestation is refused.
-    #[error("this appliance cannot verify attestations of cards")]
-    Attestation,
+    /// The card's attestation cannot be read.
+    #[error(transparent)]
+    Attestation(#[from] AttestationError),
     /// The CSR is refused.
     #[error(transparent)]
     Csr(#[from] CsrError),
@@ -151,15 +167,14 @@ impl TryFrom<api::SmartcardRequest> for Certify {
     type Error = BadRequest;
 
     fn try_from(request: api::SmartcardRequest) -> Result<Self, BadRequest> {
-        if request.attestation.is_some() {
-            return Err(BadRequest::Attestation);
-        }
+        let read = |it: api::CardAttestation| Claim::from_pem(&it.statement, &it.intermediate);
+        let claim = request.attestation.map(read).transpose()?.map(Box::new);
         Ok(Self {
             role: request.role,
             public_key: Csr::from_pem(&request.csr)?.public_key,
             ttl: request.ttl,
             session: request.session,
-            wanted: Wanted::Smartcard(request.upn),
+            wanted: Wanted::Smartcard { upn: request.upn, claim },
         })
     }
 }

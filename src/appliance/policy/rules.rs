@@ -3,6 +3,7 @@ use std::{
     fs, io,
     net::IpAddr,
     path::Path,
+    sync::Arc,
 };
 
 use jiff::{SignedDuration, Timestamp, civil::Date};
@@ -11,7 +12,10 @@ use pki::{
     keys::{PublicKey, SignatureScheme},
     names::{DistinguishedName, Oid, Realm, Sid, SourceAddress, Upn},
     ssh::{Extension, Usage},
-    x509::profile::CertificateTemplate,
+    x509::{
+        attestation::{Anchors, Firmware, PinPolicy, Slot, TouchPolicy},
+        profile::CertificateTemplate,
+    },
 };
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
@@ -21,6 +25,7 @@ use crate::config;
 
 use super::{
     Caller, Grant,
+    attestation::{self, Demand},
     decide::Denial,
     pattern::{DnsPattern, HostPattern, PrincipalPattern, SpiffePattern, UpnPattern},
     schedule::{RawSchedule, Schedule, holidays},
@@ -32,6 +37,7 @@ use super::{
 pub struct Rules {
     accounts: BTreeMap<String, Account>,
     digest: String,
+    makers: Arc<Anchors>,
     own_keys: HashSet<String>,
     roles: BTreeMap<String, Role>,
     /// Certificate roles that some session role names.
@@ -177,6 +183,21 @@ pub struct SmartcardRule {
     /// Certificate policies.
     #[serde(default)]
     pub policies: Vec<Oid>,
+    /// Whether cards must attest their keys.
+    #[serde(default)]
+    pub attestation: Demand,
+    /// The slots that a key may be in.
+    #[serde(default = "attestation::usual_slots")]
+    pub slots: BTreeSet<Slot>,
+    /// When cards ask for the PIN.
+    #[serde(default = "attestation::usual_pin_policies")]
+    pub pin_policies: BTreeSet<PinPolicy>,
+    /// When cards must be touched.
+    #[serde(default = "attestation::all_touch_policies")]
+    pub touch_policies: BTreeSet<TouchPolicy>,
+    /// The oldest firmware of cards.
+    #[serde(default)]
+    pub min_firmware: Option<Firmware>,
 }
 
 /// `[role.kdc]`.
@@ -279,6 +300,35 @@ impl Rules {
         }
         self.own_keys = handoff.keys().map(|(_, key)| key.public_key.fingerprint()).collect();
         Ok(self)
+    }
+
+    /// Trusts the cards of these makers.
+    ///
+    /// # Errors
+    ///
+    /// [`RulesError::Misfit`] for the first role whose cards must attest their keys when nobody is
+    /// trusted.
+    pub fn trust(self, makers: Arc<Anchors>) -> Result<Self, RulesError> {
+        let demands = |role: &&Role| match &role.grants {
+            Grants::Certificate { rule: CertificateRule::Smartcard(rule), .. } => {
+                rule.attestation == Demand::Required
+            }
+            _ => false,
+        };
+        match self.roles.values().find(demands) {
+            Some(role) if makers.is_empty() => Err(RulesError::Misfit {
+                role: role.name.clone(),
+                what: "its cards must attest their keys, and chanceryd.toml names no makers in \
+                       [attestation]; without attestations, the role says attestation = \"optional\""
+                    .to_owned(),
+            }),
+            _ => Ok(Self { makers, ..self }),
+        }
+    }
+
+    /// The makers whose cards are trusted.
+    pub fn makers(&self) -> &Arc<Anchors> {
+        &self.makers
     }
 
     /// Whether this is a key of the token itself.
@@ -614,7 +664,11 @@ impl CertificateRule {
                 rule.dns_names.is_empty() && rule.addresses.is_empty() && rule.spiffe_ids.is_empty()
             }
         };
-        if empty { Err("it allows no name at all".to_owned()) } else { Ok(()) }
+        match self {
+            _ if empty => Err("it allows no name at all".to_owned()),
+            Self::Smartcard(rule) => rule.check_cards(),
+            _ => Ok(()),
+        }
     }
 }
 

@@ -29,6 +29,7 @@ use super::{
     body::{Incoming, json},
     bots,
     caller::{AnyCaller, Peer, priority},
+    cards,
     connection::BODY_PATIENCE,
     hosts, metrics, problem, revocations,
 };
@@ -64,6 +65,7 @@ pub(super) fn router(service: Arc<Service>) -> Router {
         .route("/v1/sign", operation(Operation::Sign))
         .merge(access::router())
         .merge(bots::router())
+        .merge(cards::router())
         .fallback(async |uri: Uri, mut body: Incoming| {
             body.drain().await;
             answer::not_found(uri).await

@@ -4,12 +4,13 @@
 use api::{
     Acknowledgement, Authorities, Authority, BatchItem, BatchOutcome, BatchResult, Because, Bot,
     BotApplied, BotIdentity, BotInstance, BotInstanceState, BotJoinRequest, BotRenewRequest,
-    BotRole, BotSpec, BotStatus, BotToken, BotTokenRequest, Bots, CardAttestation, CertificatePage,
-    CertificateRecord, Challenge, ConsumeRequest, CutConnection, Decision, Effect, EndCause, Host,
-    HostEffect, HostMode, HostRequest, Hosts, IDEMPOTENCY_KEY, Issued, JoinMethod, JoinProof,
-    JoinRequest, JoinToken, Joined, ListQuery, Lock, LockEffect, LockPreview, LockRequest, Locked,
-    Locks, Login, LoginReport, NDJSON, Operation, PROBLEM_JSON, Problem, ProblemKind,
-    RevocationBundle, RevocationReason, RevokeRequest, Revoked, Session, SessionEnded,
+    BotRole, BotSpec, BotStatus, BotToken, BotTokenRequest, Bots, Card, CardAttestation,
+    CardCertificate, CardChanged, CardKey, CardQuery, CardRecord, CardState, CardTaken, Cards,
+    CertificatePage, CertificateRecord, Challenge, ConsumeRequest, CutConnection, Decision, Effect,
+    EndCause, Host, HostEffect, HostMode, HostRequest, Hosts, IDEMPOTENCY_KEY, Issued, JoinMethod,
+    JoinProof, JoinRequest, JoinToken, Joined, ListQuery, Lock, LockEffect, LockPreview,
+    LockRequest, Locked, Locks, Login, LoginReport, NDJSON, Operation, PROBLEM_JSON, Problem,
+    ProblemKind, RevocationBundle, RevocationReason, RevokeRequest, Revoked, Session, SessionEnded,
     SessionQuery, SessionRequest, SessionState, Sessions, SignRequest, Signed, SmartcardRequest,
     SshHostRequest, SshUserRequest, UnlockRequest, X509Request,
 };
@@ -62,7 +63,16 @@ pub(super) fn document() -> openapi::OpenApi {
         BotToken,
         BotTokenRequest,
         Bots,
+        Card,
         CardAttestation,
+        CardCertificate,
+        CardChanged,
+        CardKey,
+        CardQuery,
+        CardRecord,
+        CardState,
+        CardTaken,
+        Cards,
         CertificatePage,
         CertificateRecord,
         Challenge,
@@ -181,6 +191,15 @@ const PATHS: &[Path] = &[
     reading("/v1/locks", "The locks in force", (JSON, Some("Locks"))),
     reading("/v1/sessions", "Lists sessions", (JSON, Some("Sessions"))),
     reading("/v1/sessions/{id}", "One session", (JSON, Some("Session"))),
+    reading("/v1/cards", "Lists cards that have attested a key", (JSON, Some("Cards"))),
+    reading("/v1/cards/{serial}", "One card", (JSON, Some("CardRecord"))),
+    command(
+        "/v1/cards/{serial}/release",
+        "Takes a card from its holder, so that it may become another's",
+        "Because",
+        "CardChanged",
+    ),
+    command("/v1/cards/{serial}/remove", "Takes a card away for good", "Because", "CardChanged"),
     reading("/v1/authorities", "The authorities", (JSON, Some("Authorities"))),
     reading("/v1/certificates", "Lists certificates", (JSON, Some("CertificatePage"))),
     reading(
@@ -358,8 +377,9 @@ impl Path {
             parameters.push(parameter(IDEMPOTENCY_KEY, ParameterIn::Header));
         }
         let fields: &[&str] = match (self.path, self.posted) {
-            // Of ListQuery, EffectQuery, BundleQuery and SessionQuery.
+            // Of ListQuery, CardQuery, EffectQuery, BundleQuery and SessionQuery.
             ("/v1/certificates", _) => &["after", "caller", "issuer", "kind", "limit"],
+            ("/v1/cards", _) => &["after", "holder", "limit", "state"],
             ("/v1/effects/{change}", _) => &["wait"],
             ("/v1/revocations", _) => &["after", "wait"],
             ("/v1/sessions", false) => &["limit", "requester", "role", "state"],

@@ -9,17 +9,23 @@ use crate::{
     authority::IssueError,
     join::Refusal,
     ledger::LedgerError,
-    policy::{BadRequest, Denial},
+    policy::{BadRequest, CardDenial, Denial},
     signing::SigningError,
 };
 
 impl From<BadRequest> for Problem {
     fn from(error: BadRequest) -> Self {
-        let kind = match error {
-            BadRequest::Csr(_) | BadRequest::Key(_) => ProblemKind::BadKey,
-            BadRequest::Attestation | BadRequest::Digest(_) => ProblemKind::BadRequest,
-        };
-        Self::new(kind, error.to_string())
+        let detail = error.to_string();
+        match error {
+            BadRequest::Attestation(error) => {
+                let denial = CardDenial::from(error);
+                Self::new(ProblemKind::BadKey, detail)
+                    .with_reason(denial.reason())
+                    .with_hint(denial.hint())
+            }
+            BadRequest::Csr(_) | BadRequest::Key(_) => Self::new(ProblemKind::BadKey, detail),
+            BadRequest::Digest(_) => Self::new(ProblemKind::BadRequest, detail),
+        }
     }
 }
 

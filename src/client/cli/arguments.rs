@@ -1,6 +1,7 @@
 //! The command line as clap reads it: every value is parsed here, once.
 
 pub(super) mod bot;
+pub(super) mod card;
 pub(super) mod host;
 pub(super) mod lock;
 pub(super) mod session;
@@ -92,6 +93,9 @@ pub(super) enum Command {
     /// Bots: services that join once and renew by themselves
     #[command(subcommand)]
     Bot(bot::BotCommand),
+    /// Smart cards that have attested a key: whose they are, and taking them away
+    #[command(subcommand)]
+    Card(card::CardCommand),
     /// Hosts: let them join; on them, the agent for sshd
     #[command(subcommand)]
     Host(host::HostCommand),
@@ -213,9 +217,11 @@ pub(super) struct KeySource {
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Example:
-  chancery request smartcard --role logon --csr card.csr --upn alice@corp.example
+  chancery request smartcard --role logon --csr card.csr --upn alice@corp.example \\
+      --attestation card.attestation.pem
 
-The account's SID comes from the appliance's own records, never from a request.")]
+The account's SID comes from the appliance's own records, never from a request. The attestation is \
+what `chancery-card request --attestation` wrote: the card's word that it made the key itself.")]
 pub(super) struct Smartcard {
     /// The role that grants it
     #[arg(long)]
@@ -226,6 +232,9 @@ pub(super) struct Smartcard {
     /// The account that is to log on, as account@domain
     #[arg(long)]
     pub(super) upn: Upn,
+    /// What the card says of its key: PEM of its statement, then of its attestation certificate
+    #[arg(long, value_name = "FILE")]
+    pub(super) attestation: Option<PathBuf>,
     #[command(flatten)]
     pub(super) validity: Validity,
     /// Where the certificate goes, or - for the output [default: as the CSR, but .pem]

@@ -92,6 +92,14 @@ pub(super) async fn show(client: &Client, it: &Show, output: &mut Output) -> Res
         rows.extend(record.session.clone().map(|session| ("session", session)));
         rows.extend(record.revoked_at.map(|at| ("revoked", time(at))));
         rows.extend(record.revocation.map(|code| ("reason", word(&code))));
+        if let Some(key) = &record.card {
+            rows.extend([
+                ("card", format!("{}, firmware {}", key.card, key.firmware)),
+                ("slot", key.slot.to_string()),
+                ("PIN", key.pin_policy.to_string()),
+                ("touch", key.touch_policy.to_string()),
+            ]);
+        }
         rows
     })?;
     Ok(())

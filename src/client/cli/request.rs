@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use api::{Issued, SmartcardRequest, SshHostRequest, SshUserRequest, X509Request};
+use api::{CardAttestation, Issued, SmartcardRequest, SshHostRequest, SshUserRequest, X509Request};
 use client::{
     Client, files,
     local_key::{LocalKey, LocalSshKey},
@@ -99,11 +99,28 @@ pub(super) async fn smartcard(
         upn: it.upn,
         ttl: it.validity.ttl,
         session: it.validity.session,
-        attestation: None,
+        attestation: it.attestation.as_deref().map(attestation).transpose()?,
     };
     let issued = client.issue_smartcard(&request).await?;
     // A card holds its own certificate; the chain is in Active Directory.
     deliver(&issued, &line(&issued), it.out, || it.csr.with_extension("pem"), output)
+}
+
+/// Statement and intermediate, as `chancery-card request --attestation` writes them.
+fn attestation(path: &Path) -> Result<CardAttestation, Failure> {
+    const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
+    let text = read(path)?;
+    let starts: Vec<_> = text.match_indices(BEGIN).map(|(at, _)| at).collect();
+    match starts.as_slice() {
+        [statement, intermediate] => Ok(CardAttestation {
+            statement: text[*statement..*intermediate].to_owned(),
+            intermediate: text[*intermediate..].to_owned(),
+        }),
+        _ => Err(Failure::Usage {
+            what: format!("{} has {} certificates, not 2", path.display(), starts.len()),
+            hint: Some("take what chancery-card request --attestation wrote".to_owned()),
+        }),
+    }
 }
 
 /// Makes a key in memory, if its files do not exist yet.

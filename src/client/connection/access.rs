@@ -143,7 +143,7 @@ impl Client {
         }
     }
 
-    async fn query<A: DeserializeOwned>(
+    pub(super) async fn query<A: DeserializeOwned>(
         &self,
         path: &[&str],
         query: &impl Serialize,

@@ -520,6 +520,7 @@ fn adopt(
         session: None,
         idempotency: None,
         lineage: None,
+        card: None,
         now,
     };
     let text = Text { bytes: text.clone(), summary: summary.clone() };

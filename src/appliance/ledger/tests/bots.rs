@@ -222,7 +222,11 @@ async fn ledgers_of_earlier_versions_are_brought_up_to_date() {
     for version in 1..super::super::database::VERSION {
         let place = Place::new();
         fs::create_dir_all(place.root.path().join("state")).unwrap();
-        let steps = [include_str!("../schema.sql"), include_str!("../schema-2.sql")];
+        let steps = [
+            include_str!("../schema.sql"),
+            include_str!("../schema-2.sql"),
+            include_str!("../schema-3.sql"),
+        ];
         for step in &steps[..usize::try_from(version).unwrap()] {
             place.sql(step);
         }
@@ -243,6 +247,7 @@ async fn ledgers_of_earlier_versions_are_brought_up_to_date() {
         let target = "user:alice".parse().unwrap();
         let lock = api::LockPreview { target, issued_before: None };
         ledger.preview(lock, now()).await.unwrap();
+        assert_eq!(ledger.cards(api::CardQuery::default(), now()).await.unwrap().cards, []);
         drop(ledger);
         place.verified();
     }
@@ -715,6 +720,7 @@ async fn begin_own(
         session: None,
         idempotency: None,
         lineage: Some(lineage),
+        card: None,
         now,
     };
     super::begin_text(ledger, intent, text).await

@@ -95,6 +95,7 @@ const RULES: &str = r#"
     max_ttl = "8h"
     [role.smartcard_logon]
     upns = ["{name}@corp.example"]
+    attestation = "optional"
 
     [[role]]
     name = "firmware"
@@ -136,7 +137,8 @@ fn every_decision_of_the_table() {
 }
 
 /// Every word of [`Denial::reason`] but `own-key` and `outside-schedule`, which have tests of their
-/// own, and those of locks and sessions (`policy/sessions/tests.rs`).
+/// own, those of cards (`policy/attestation/tests.rs`), and those of locks and sessions
+/// (`policy/sessions/tests.rs`).
 const ALL_REASONS: [&str; 17] = [
     "account-unknown",
     "address-not-allowed",
@@ -213,7 +215,7 @@ fn x509_cases() -> Vec<Case> {
             ..names("")
         })
     };
-    let card = |upn: &str| Wanted::Smartcard(upn.parse().unwrap());
+    let card = |upn: &str| Wanted::Smartcard { upn: upn.parse().unwrap(), claim: None };
     vec![
         (
             "service/web",
@@ -460,7 +462,7 @@ fn the_sid_and_the_name_come_from_the_directory() {
         public_key: key(),
         ttl: None,
         session: None,
-        wanted: Wanted::Smartcard("alice@CORP.example".parse().unwrap()),
+        wanted: Wanted::Smartcard { upn: "alice@CORP.example".parse().unwrap(), claim: None },
     };
     let grant = decide(&caller("user/alice"), request, &rules(), free()).unwrap();
     let Template::X509 { subject, profile, .. } = grant.template else { panic!("not X.509") };

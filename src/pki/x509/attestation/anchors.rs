@@ -30,7 +30,7 @@ struct Authority {
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 pub enum AnchorError {
     /// It cannot be read.
-    #[error("certificate {number}: {what}")]
+    #[error("it cannot be read: {what}")]
     Malformed {
         /// Which of them, from 1.
         number: usize,
@@ -40,12 +40,16 @@ pub enum AnchorError {
     /// It is no CA's.
     #[error("{subject:?} is no CA")]
     NotAuthority {
+        /// Which of them, from 1.
+        number: usize,
         /// Whose it is.
         subject: String,
     },
     /// None of the others has signed it, nor has it itself.
     #[error("{subject:?} leads to no root: the certificate of {issuer:?} is missing")]
     Stray {
+        /// Which of them, from 1.
+        number: usize,
         /// Whose it is.
         subject: String,
         /// Who should have signed it.
@@ -60,24 +64,27 @@ impl Anchors {
     ///
     /// The first that does not, is no CA's, or cannot be read.
     pub fn new<'a>(certificates: impl IntoIterator<Item = &'a [u8]>) -> Result<Self, AnchorError> {
-        let read = |(at, der)| {
-            Link::read(der).map_err(|what| AnchorError::Malformed { number: at + 1, what })
-        };
-        let mut waiting: Vec<_> =
-            certificates.into_iter().enumerate().map(read).collect::<Result<_, _>>()?;
-        if let Some(link) = waiting.iter().find(|link| link.authority.is_none()) {
-            return Err(AnchorError::NotAuthority { subject: link.subject_text.clone() });
+        let mut waiting = Vec::new();
+        for (number, der) in (1..).zip(certificates) {
+            let link = Link::read(der).map_err(|what| AnchorError::Malformed { number, what })?;
+            if link.authority.is_none() {
+                let subject = link.subject_text;
+                return Err(AnchorError::NotAuthority { number, subject });
+            }
+            waiting.push((number, link));
         }
         let mut anchors = Self::default();
         loop {
             let before = waiting.len();
-            waiting.retain(|link| !anchors.take(link));
+            waiting.retain(|(_, link)| !anchors.take(link));
             match waiting.first() {
                 None => return Ok(anchors),
-                Some(stray) if waiting.len() == before => {
-                    let (subject, issuer) = (&stray.subject_text, &stray.issuer_text);
-                    let (subject, issuer) = (subject.clone(), issuer.clone());
-                    return Err(AnchorError::Stray { subject, issuer });
+                Some((number, stray)) if waiting.len() == before => {
+                    return Err(AnchorError::Stray {
+                        number: *number,
+                        subject: stray.subject_text.clone(),
+                        issuer: stray.issuer_text.clone(),
+                    });
                 }
                 Some(_) => {}
             }

@@ -209,7 +209,7 @@ fn makers_are_trusted_through_their_own_cas_as_far_as_those_may_certify() {
     let leaf = Anchors::new([statement.as_slice()]).unwrap_err();
     assert!(matches!(leaf, AnchorError::NotAuthority { .. }), "{leaf}");
     let torn = Anchors::new([top.as_slice(), &upper[..90]]).unwrap_err();
-    assert!(torn.to_string().starts_with("certificate 2: "), "{torn}");
+    assert!(matches!(torn, AnchorError::Malformed { number: 2, .. }), "{torn}");
     assert!(Anchors::new([]).unwrap().is_empty());
 }
 
