@@ -1,6 +1,6 @@
 //! How a command fails, what a person can do about it, and the exit code that says so to programs.
 
-use std::{error::Error as _, io, path::PathBuf};
+use std::{collections::BTreeMap, error::Error as _, io, path::PathBuf};
 
 use jiff::Timestamp;
 use pki::{
@@ -11,8 +11,8 @@ use rand::rand_core::OsError;
 use thiserror::Error;
 
 use crate::{
-    evidence::EvidenceError, handoff::HandoffFailure, journal::JournalError, made::MadeError,
-    name::Name, paper::pdf::PdfError, people::PeopleError, plan::PlanError,
+    environment::Check, evidence::EvidenceError, handoff::HandoffFailure, journal::JournalError,
+    made::MadeError, name::Name, paper::pdf::PdfError, people::PeopleError, plan::PlanError,
     progress::ProgressError, rehearsal::RehearsalError, site::SiteError, verify::VerifyError,
 };
 
@@ -36,6 +36,9 @@ pub enum Failure {
     /// A bundle cannot be made, or is not what it should be.
     #[error(transparent)]
     Evidence(#[from] EvidenceError),
+    /// The machine is not one that the plan lets pass.
+    #[error("the machine is not as the plan demands it ({}); nothing was changed", listed(.0))]
+    Environment(BTreeMap<Check, String>),
     /// The hand-off cannot be written or read.
     #[error(transparent)]
     Handoff(#[from] HandoffFailure),
@@ -150,6 +153,9 @@ pub enum Failure {
     /// The site cannot be used.
     #[error(transparent)]
     Site(#[from] SiteError),
+    /// The token is in software, and the site does not say that this is meant.
+    #[error("{0} is a token in software, which protects no key; nothing was changed")]
+    SoftwareToken(String),
     /// The terminal is gone.
     #[error("cannot read from or write to the terminal")]
     Terminal(#[source] io::Error),
@@ -165,6 +171,11 @@ pub enum Failure {
     /// A transcript or a hand-off is not what it should be.
     #[error(transparent)]
     Verify(#[from] VerifyError),
+}
+
+fn listed(findings: &BTreeMap<Check, String>) -> String {
+    let findings = findings.iter().map(|(check, what)| format!("{check}: {what}"));
+    findings.collect::<Vec<_>>().join("; ")
 }
 
 impl Failure {
@@ -210,6 +221,8 @@ impl Failure {
             Self::Site(_) => 2,
             Self::Aborted
             | Self::Changed(_)
+            | Self::Environment(_)
+            | Self::SoftwareToken(_)
             | Self::Made(_)
             | Self::NoRehearsal(_)
             | Self::People(_)
@@ -245,6 +258,13 @@ impl Failure {
             Self::ClockOff { .. } | Self::Progress(ProgressError::TimeGoesBack { .. }) => {
                 "set this machine's clock (`date --utc --set`), then go on with \
                  `chancery-ceremony resume`"
+            }
+            Self::Environment(_) => {
+                "mend the machine, or let people approve a plan whose [machine] does not refuse it"
+            }
+            Self::SoftwareToken(_) => {
+                "use a hardware token; or, where nothing is to be protected, say why in software_token of \
+                 the site"
             }
             Self::Handoff(HandoffFailure::Exists { .. }) | Self::OutputExists { .. } => {
                 "a ceremony never overwrites; name a path that does not exist, or go on with \

@@ -16,6 +16,7 @@ pub mod clauses;
 pub mod console;
 pub mod digest;
 pub mod dry_run;
+pub mod environment;
 pub mod evidence;
 pub mod failure;
 pub mod handoff;

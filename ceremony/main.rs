@@ -1,7 +1,7 @@
 //! `chancery-ceremony`: the command line.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     env,
     fs::{self, File},
     io::{self, BufReader, Write as _},
@@ -14,6 +14,7 @@ use ceremony::{
     console::Console,
     digest::Digest,
     dry_run::dry_run,
+    environment::leave_no_dumps,
     evidence::{Evidence, EvidenceError, Sources, hash_of},
     failure::Failure,
     inventory::Inventory,
@@ -352,6 +353,8 @@ struct HandOffArguments {
 }
 
 fn main() -> ExitCode {
+    // Where the system refuses, the transcript says so.
+    let _ = leave_no_dumps();
     let answer = match Arguments::parse().command {
         Command::New { template } => Ok(Answer::Text(template.text().trim_end().to_owned())),
         Command::Plan(arguments) => plan(&arguments),
@@ -544,7 +547,8 @@ fn place(arguments: PlaceArguments) -> Result<Place, Failure> {
     let site = Site::read(&arguments.site)?;
     enter_environment(&site)?;
     let PlaceArguments { journals, handoff, power_loss, .. } = arguments;
-    Ok(Place { site, journals: journals.journals, handoff, power_loss })
+    let variables = variables();
+    Ok(Place { site, journals: journals.journals, handoff, variables, power_loss })
 }
 
 fn performed(place: &Place, head: Digest, json: bool) -> Answer {
@@ -596,6 +600,11 @@ fn enter_environment(site: &Site) -> Result<(), Failure> {
     let program = env::current_exe().map_err(Failure::Restart)?;
     let error = process::Command::new(program).args(env::args_os().skip(1)).envs(missing).exec();
     Err(Failure::Restart(error))
+}
+
+/// The names of the environment variables; their values may be secret.
+fn variables() -> BTreeSet<String> {
+    env::vars_os().map(|(name, _)| name.to_string_lossy().into_owned()).collect()
 }
 
 fn console(json: bool) -> Console {

@@ -18,6 +18,7 @@ pub use crate::steps::{
 };
 use crate::{
     digest::Digest,
+    environment::Demands,
     name::Name,
     people::People,
     steps::{Kind, hand_off::HandOff, sign_off::SignOff, token_init::TokenInit},
@@ -49,6 +50,9 @@ pub struct Script {
     /// Who takes part; nobody in a plan of one person's.
     #[serde(default, skip_serializing_if = "People::is_empty")]
     pub people: People,
+    /// What the machine must be like.
+    #[serde(default, skip_serializing_if = "Demands::is_empty")]
+    pub machine: Demands,
 }
 
 /// The versions of the form of a plan.

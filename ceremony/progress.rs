@@ -12,6 +12,7 @@ use thiserror::Error;
 
 use crate::{
     digest::Digest,
+    environment::Environment,
     made::{Made, MadeError},
     name::Name,
     people::{PeopleError, Statement},
@@ -42,6 +43,8 @@ pub struct Progress {
     session: bool,
     /// The step was confirmed.
     confirmed: bool,
+    /// The machine was looked at since the beginning, or since the last interruption.
+    environment: bool,
     /// Who was there when the roll was called last.
     present: BTreeSet<Name>,
     /// How many compared the machine's clock since the beginning, or since the last interruption;
@@ -103,6 +106,7 @@ impl Progress {
             running: true,
             session: false,
             confirmed: false,
+            environment: false,
             present: BTreeSet::new(),
             compared: (0, BTreeSet::new()),
             signed_off: BTreeSet::new(),
@@ -144,6 +148,10 @@ impl Progress {
             (Event::Resumed(_), _) => self.resume(),
             _ if !self.running => return Err(self.unexpected("the resumption")),
             (Event::Stopped { .. }, _) => self.running = false,
+            (Event::Environment(found), _) => self.look_at_machine(found)?,
+            _ if self.wants_environment() => {
+                return Err(self.unexpected("the check of the machine"));
+            }
             (Event::Present {}, _) => self.call_roll(&record.who)?,
             _ if self.wants_roll_call() => return Err(self.unexpected("the roll call")),
             (Event::Clock { reads }, _) => self.compare_clock(record, *reads)?,
@@ -201,6 +209,11 @@ impl Progress {
         !self.session && !no_token_yet
     }
 
+    /// Whether the machine must be looked at before anything else.
+    pub fn wants_environment(&self) -> bool {
+        !self.environment
+    }
+
     /// Whether the roll must be called before anything else.
     pub fn wants_roll_call(&self) -> bool {
         let people = &self.plan.script().people;
@@ -256,6 +269,7 @@ impl Progress {
             Event::Token(_) if matches!(self.within, Within::TokenMade(_)) => Some(self.number()),
             Event::Aborted { .. }
             | Event::Clock { .. }
+            | Event::Environment(_)
             | Event::Exception { .. }
             | Event::Opened(_)
             | Event::Present {}
@@ -287,6 +301,7 @@ impl Progress {
         }
         self.interruptions += 1;
         (self.running, self.session, self.confirmed) = (true, false, false);
+        self.environment = false;
         self.present.clear();
         self.compared = (0, BTreeSet::new());
     }
@@ -306,6 +321,16 @@ impl Progress {
             _ => record.who.is_empty(),
         };
         self.require(theirs, "a record by people of the plan")
+    }
+
+    /// A rehearsal takes place on any machine; whatever else on one that the plan lets pass.
+    fn look_at_machine(&mut self, found: &Environment) -> Result<(), ProgressError> {
+        self.require(self.wants_environment(), "a check that was asked for")?;
+        let rehearsed = self.opened.attendance == Attendance::Rehearsed;
+        let refused = found.refused(&self.plan.script().machine);
+        self.require(rehearsed || refused.is_empty(), "a machine as the plan demands it")?;
+        self.environment = true;
+        Ok(())
     }
 
     fn call_roll(&mut self, present: &BTreeSet<Name>) -> Result<(), ProgressError> {
@@ -347,6 +372,10 @@ impl Progress {
 
     fn open(&mut self, found: &TokenFound) -> Result<(), ProgressError> {
         self.require(self.wants_session(), "a record of the plan's next step")?;
+        let protected = self.opened.attendance == Attendance::Rehearsed
+            || self.opened.software_token.is_some()
+            || !found.is_software();
+        self.require(protected, "a token that protects its keys")?;
         let known = match &self.within {
             Within::TokenMade(made) => Some(made),
             _ => self.made.token.as_ref(),

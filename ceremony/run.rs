@@ -22,6 +22,7 @@ use crate::{
     console::Console,
     digest::Digest,
     dry_run::dry_run,
+    environment::Environment,
     failure::Failure,
     handoff::Bundle,
     journal::{Found, Journals, PowerLoss, directory_of},
@@ -31,7 +32,10 @@ use crate::{
     plan::{Certificate, Plan, Step},
     progress::{Ending, Progress, agree},
     site::Site,
-    transcript::{Attendance, Decision, Event, Intent, Opened, Outcome, Resumed, TOOL, TokenFound},
+    transcript::{
+        Attendance, Decision, Event, Intent, Opened, Outcome, Resumed, TOOL, TokenFound,
+        is_software,
+    },
     verify::Verified,
 };
 
@@ -44,8 +48,18 @@ pub struct Place {
     pub journals: Vec<PathBuf>,
     /// The hand-off's directory.
     pub handoff: PathBuf,
+    /// The names of the variables in this process's environment.
+    pub variables: BTreeSet<String>,
     /// Where a rehearsal loses its power.
     pub power_loss: Option<PowerLoss>,
+}
+
+impl Place {
+    /// The machine as it is now.
+    fn environment(&self) -> Result<Environment, Failure> {
+        Environment::look(&self.journals, &self.variables, &self.site.variables())
+            .map_err(Failure::Machine)
+    }
 }
 
 /// What a ceremony begins with, besides its plan.
@@ -96,9 +110,11 @@ pub fn run(
     check_validity(plan, clock.now())?;
     dry_run(plan)?;
     let opened = opened(plan, beginning, place)?;
+    check_machine(plan, beginning.attendance, place)?;
 
     // 2. Everything that can fail without changing the token.
     let module = Module::load(&opened.module.path)?;
+    check_maker(&opened, &module.maker()?)?;
     let session = open_if_there(plan, &place.site, &module)?;
 
     // 3. From here on, everything is recorded.
@@ -131,6 +147,7 @@ pub fn resume(
     }
     check_rehearsed(progress.opened.attendance, place)?;
     check_same(&progress.opened, &place.site)?;
+    check_machine(plan, progress.opened.attendance, place)?;
     let module = Module::load(&progress.opened.module.path)?;
 
     let Resumption { reason, found_key } = resumption;
@@ -226,6 +243,7 @@ fn opened(plan: &Plan, beginning: &Beginning, place: &Place) -> Result<Opened, F
         plan_hash: plan.hash(),
         site_hash: place.site.hash,
         changeable_keys: place.site.changeable_keys.clone(),
+        software_token: place.site.software_token.clone(),
         module: place.site.module()?,
         plan: plan.script().clone(),
     })
@@ -276,6 +294,24 @@ fn check_same(opened: &Opened, site: &Site) -> Result<(), Failure> {
     }
     if opened.module != site.module()? {
         return Err(Failure::Changed("PKCS#11 module"));
+    }
+    Ok(())
+}
+
+/// Looks at the machine, and begins nothing on one that the plan does not let pass.
+fn check_machine(plan: &Plan, attendance: Attendance, place: &Place) -> Result<(), Failure> {
+    let refused = place.environment()?.refused(&plan.script().machine);
+    if refused.is_empty() || attendance == Attendance::Rehearsed {
+        return Ok(());
+    }
+    Err(Failure::Environment(refused))
+}
+
+/// A token in software is for rehearsals, and for who says why.
+fn check_maker(opened: &Opened, maker: &str) -> Result<(), Failure> {
+    let meant = opened.attendance == Attendance::Rehearsed || opened.software_token.is_some();
+    if is_software(maker) && !meant {
+        return Err(Failure::SoftwareToken(maker.to_owned()));
     }
     Ok(())
 }
@@ -352,6 +388,9 @@ impl Performance<'_> {
 
     fn steps(&mut self) -> Result<(), Failure> {
         let count = self.progress.plan.script().steps.len();
+        if self.progress.wants_environment() {
+            self.look_at_machine()?;
+        }
         if self.progress.wants_roll_call() {
             self.call_roll()?;
         }
@@ -369,6 +408,13 @@ impl Performance<'_> {
             step.kind().perform(self)?;
         }
         Ok(())
+    }
+
+    fn look_at_machine(&mut self) -> Result<(), Failure> {
+        let environment = self.place.environment()?;
+        self.console.say("     the machine")?;
+        self.console.add(&environment.to_string())?;
+        self.record(Event::Environment(environment))
     }
 
     fn call_roll(&mut self) -> Result<(), Failure> {

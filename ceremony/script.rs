@@ -66,6 +66,7 @@ fn cover(plan: &Plan) -> Vec<Block> {
         ("Program", vec![Line::text(TOOL)]),
         ("Steps", vec![Line::text(plan.script().steps.len())]),
         ("Makes", vec![Line::text(summary(plan))]),
+        ("Refuses a machine with", vec![Line::text(demands(plan))]),
         ("Takes about", vec![Line::text(format!("{} h {:02} min", minutes / 60, minutes % 60))]),
     ]);
     let filled = Table::of_facts([
@@ -107,6 +108,16 @@ fn summary(plan: &Plan) -> String {
     ];
     let made = made.into_iter().filter(|(number, _)| *number > 0);
     made.map(|(number, one)| count(number, one)).collect::<Vec<_>>().join(", ")
+}
+
+/// What the program looks for before anything else.
+fn demands(plan: &Plan) -> String {
+    let checks = &plan.script().machine.refuse;
+    if checks.is_empty() {
+        return "nothing; what is found is recorded".to_owned();
+    }
+    let checks: Vec<String> = checks.iter().map(|check| format!("findings of {check}")).collect();
+    checks.join(", ")
 }
 
 fn people(plan: &Plan) -> Vec<Block> {
@@ -277,7 +288,7 @@ fn beginning(plan: &Plan) -> Vec<Block> {
             Line::code("sha256sum $(command -v chancery-ceremony)"),
             Line::blank("first 16 digits"),
             Line::code("date --utc"),
-            Line::tick("not more than a minute off the clock in the room"),
+            Line::tick("the clock in the room says the same"),
         ],
     );
     row(
@@ -303,6 +314,17 @@ fn beginning(plan: &Plan) -> Vec<Block> {
             ],
         );
     }
+    row(
+        "F",
+        vec![
+            Line::strong("Compare the clocks"),
+            Line::text(
+                "The program shows what it found of the machine, and the time of its clock. Read another \
+                 clock to the minute, and type what it says: two persons, if the plan names several.",
+            ),
+            Line::blank("the other clock, UTC"),
+        ],
+    );
     vec![Block::Heading("Before the first step".to_owned()), Block::Table(table)]
 }
 

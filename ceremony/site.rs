@@ -2,7 +2,7 @@
 //! each place, so that the plan of a rehearsal and of the real thing are the same bytes.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     ffi::OsString,
     fs, io,
     path::{Path, PathBuf},
@@ -22,6 +22,8 @@ pub struct Site {
     pub hash: Digest,
     /// Why keys are taken from a token that lets their attributes be changed, if they are.
     pub changeable_keys: Option<String>,
+    /// Why keys are taken from a token in software, if they are.
+    pub software_token: Option<String>,
     module: PathBuf,
     module_sha256: Option<Digest>,
     pin_file: PathBuf,
@@ -37,6 +39,7 @@ struct SiteFile {
     pin_file: PathBuf,
     so_pin_file: Option<PathBuf>,
     changeable_keys: Option<String>,
+    software_token: Option<String>,
     token: TokenIdentity,
     #[serde(default)]
     environment: BTreeMap<String, String>,
@@ -71,6 +74,7 @@ impl Site {
             token: file.token,
             hash: Digest::of("chancery-ceremony-site-v1", &[text.as_bytes()]),
             changeable_keys: file.changeable_keys,
+            software_token: file.software_token,
             module: file.module,
             module_sha256: file.module_sha256,
             pin_file: directory.join(file.pin_file),
@@ -87,6 +91,11 @@ impl Site {
     ) -> BTreeMap<&str, &str> {
         let variables = self.environment.iter().map(|(name, value)| (&**name, &**value));
         variables.filter(|(name, value)| current(name).is_none_or(|it| it != *value)).collect()
+    }
+
+    /// The names of the variables of `[environment]`.
+    pub fn variables(&self) -> BTreeSet<String> {
+        self.environment.keys().cloned().collect()
     }
 
     /// The module's file, hashed; checked against `module_sha256` if the site has it.

@@ -24,6 +24,7 @@ use pki::token::pkcs11::{Remains, TokenIdentity, TokenInfo};
 
 use crate::{
     digest::Digest,
+    environment::Environment,
     name::Name,
     plan::Script,
     steps::{generate_key, sign_certificate, token_init},
@@ -74,6 +75,8 @@ pub enum Event {
     /// What is done about a step that was interrupted between intent and outcome. On disk before
     /// it is done.
     Decided(Decision),
+    /// The machine was looked at: at the beginning, and after each interruption.
+    Environment(Environment),
     /// Something happened that the plan does not have.
     Exception {
         /// What.
@@ -129,6 +132,9 @@ pub struct Opened {
     /// is then not attempted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub changeable_keys: Option<String>,
+    /// Why keys are taken from a software token, as the site says; without a reason, none are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub software_token: Option<String>,
     /// The PKCS#11 module.
     pub module: ModuleFile,
     /// The plan.
@@ -231,6 +237,22 @@ pub struct TokenFound {
     pub library: String,
     /// The flags that are set, of those that speak of PINs and login.
     pub flags: Vec<String>,
+}
+
+impl TokenFound {
+    /// Whether it is a token in software, which protects no key.
+    pub fn is_software(&self) -> bool {
+        let manufacturer = self.identity.manufacturer.as_deref().unwrap_or_default();
+        is_software(&[manufacturer, &self.library].join(" "))
+    }
+}
+
+/// Whether a module or token that names its maker so is one in software.
+pub fn is_software(maker: &str) -> bool {
+    let maker = maker.to_lowercase();
+    ["kryoptic", "mozilla", "nss", "softhsm"].iter().any(|name| {
+        maker.split(|letter: char| !letter.is_alphanumeric()).any(|word| word.starts_with(name))
+    })
 }
 
 impl From<TokenInfo> for TokenFound {

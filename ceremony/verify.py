@@ -247,7 +247,7 @@ class Ceremony:
         self.people = self.plan.get("people", {"roles": {}, "persons": {}, "quorum": {"approve": {}, "confirm": {}}})
         self.done, self.intent, self.in_doubt, self.token_made = 0, None, False, None
         self.running, self.session, self.confirmed = True, False, False
-        self.present, self.compared, self.signed_off = [], [], []
+        self.looked, self.present, self.compared, self.signed_off = False, [], [], []
         self.token, self.keys, self.certificates, self.serials = None, {}, {}, set()
         # What other programs verify, by the line that it belongs to: they are slow, and come last.
         self.claims = []
@@ -283,6 +283,8 @@ class Ceremony:
         ending = ["sign-off", "hand-off"] if people["persons"] else ["hand-off"]
         self.need(steps[-len(ending):] == ending and steps.count("hand-off") == 1, "a plan that ends as it should")
         self.need("people" not in self.plan or people["persons"], "a plan with people, or none at all")
+        refuse = self.plan.get("machine", {"refuse": [""]})["refuse"]
+        self.need(refuse and refuse == sorted(set(refuse)), "a plan that refuses machines, or none at all")
         roles = {person["role"] for person in people["persons"].values()}
         keys = [person["key"] for person in people["persons"].values()]
         self.need(roles <= set(people["roles"]) and len(set(keys)) == len(keys), "a plan of distinct people")
@@ -315,11 +317,15 @@ class Ceremony:
         if event == "resumed":
             self.in_doubt = self.intent is not None and not self.token_made
             self.running, self.session, self.confirmed = True, False, False
-            self.present, self.compared = [], []
+            self.looked, self.present, self.compared = False, [], []
             return
         self.need(self.running, "the resumption")
         if event == "stopped":
             self.running = False
+        elif event == "environment":
+            self.look_at_machine(data)
+        elif not self.looked:
+            self.fail("the check of the machine")
         elif event == "present":
             self.call_roll(who)
         elif self.wants_roll_call():
@@ -331,7 +337,7 @@ class Ceremony:
         elif event == "signed-off" and kind == "sign-off":
             self.sign_off(who, data["signature"], record["prev"])
         elif event == "token":
-            self.open_token(data["identity"])
+            self.open_token(data["identity"], data["library"])
         elif event == "confirmed":
             self.confirm(who)
         elif event == "closed" and kind == "hand-off":
@@ -364,6 +370,13 @@ class Ceremony:
         roles = [self.people["persons"].get(name, {}).get("role") for name in set(names)]
         self.need(all(roles.count(role) >= least for role, least in wanted.items()), what)
 
+    def look_at_machine(self, found):
+        self.need(not self.looked, "a check that was asked for")
+        refused = set(self.plan.get("machine", {"refuse": []})["refuse"]) & set(found["findings"])
+        rehearsed = self.opened["attendance"] == "rehearsed"
+        self.need(rehearsed or not refused, "a machine as the plan demands it")
+        self.looked = True
+
     def call_roll(self, who):
         self.need(self.wants_roll_call() and who, "a roll call that was asked for")
         self.enough(self.people["roles"], who, "the presence of enough people")
@@ -387,9 +400,12 @@ class Ceremony:
         if set(self.present) <= set(self.signed_off):
             self.advance()
 
-    def open_token(self, identity):
+    def open_token(self, identity, library):
         kind, _ = self.step()
         self.need(not self.has_session(kind), "a record of the plan's next step")
+        software = SOFTWARE.search(f"{identity.get('manufacturer', '')} {library}".lower())
+        meant = self.opened["attendance"] == "rehearsed" or "software_token" in self.opened
+        self.need(meant or not software, "a token that protects its keys")
         self.need((self.token_made or self.token) in (None, identity), "the token of this ceremony")
         self.session, self.token = True, identity
         if self.token_made:
@@ -446,6 +462,8 @@ class Ceremony:
                 require(wrong is None, f"line {line}: {wrong}")
         self.claims = [it for it in self.claims if it[0] >= before]
 
+
+SOFTWARE = re.compile(r"(?<![^\W_])(kryoptic|mozilla|nss|softhsm)")
 
 OF_A_STEP = ("closed", "confirmed", "decided", "intent", "outcome", "signed-off")
 OF_PEOPLE = ("aborted", "clock", "confirmed", "exception", "present", "signed-off")
@@ -550,15 +568,16 @@ KINDS = {
     "token-init": TokenInit(),
 }
 
+CHECKS = ["core-dumps", "entropy", "network", "radio", "space", "swap", "time-zone", "variables", "virtual-machine"]
 STEP = Either(re.compile("hand-off|sign-off|token-init"), {"generate-key": PLANNED_KEY},
               {"sign-certificate": PLANNED_CERTIFICATE})
 PLAN = {"schema": re.compile("chancery-ceremony/1"), "id": NAME, "steps": [STEP],
-        "ssh": {"*": {"key": NAME, "usage": re.compile("host|user")}}, "people?": PEOPLE}
+        "ssh": {"*": {"key": NAME, "usage": re.compile("host|user")}}, "people?": PEOPLE, "machine?": {"refuse": [re.compile("|".join(CHECKS))]}}
 OPENED = {
     "tool": str, "tool_sha256": HASH, "boot": str,
     "attendance": re.compile("attended|rehearsed|unattended"), "rehearsal?": HASH,
     "approvals?": {"*": SSH_SIGNATURE}, "plan_hash": HASH, "site_hash": HASH,
-    "changeable_keys?": str, "module": MODULE, "plan": PLAN,
+    "changeable_keys?": str, "software_token?": str, "module": MODULE, "plan": PLAN,
 }
 TOKEN = {"identity": TOKEN_IDENTITY, "hardware_version": str, "firmware_version": str, "library": str,
          "flags": [str]}
@@ -567,6 +586,8 @@ EVENTS = {
     "aborted": {"reason": str}, "clock": {"reads": TIME}, "closed": {}, "confirmed": {},
     "decided": Either(*(re.compile(it) for kind in KINDS.values() for it in kind.decisions if isinstance(it, str)),
                       {"destroy-and-repeat": {"found": re.compile("orphan|pair")}}),
+    "environment": {"euid": int, "kernel": str, "time_zone": str, "free": [int], "entropy": int,
+                    "findings": {f"{check}?": str for check in CHECKS}},
     "exception": {"text": str},
     "intent": Either(*({kind.intent: kind.intended} for kind in KINDS.values())),
     "opened": OPENED,

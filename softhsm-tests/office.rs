@@ -504,7 +504,8 @@ fn with_limit(command: &Command, files: u32) -> Result<Command, Failure> {
 
 fn site(token: &Token) -> String {
     format!(
-        "module = {module:?}\npin_file = \"pin\"\nso_pin_file = \"pin\"\n{site}\n\
+        "module = {module:?}\npin_file = \"pin\"\nso_pin_file = \"pin\"\n\
+         software_token = \"nothing of value is behind these keys\"\n{site}\n\
          [token]\nlabel = \"{TOKEN}\"\n\n[environment]\n{environment}",
         module = token.module,
         site = token.site,

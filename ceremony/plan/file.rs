@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use super::{Schema, Script, SshAuthority, Step};
 use crate::{
+    environment::Demands,
     name::Name,
     people::{People, Person, Quorum},
     steps::{
@@ -35,6 +36,8 @@ pub(crate) struct PlanFile {
     persons: BTreeMap<Name, Person>,
     #[serde(default)]
     quorum: Quorum,
+    #[serde(default)]
+    machine: Demands,
     steps: Vec<StepEntry>,
 }
 
@@ -89,7 +92,8 @@ impl PlanFile {
             }
         }
         let people = People { roles, persons: self.persons, quorum: self.quorum };
-        (Script { schema: self.schema, id: self.id, steps, ssh: self.ssh, people }, findings)
+        let Self { schema, id, ssh, machine, .. } = self;
+        (Script { schema, id, steps, ssh, people, machine }, findings)
     }
 
     /// What is declared and never made was probably meant to be.

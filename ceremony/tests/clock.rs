@@ -67,17 +67,17 @@ fn a_transcript_whose_time_goes_back_or_was_not_compared_is_refused() {
         ("a record of the day before", "line 7 was written at", &|records| {
             records[6]["time"] = json!("2020-01-01T00:00:00Z");
         }),
-        ("a clock that was not compared", "line 2 is not the comparison", &|records| {
-            assert_eq!(records.remove(1)["event"], "clock");
+        ("a clock that was not compared", "line 3 is not the comparison", &|records| {
+            assert_eq!(records.remove(2)["event"], "clock");
         }),
-        ("a clock that was compared twice", "line 3 is not a comparison that", &|records| {
-            records.insert(2, records[1].clone());
+        ("a clock that was compared twice", "line 4 is not a comparison that", &|records| {
+            records.insert(3, records[2].clone());
         }),
-        ("a clock that disagrees", "line 2 is not a clock that", &|records| {
-            records[1]["data"]["reads"] = json!("2020-01-01T00:00:00Z");
+        ("a clock that disagrees", "line 3 is not a clock that", &|records| {
+            records[2]["data"]["reads"] = json!("2020-01-01T00:00:00Z");
         }),
-        ("a clock that a stranger read", "line 2 is not a record by people", &|records| {
-            records[1]["who"] = json!(["mallory"]);
+        ("a clock that a stranger read", "line 3 is not a record by people", &|records| {
+            records[2]["who"] = json!(["mallory"]);
         }),
     ];
     for (what, said, change) in table {

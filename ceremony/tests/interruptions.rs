@@ -95,7 +95,7 @@ fn the_same_text_is_signed_again_and_never_another() {
     place.initialize_token();
     let keys = place.write("keys.toml", &keys_only());
     // The signature is made; its outcome is not written.
-    place.run(&keys, &["--rehearsed", "--power-loss", "11:nothing"]).killed();
+    place.run(&keys, &["--rehearsed", "--power-loss", "13:nothing"]).killed();
     let intended = place.events("intent").pop().unwrap();
     assert!(intended["sign-certificate"].is_object(), "{intended}");
 
@@ -194,7 +194,7 @@ fn exceptions_are_recorded_and_a_ceremony_can_be_given_up() {
 fn a_new_token_that_is_not_empty_is_found() {
     let place = Place::new();
     // The intent to initialize the token is written, and nothing done.
-    place.run(ROOT_AND_ISSUING, &["--rehearsed", "--power-loss", "4:whole"]).killed();
+    place.run(ROOT_AND_ISSUING, &["--rehearsed", "--power-loss", "6:whole"]).killed();
     place.initialize_token();
     place.pkcs11_tool(&["--keypairgen", "--key-type", "EC:prime256v1", "--label", "mine"]);
     // Its SO PIN and its user PIN are the site's, and yet it is not the one that was to be made.
@@ -213,7 +213,7 @@ fn nobody_can_ask_a_real_ceremony_to_fail() {
 /// The root's key pair is in the token, and no journal says so; gives what is in the token.
 fn interrupted_after_the_key(place: &Place) -> String {
     let keys = place.write("keys.toml", &keys_only());
-    place.run(&keys, &["--rehearsed", "--power-loss", "7:nothing"]).killed();
+    place.run(&keys, &["--rehearsed", "--power-loss", "9:nothing"]).killed();
     let objects = place.objects();
     assert_eq!(objects.matches("Private Key Object").count(), 1, "{objects}");
     objects

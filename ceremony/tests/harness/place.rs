@@ -21,6 +21,8 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 pub(crate) const MODULE: &str = "/usr/lib/softhsm/libsofthsm2.so";
+/// Why these sites take a token in software.
+pub(crate) const MEANT: &str = "it is a test";
 pub(crate) const DEMO: &str = "plans/demo.toml";
 pub(crate) const ROOT_AND_ISSUING: &str = "plans/root-and-issuing.toml";
 pub(crate) const TOKEN_INIT: &str = "[[steps]]\ndo = \"token-init\"\n";
@@ -40,6 +42,7 @@ impl Place {
         }
         let site = format!(
             "module = \"{MODULE}\"\npin_file = \"user.pin\"\nso_pin_file = \"so.pin\"\n\
+             software_token = \"{MEANT}\"\n\
              [token]\nlabel = \"chancery\"\n[environment]\nSOFTHSM2_CONF = \"{conf}\"\n"
         );
         place.write("site.toml", &site);
@@ -158,7 +161,7 @@ impl Place {
         typing(&mut self.resumption(flags), typed)
     }
 
-    fn resumption(&self, flags: &[&str]) -> Command {
+    pub(crate) fn resumption(&self, flags: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_chancery-ceremony"));
         command.arg("resume").arg("--site").arg(self.path("site.toml"));
         command

@@ -102,6 +102,17 @@ impl Module {
         Ok(Self(Arc::new(Inner { pkcs11, path: path.to_owned(), refused: Mutex::default() })))
     }
 
+    /// Who made the module, and what they call it.
+    ///
+    /// # Errors
+    ///
+    /// The module does not tell.
+    pub fn maker(&self) -> Result<String, TokenError> {
+        let library = self.0.pkcs11.get_library_info().map_err(token_error)?;
+        let (maker, name) = (library.manufacturer_id(), library.library_description());
+        Ok(format!("{} ({})", name.trim(), maker.trim()))
+    }
+
     /// The full identity of the one token that has everything that `wanted` names.
     ///
     /// # Errors
