@@ -4,11 +4,12 @@
 # test      every test; a missing peer is a failure
 # check     formatting, lints, documentation, licences and advisories, then every test
 # bench     raw token and whole appliance, measured in one run
+# mutations every change of an evidence bundle is found: ten thousand of them
 # issuer    the OpenID Connect issuer of the tests: npm packages, as its lock file has them
 # kryoptic  the second software token of the tests, a workspace of its own
 # packages  what the above need from the system (Debian; a no-op when all is there)
 
-.PHONY: demo test check bench issuer kryoptic packages
+.PHONY: demo test check bench mutations issuer kryoptic packages
 
 CARGO = cargo
 KRYOPTIC = --manifest-path softhsm-tests/kryoptic/Cargo.toml
@@ -30,6 +31,9 @@ check: packages
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps
 	scripts/check-dependencies
 	$(MAKE) test
+
+mutations: packages
+	$(CARGO) test --locked --package chancery-ceremony --test mutations -- --ignored --nocapture
 
 bench: packages
 	$(CARGO) build --locked --release --workspace --bins

@@ -269,7 +269,7 @@ fn check_manifest(files: &Files) -> Result<(), EvidenceError> {
         match found.get(name) {
             None => return Err(EvidenceError::Unknown(name.clone())),
             Some(hash) if *hash != Digest::of_file(content) => {
-                return Err(EvidenceError::Differs(name.clone()));
+                return Err(EvidenceError::OtherHash(name.clone()));
             }
             Some(_) => {}
         }
@@ -347,6 +347,9 @@ pub enum EvidenceError {
     /// The ceremony was rehearsed, and the rehearsal was not given.
     #[error("the rehearsal that the transcript names is not there")]
     NoRehearsal,
+    /// A file is not the one that was put in, or its hash is not.
+    #[error("{0} has not the hash that SHA256SUMS says")]
+    OtherHash(String),
     /// The bundle before this one is another.
     #[error("the bundle does not name {found} as the one before it")]
     OtherPrevious {
@@ -354,7 +357,7 @@ pub enum EvidenceError {
         found: Digest,
     },
     /// The site is another.
-    #[error("the site file is not the one of the ceremony")]
+    #[error("site.toml is not the site file of the ceremony")]
     OtherSite,
     /// SHA-256 of the bundle's file is not the one that was written down.
     #[error("the SHA-256 of the bundle is {found}, not {wanted}")]

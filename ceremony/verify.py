@@ -129,7 +129,6 @@ def next_head(head, line):
 def read_chain(content):
     """The records of a whole transcript, and the head after each of them."""
     *lines, rest = content.split(b"\n")
-    require(not rest, "the last line is not whole: the ceremony was interrupted while it was written")
     records, heads, ended = [], [], False
     for number, line in enumerate(lines, 1):
         require(not ended, f"line {number} follows the end of the transcript")
@@ -160,6 +159,7 @@ def read_chain(content):
         records.append(value)
         heads.append(head)
     require(records, "there is no whole record")
+    require(not rest, f"line {len(lines) + 1} is not whole: the ceremony was interrupted while it was written")
     if not ended or records[-1]["event"] != "closed":
         said = records[-1]["data"].get("reason", "it was interrupted")
         raise Bad(f"the ceremony did not come to its end, after {len(records)} whole records: {said}")
@@ -454,7 +454,7 @@ class Ceremony:
         key, line = self.people["persons"][name]["key"], self.line
         self.claims.append((line, lambda: check_ssh_signature(name, key, text, signature)))
 
-    def prove(self, before):
+    def prove(self, before=sys.maxsize):
         """Lets other programs verify what was claimed in lines before this one, in their order."""
         for line, claim in self.claims:
             if line < before:
@@ -839,17 +839,22 @@ PRIVATE = b"PRIVATE" + b" KEY-----"
 
 
 def verify_rehearsal(content, ceremony):
-    try:
-        rehearsal = verify_transcript(content)
-        rehearsal.prove(before=rehearsal.line + 1)
-    except Bad as bad:
-        raise Bad(f"rehearsal.jsonl: {bad}") from None
+    """The rehearsal that the transcript names, but for what other programs verify."""
+    rehearsal = in_file("rehearsal.jsonl", lambda: verify_transcript(content))
     named = ceremony.opened.get("rehearsal")
     require(named == rehearsal.heads[-1],
             f"rehearsal.jsonl: the transcript does not name the rehearsal with the head {rehearsal.heads[-1]}")
     same = all(rehearsal.opened[it] == ceremony.opened[it] for it in ("plan_hash", "tool", "tool_sha256"))
     require(same and rehearsal.opened["attendance"] == "rehearsed",
             "rehearsal.jsonl: it is no rehearsal of this plan by this program")
+    return rehearsal
+
+
+def in_file(name, act):
+    try:
+        return act()
+    except Bad as bad:
+        raise Bad(f"{name}: {bad}") from None
 
 
 def verify_bundle(content):
@@ -858,16 +863,14 @@ def verify_bundle(content):
     for name in archived:
         require(name.startswith(prefix), f"{name} does not belong there")
     files = {name[len(prefix):]: body for name, body in archived.items()}
-    try:
-        require("transcript.jsonl" in files, "it is missing")
-        ceremony = verify_transcript(files["transcript.jsonl"])
-    except Bad as bad:
-        raise Bad(f"transcript.jsonl: {bad}") from None
-    check_sums(files)
+    require("transcript.jsonl" in files, "transcript.jsonl is missing")
+    ceremony = in_file("transcript.jsonl", lambda: verify_transcript(files["transcript.jsonl"]))
     require(ceremony.opened["attendance"] != "rehearsed", "transcript.jsonl: it is of a rehearsal")
     require("rehearsal" not in ceremony.opened or "rehearsal.jsonl" in files, "rehearsal.jsonl is missing")
+    rehearsal = None
     if "rehearsal.jsonl" in files:
-        verify_rehearsal(files["rehearsal.jsonl"], ceremony)
+        rehearsal = verify_rehearsal(files["rehearsal.jsonl"], ceremony)
+    check_sums(files)
     if "site.toml" in files:
         site = tagged("chancery-ceremony-site-v1", files["site.toml"])
         require(site == ceremony.opened["site_hash"], "site.toml is not what it must be")
@@ -884,6 +887,9 @@ def verify_bundle(content):
         require(PRIVATE not in files[name], f"{name} has a private key in it")
     whole = prefix == ceremony.plan["id"] + "/" and seconds == ceremony.time[0]
     require(whole, "the archive is not what it must be")
+    in_file("transcript.jsonl", ceremony.prove)
+    if rehearsal:
+        in_file("rehearsal.jsonl", rehearsal.prove)
     return ceremony
 
 
@@ -908,7 +914,7 @@ def check_sums(files):
     for name, body in files.items():
         if name != "SHA256SUMS":
             require(name in listed, f"{name} does not belong there")
-            require(listed[name] == sha256(body), f"{name} is not what it must be")
+            require(listed[name] == sha256(body), f"{name} has not the hash that SHA256SUMS says")
     for name in listed:
         require(name in files and name != "SHA256SUMS", f"{name} is missing")
     if "kept-elsewhere.sha256" in files:
@@ -1029,7 +1035,7 @@ def verify(path, head=None, wanted_sum=None):
     content = Path(path).read_bytes()
     bundle = not content.startswith(b"{")
     ceremony = verify_bundle(content) if bundle else verify_transcript(content)
-    ceremony.prove(before=len(ceremony.records) + 1)
+    ceremony.prove()
     require(head in (None, ceremony.heads[-1]), f"the transcript's head is {ceremony.heads[-1]}, not {head}")
     found = sha256(content)
     require(wanted_sum in (None, found), f"the SHA-256 of the file is {found}, not {wanted_sum}")

@@ -58,7 +58,8 @@ impl Verified {
     pub fn from_bytes(content: &[u8]) -> Result<Self, VerifyError> {
         let chain = Chain::read(content)?;
         if chain.whole < content.len() {
-            return Err(VerifyError::Torn);
+            let line = content[..chain.whole].iter().filter(|byte| **byte == b'\n').count() + 1;
+            return Err(VerifyError::Torn { line });
         }
         let progress = Progress::replay(&chain.records)?;
         if !chain.ended || progress.ending() != Some(Ending::Closed) {
@@ -197,8 +198,11 @@ pub enum VerifyError {
         source: io::Error,
     },
     /// The last line is not whole.
-    #[error("the last line is not whole: the ceremony was interrupted while it was written")]
-    Torn,
+    #[error("line {line} is not whole: the ceremony was interrupted while it was written")]
+    Torn {
+        /// Which line, from 1.
+        line: usize,
+    },
     /// The ceremony did not come to its end.
     #[error("the ceremony did not come to its end, after {records} whole records: {reason}")]
     Unfinished {

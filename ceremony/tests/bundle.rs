@@ -156,7 +156,7 @@ fn what_does_not_belong_into_a_bundle_is_not_put_in() {
     let photo = place.write("photo.jpg", "not a photo");
     with(&["--attach", &photo, "--attach", &photo], 2, "two files are called photo.jpg");
     let site = place.write("other.toml", &format!("{}\n", place.text_of("site.toml")));
-    with(&["--site", &site], 5, "not the one of the ceremony");
+    with(&["--site", &site], 5, "not the site file of the ceremony");
     bundle(
         "transcript.jsonl",
         &["--rehearsal", &place.text("transcript.jsonl")],

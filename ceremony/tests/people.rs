@@ -1,7 +1,5 @@
 //! Several people take part: they approve the plan, are present, confirm each step, and sign off.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
-
 #[path = "harness/meeting.rs"]
 mod meeting;
 #[path = "harness/place.rs"]
