@@ -160,5 +160,8 @@ pub enum Authority {
         name: String,
         /// PEM of its certificates: its own first, the root last.
         chain: Vec<String>,
+        /// Where certificates of this authority say that its CRL is; absent if they do not.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        crl_url: Option<String>,
     },
 }

@@ -20,7 +20,7 @@ use pki::{
     clock::Clock,
     handoff::Handoff,
     keys::{BadSignature, PublicKey},
-    names::{DnsName, NameError, SpiffeId},
+    names::{DnsName, HttpUrl, NameError, SpiffeId},
     seal::{Prepared, Rejected, Sealed},
     serial::X509Serial,
     ssh,
@@ -86,6 +86,8 @@ enum Issuer {
         issuer: x509::Issuer,
         /// What goes with its certificates: its own first, without the root. DER.
         chain: Vec<Vec<u8>>,
+        /// Where its certificates say that its CRL is.
+        crl_url: Option<HttpUrl>,
     },
 }
 
@@ -422,9 +424,10 @@ impl Authority {
     /// The authorities, as clients see them: X.509, SSH, raw keys; by name.
     pub fn authorities(&self) -> api::Authorities {
         let x509 = self.issuers.iter().filter_map(|(name, issuer)| match issuer {
-            Issuer::X509 { chain, .. } => Some(api::Authority::X509 {
+            Issuer::X509 { chain, crl_url, .. } => Some(api::Authority::X509 {
                 name: name.clone(),
                 chain: chain.iter().map(|der| x509::to_pem(der)).collect(),
+                crl_url: crl_url.as_ref().map(ToString::to_string),
             }),
             Issuer::Ssh(_) => None,
         });
@@ -667,9 +670,10 @@ fn issuers(config: &Config, handoff: &Handoff) -> Result<BTreeMap<String, Issuer
             handoff.certificates(&config.handoff, name).map_err(|error| invalid(name, error))?;
         let certificate = chain.first().cloned().unwrap_or_default();
         let publication = config.publication.get(name).cloned().unwrap_or_default();
+        let crl_url = publication.crl_url.clone();
         let issuer = x509::Issuer::new(certificate, key, publication)
             .map_err(|error| invalid(name, error))?;
-        if issuers.insert(name.clone(), Issuer::X509 { issuer, chain }).is_some() {
+        if issuers.insert(name.clone(), Issuer::X509 { issuer, chain, crl_url }).is_some() {
             return Err(invalid(name, "an SSH and an X.509 authority have the same name"));
         }
     }

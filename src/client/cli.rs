@@ -11,6 +11,7 @@ mod environment;
 mod failure;
 mod host;
 mod inspect;
+mod kdc;
 mod lock;
 mod names;
 mod output;
@@ -21,6 +22,7 @@ mod sign;
 #[cfg(unix)]
 mod ssh;
 mod terminal;
+mod windows;
 
 use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
@@ -30,7 +32,10 @@ use client::{
     profile::{Overrides, ProfileFile, Settings},
 };
 
-use arguments::{Arguments, Command, Global, ProfileCommand, Request, session::SessionCommand};
+use arguments::{
+    Arguments, Command, Global, ProfileCommand, Request, session::SessionCommand,
+    windows::WindowsCommand,
+};
 use failure::Failure;
 use output::Output;
 
@@ -56,6 +61,7 @@ async fn perform(arguments: Arguments, output: &mut Output) -> Result<ExitCode, 
         Command::Ca(ca) => inspect::authorities(&connect(global)?, &ca, output).await?,
         Command::Csr(csr) => setup::signing_request(&csr, output)?,
         Command::Host(host) => return host::run(global, host, output).await,
+        Command::Kdc(it) => kdc::run(|| connect(global), it, output).await?,
         Command::Lock(it) => return lock::run(&connect(global)?, it, output).await,
         Command::List(list) => inspect::list(&connect(global)?, &list, output).await?,
         Command::Profile(ProfileCommand::Add { name }) => {
@@ -78,6 +84,9 @@ async fn perform(arguments: Arguments, output: &mut Output) -> Result<ExitCode, 
         Command::SessionSsh(it) => return ssh::run(global, it).await,
         Command::Show(show) => inspect::show(&connect(global)?, &show, output).await?,
         Command::Sign(sign) => sign::run(&connect(global)?, sign, output).await?,
+        Command::Windows(WindowsCommand::Bootstrap(it)) => {
+            windows::bootstrap(&connect(global)?, &it, output).await?;
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -104,7 +113,10 @@ fn profile_file(global: &Global) -> Result<ProfileFile, Failure> {
 
 fn config_path(global: &Global) -> Result<PathBuf, Failure> {
     global.config.clone().or_else(environment::config_file).ok_or_else(|| Failure::Usage {
-        what: "neither XDG_CONFIG_HOME nor HOME is set".to_owned(),
+        what: match cfg!(windows) {
+            true => "APPDATA is not set".to_owned(),
+            false => "neither XDG_CONFIG_HOME nor HOME is set".to_owned(),
+        },
         hint: Some("name the file with --config FILE".to_owned()),
     })
 }

@@ -51,6 +51,17 @@ pub fn write_private(path: &Path, contents: &[u8]) -> Result<(), FileError> {
     }
 }
 
+/// Writes a secret (mode 0600), replacing a file that is there.
+///
+/// # Errors
+///
+/// [`FileError::Write`].
+pub fn replace_private(path: &Path, contents: &[u8]) -> Result<(), FileError> {
+    let file = temporary(path, 0o600, contents).map_err(|source| failed(path, source))?;
+    file.persist(path).map_err(|error| failed(path, error.error))?;
+    Ok(())
+}
+
 /// Says before the work what [`write_private`] would say after it.
 ///
 /// # Errors
@@ -77,13 +88,38 @@ fn temporary(path: &Path, mode: u32, contents: &[u8]) -> io::Result<NamedTempFil
     builder.prefix(".chancery-");
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(mode));
-    #[cfg(not(unix))]
-    let _ = mode;
     // Of the temporary file's own name, which the error would show, nobody knows.
     let mut file = builder.tempfile_in(directory).map_err(|error| io::Error::from(error.kind()))?;
+    // While there is nothing in it yet.
+    #[cfg(windows)]
+    if mode & 0o077 == 0 {
+        close(file.path())?;
+    }
     file.write_all(contents)?;
     file.as_file().sync_all()?;
     Ok(file)
+}
+
+/// Leaves a file to its owner and to the system: what mode 0600 is elsewhere. Windows' own tool does
+/// it; the standard library has no access control lists.
+#[cfg(windows)]
+fn close(path: &Path) -> io::Result<()> {
+    use std::process::{Command, Stdio};
+
+    let system = std::env::var_os("SystemRoot")
+        .ok_or_else(|| io::Error::other("the variable SystemRoot is not set"))?;
+    // OWNER RIGHTS and SYSTEM, whatever they are called in the language of this Windows.
+    let status = Command::new(Path::new(&system).join("System32").join("icacls.exe"))
+        .arg(path)
+        .args(["/inheritance:r", "/grant:r", "*S-1-3-4:F", "*S-1-5-18:F", "/q"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()?;
+    match status.success() {
+        true => Ok(()),
+        false => Err(io::Error::other("icacls cannot leave the file to its owner alone")),
+    }
 }
 
 fn failed(path: &Path, source: io::Error) -> FileError {

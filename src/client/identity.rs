@@ -188,10 +188,10 @@ pub(crate) fn refuse_open_mode(_path: &Path) -> Result<(), IdentityError> {
     Ok(())
 }
 
-fn unreadable(path: &Path, source: io::Error) -> IdentityError {
+pub(crate) fn unreadable(path: &Path, source: io::Error) -> IdentityError {
     IdentityError::Read { path: path.to_owned(), source }
 }
 
-fn invalid(path: &Path, what: impl std::fmt::Display) -> IdentityError {
+pub(crate) fn invalid(path: &Path, what: impl std::fmt::Display) -> IdentityError {
     IdentityError::Invalid { path: path.to_owned(), what: what.to_string() }
 }

@@ -32,7 +32,9 @@ mod install;
 #[cfg(target_os = "linux")]
 mod life;
 pub mod local_key;
+pub mod local_rsa_key;
 pub mod output;
+pub mod pkcs12;
 #[cfg(target_os = "linux")]
 mod process;
 pub mod profile;

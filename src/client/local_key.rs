@@ -8,7 +8,7 @@ use aws_lc_rs::{
 };
 use der::{
     Decode, DecodePem, Encode,
-    asn1::{BitString, ObjectIdentifier},
+    asn1::{Any, BitString, ObjectIdentifier},
     pem::{self, LineEnding},
 };
 use pki::keys::PublicKey;
@@ -41,6 +41,9 @@ pub enum LocalKeyError {
     /// The text is no such key.
     #[error("this is no P-256 key in PKCS#8")]
     NoKey,
+    /// The text is no RSA key.
+    #[error("this is no RSA key of 2048 bits or more in PKCS#8")]
+    NoRsaKey,
     /// A DER structure was refused.
     #[error("cannot encode the key or its request")]
     Encode(#[from] der::Error),
@@ -127,22 +130,32 @@ impl LocalKey {
     /// [`LocalKeyError::Encode`].
     pub fn signing_request(&self) -> Result<String, LocalKeyError> {
         let spki: PublicKeyX509Der = self.0.public_key().as_der()?;
-        let info = CertReqInfo {
-            version: Version::V1,
-            subject: Name::default(),
-            public_key: SubjectPublicKeyInfoOwned::from_der(spki.as_ref())?,
-            attributes: Default::default(),
-        };
-        let signature = self.0.sign(&SystemRandom::new(), &info.to_der()?)?;
-        let request = CertReq {
-            info,
-            algorithm: AlgorithmIdentifierOwned { oid: ECDSA_WITH_SHA256, parameters: None },
-            signature: BitString::from_bytes(signature.as_ref())?,
-        };
-        let text = pem::encode_string("CERTIFICATE REQUEST", LineEnding::LF, &request.to_der()?)
-            .map_err(der::Error::from)?;
-        Ok(text)
+        signing_request(spki.as_ref(), ECDSA_WITH_SHA256, None, |message| self.sign(message))
     }
+}
+
+/// A request (PKCS#10, RFC 2986) for the key of this SubjectPublicKeyInfo, as PEM.
+pub(crate) fn signing_request(
+    spki: &[u8],
+    algorithm: ObjectIdentifier,
+    parameters: Option<Any>,
+    sign: impl FnOnce(&[u8]) -> Result<Vec<u8>, LocalKeyError>,
+) -> Result<String, LocalKeyError> {
+    let info = CertReqInfo {
+        version: Version::V1,
+        subject: Name::default(),
+        public_key: SubjectPublicKeyInfoOwned::from_der(spki)?,
+        attributes: Default::default(),
+    };
+    let signature = sign(&info.to_der()?)?;
+    let request = CertReq {
+        info,
+        algorithm: AlgorithmIdentifierOwned { oid: algorithm, parameters },
+        signature: BitString::from_bytes(&signature)?,
+    };
+    let text = pem::encode_string("CERTIFICATE REQUEST", LineEnding::LF, &request.to_der()?)
+        .map_err(der::Error::from)?;
+    Ok(text)
 }
 
 impl LocalSshKey {

@@ -223,7 +223,7 @@ fn forms(authority: &api::Authority) -> Vec<(&str, &'static str, File)> {
             let line = format!("{}\n", public_key.trim_end());
             vec![(name, ".pub", File::new("text/plain; charset=utf-8", line))]
         }
-        api::Authority::X509 { name, chain } => {
+        api::Authority::X509 { name, chain, .. } => {
             let own = chain.first().map(String::as_str).unwrap_or_default();
             let mut forms = vec![
                 (name.as_str(), ".pem", File::new(PEM, own.to_owned())),

@@ -201,7 +201,7 @@ fn client_anchors(
             .authorities
             .iter()
             .find_map(|authority| match authority {
-                api::Authority::X509 { name: found, chain } if found == name => chain.first(),
+                api::Authority::X509 { name: found, chain, .. } if found == name => chain.first(),
                 _ => None,
             })
             .ok_or_else(|| bad("the hand-off has no such X.509 authority".to_owned()))?;

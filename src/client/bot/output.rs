@@ -4,7 +4,6 @@ pub(super) mod agent;
 pub(super) mod database;
 pub(in crate::bot) mod kubernetes;
 pub(super) mod material;
-mod pkcs12;
 pub(super) mod spiffe;
 pub(super) mod ssh;
 pub(super) mod tls;

@@ -7,6 +7,7 @@ pub(super) mod lock;
 pub(super) mod session;
 #[cfg(unix)]
 pub(super) mod ssh;
+pub(super) mod windows;
 
 use std::{net::IpAddr, path::PathBuf, time::Duration};
 
@@ -58,7 +59,14 @@ pub(super) struct Global {
     /// PEM of your client certificate's private key
     #[arg(long, global = true, value_name = "FILE")]
     pub(super) cert_key: Option<PathBuf>,
-    /// The file of profiles [default: chancery/config.toml in $XDG_CONFIG_HOME or ~/.config]
+    #[cfg_attr(
+        not(windows),
+        doc = "The file of profiles [default: chancery/config.toml in $XDG_CONFIG_HOME or ~/.config]"
+    )]
+    #[cfg_attr(
+        windows,
+        doc = "The file of profiles [default: chancery\\config.toml in %APPDATA%]"
+    )]
     #[arg(long, global = true, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
     /// How long to go on trying while the appliance is busy [default: 60s]
@@ -90,6 +98,10 @@ pub(super) enum Command {
     Lock(lock::LockCommand),
     Revoke(lock::Revoke),
     Csr(Csr),
+    Kdc(windows::Kdc),
+    /// What Windows needs to know of the appliance
+    #[command(subcommand)]
+    Windows(windows::WindowsCommand),
     /// Bots: services that join once and renew by themselves
     #[command(subcommand)]
     Bot(bot::BotCommand),

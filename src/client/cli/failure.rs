@@ -2,6 +2,8 @@
 
 use std::{io, path::PathBuf, process::ExitCode};
 
+#[cfg(not(target_os = "linux"))]
+use clap::error::{ContextKind, ContextValue};
 use client::{files::FileError, local_key::LocalKeyError, profile::ProfileError};
 use thiserror::Error;
 
@@ -100,10 +102,35 @@ impl Failure {
 
 /// Prints what clap has to say: help to the output, or a usage error.
 pub(super) fn usage(error: &clap::Error) -> ExitCode {
+    #[cfg(not(target_os = "linux"))]
+    if let Some(ContextValue::String(command)) = error.get(ContextKind::InvalidSubcommand)
+        && ELSEWHERE.contains(&command.as_str())
+    {
+        complain(
+            &format!("there is no command {command:?} on this system"),
+            Some("it works on Linux, where the agents of bots and hosts are, and ssh with them"),
+        );
+        return ExitCode::from(USAGE);
+    }
     // There is nobody left to tell if that fails.
     let _ = error.print();
     ExitCode::from(if error.use_stderr() { USAGE } else { 0 })
 }
+
+/// The commands that need what Linux alone has: sockets of Unix, /proc, descriptors of processes.
+#[cfg(not(target_os = "linux"))]
+const ELSEWHERE: [&str; 10] = [
+    "doctor",
+    "exec",
+    "install",
+    "join",
+    "key",
+    "kubernetes-credential",
+    "principals",
+    "run",
+    "ssh",
+    "status",
+];
 
 /// The appliance refused, or could not serve.
 pub(super) const REFUSED: u8 = 1;

@@ -7,6 +7,7 @@ use std::{fs, path::Path, process::Command};
 use client::{
     files::{self, FileError},
     local_key::{LocalKey, LocalSshKey},
+    local_rsa_key::LocalRsaKey,
 };
 
 #[test]
@@ -21,6 +22,27 @@ fn openssl_verifies_a_signing_request_and_finds_its_key() {
     let key = run("openssl", &["pkey", "-pubout", "-in"], &at("key"));
     assert!(key.starts_with("-----BEGIN PUBLIC KEY-----"), "{key}");
     assert_eq!(request, key);
+}
+
+#[test]
+fn openssl_verifies_a_request_for_an_rsa_key_and_finds_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    let key = LocalRsaKey::generate().unwrap();
+    let text = key.private_pem().unwrap();
+    files::write_private(&at("key"), text.as_bytes()).unwrap();
+    let again = LocalRsaKey::from_private_pem(&text).unwrap();
+    files::write_public(&at("csr"), again.signing_request().unwrap().as_bytes()).unwrap();
+
+    let words = ["req", "-verify", "-noout", "-text", "-pubkey", "-in"];
+    let request = run("openssl", &words, &at("csr"));
+    let key = run("openssl", &["pkey", "-pubout", "-in"], &at("key"));
+    assert!(request.starts_with(&key), "{request}");
+    assert!(request.contains("Public-Key: (2048 bit)"), "{request}");
+    assert!(
+        LocalRsaKey::from_private_pem(&LocalKey::generate().unwrap().private_pem().unwrap())
+            .is_err()
+    );
 }
 
 #[test]

@@ -9,13 +9,11 @@ use rustls_pki_types::{CertificateDer, pem::PemObject as _};
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
-use super::{
-    MakeError, Making,
-    pkcs12::{self, Password},
-};
+use super::{MakeError, Making};
 use crate::{
     bot::bundle::{BundleFile, Life},
     local_key::LocalKey,
+    pkcs12::{self, Password},
 };
 
 /// A key that was made here, and the X.509 certificate on it.
@@ -182,7 +180,7 @@ impl fmt::Display for Plain {
 fn root<'a>(making: &Making<'a>, wanted: &str) -> Result<&'a str, MakeError> {
     let x509 = || {
         making.authorities.authorities.iter().filter_map(|authority| match authority {
-            Authority::X509 { name, chain } => Some((name.as_str(), chain.last()?.as_str())),
+            Authority::X509 { name, chain, .. } => Some((name.as_str(), chain.last()?.as_str())),
             _ => None,
         })
     };

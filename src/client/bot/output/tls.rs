@@ -15,9 +15,8 @@ use serde::Deserialize;
 use super::{
     MakeError, Making,
     material::{Certified, Names},
-    pkcs12::Password,
 };
-use crate::bot::bundle::Bundle;
+use crate::{bot::bundle::Bundle, pkcs12::Password};
 
 /// `kind = "tls"`.
 ///

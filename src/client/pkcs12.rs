@@ -23,11 +23,15 @@ use crate::local_key::LocalKeyError;
 
 /// What protects a file: ASCII, since readers disagree on how other characters become bytes.
 #[derive(Clone, Debug)]
-pub(super) struct Password(Secret);
+pub struct Password(Secret);
 
 impl Password {
     /// Takes it, if every reader takes it for the same.
-    pub(super) fn new(secret: Secret) -> Result<Self, &'static str> {
+    ///
+    /// # Errors
+    ///
+    /// It is empty, too long, or not ASCII alone.
+    pub fn new(secret: Secret) -> Result<Self, &'static str> {
         let text = secret.expose();
         match matches!(text.len(), 1..=128) && text.bytes().all(|byte| matches!(byte, 0x20..=0x7e))
         {
@@ -38,8 +42,12 @@ impl Password {
 }
 
 /// The file: `key` is PKCS#8; of the certificates, the first is the key's own. `name` is what
-/// readers call it (Java: the alias).
-pub(super) fn encode(
+/// readers call it (Java: the alias; Windows: the friendly name).
+///
+/// # Errors
+///
+/// [`LocalKeyError::Generate`] or [`LocalKeyError::Encode`].
+pub fn encode(
     key: &[u8],
     certificates: &[Vec<u8>],
     name: &str,
