@@ -324,8 +324,8 @@ const ROWS: [Row; 22] = [
         number: "B22",
         source: "NSR 1.c",
         demand: "systems of a root CA are in a high security zone, and offline or air-gapped",
-        answers: none,
-        besides: "the machine: no network interface, and how that was checked",
+        answers: |record, _| matches!(record.event, Event::Environment(_)),
+        besides: "the zone that the machine is in",
     },
 ];
 

@@ -22,6 +22,9 @@ pub enum Failure {
     /// The ceremony was given up.
     #[error("the ceremony was given up: nothing can follow")]
     Aborted,
+    /// What was done is not what was rehearsed.
+    #[error("what was done is not what was rehearsed, in {0} respect(s)")]
+    Compared(usize),
     /// Somebody's clock says another time than this machine's.
     #[error("this machine's clock says {machine:.0}, and another one {reads:.0}")]
     ClockOff {
@@ -186,7 +189,7 @@ impl Failure {
                 EvidenceError::Name(_) | EvidenceError::NoRehearsal | EvidenceError::Read { .. },
             ) => 2,
             Self::Evidence(EvidenceError::Rehearsed) => 3,
-            Self::Evidence(_) => 5,
+            Self::Compared(_) | Self::Evidence(_) => 5,
             Self::Handoff(HandoffFailure::Exists { .. }) => 3,
             Self::Progress(ProgressError::TimeGoesBack { .. }) => 1,
             Self::Journal(JournalError::Chain { .. } | JournalError::Contradiction)
@@ -255,6 +258,7 @@ impl Failure {
             Self::Changed(_) => {
                 "go on with what it began with, or give the ceremony up: `chancery-ceremony abort`"
             }
+            Self::Compared(_) => "let the people who were present explain each of them",
             Self::ClockOff { .. } | Self::Progress(ProgressError::TimeGoesBack { .. }) => {
                 "set this machine's clock (`date --utc --set`), then go on with \
                  `chancery-ceremony resume`"

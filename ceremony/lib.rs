@@ -13,6 +13,7 @@
 //! kind of step is.
 
 pub mod clauses;
+pub mod compare;
 pub mod console;
 pub mod digest;
 pub mod dry_run;

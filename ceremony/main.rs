@@ -11,6 +11,7 @@ use std::{
 };
 
 use ceremony::{
+    compare::{Comparison, Difference, Text},
     console::Console,
     digest::Digest,
     dry_run::dry_run,
@@ -79,6 +80,8 @@ enum Command {
     Bundle(BundleArguments),
     /// Check a transcript or a bundle, and what was handed off, without the token.
     Verify(VerifyArguments),
+    /// Tell where a ceremony is not what was rehearsed.
+    Compare(CompareArguments),
     /// List what a token has, and compare it with a transcript.
     Inventory(InventoryArguments),
     /// Write the hand-off of a whole transcript again.
@@ -344,6 +347,17 @@ struct VerifyArguments {
 }
 
 #[derive(Args)]
+struct CompareArguments {
+    /// The transcript of the rehearsal.
+    rehearsal: PathBuf,
+    /// The transcript or the bundle of the ceremony itself.
+    production: PathBuf,
+    /// Answer in JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
 struct HandOffArguments {
     /// The transcript.
     transcript: PathBuf,
@@ -369,6 +383,7 @@ fn main() -> ExitCode {
         Command::Abort(arguments) => abort(arguments),
         Command::Bundle(arguments) => bundle(&arguments),
         Command::Verify(arguments) => verify(&arguments),
+        Command::Compare(arguments) => compare(&arguments),
         Command::Inventory(arguments) => inventory(&arguments),
         Command::HandOff(arguments) => hand_off(&arguments),
     };
@@ -675,12 +690,7 @@ fn read(path: &Path) -> Result<Vec<u8>, Failure> {
 
 fn verify(arguments: &VerifyArguments) -> Result<Answer, Failure> {
     let content = read(&arguments.transcript)?;
-    // A transcript begins with a record, a bundle with the name of its first file.
-    let evidence = if content.starts_with(b"{") { None } else { Some(Evidence::read(&content)?) };
-    let verified = match &evidence {
-        Some(evidence) => evidence.verified.clone(),
-        None => Verified::from_bytes(&content)?,
-    };
+    let (verified, evidence) = verified(&content)?;
     if let Some(path) = &arguments.previous {
         let (previous, named) = (read(path)?, evidence.as_ref().and_then(|it| it.about.previous));
         Evidence::read(&previous)?;
@@ -720,6 +730,47 @@ fn verify(arguments: &VerifyArguments) -> Result<Answer, Failure> {
         value
     };
     Ok(Answer::new(arguments.json, value, text))
+}
+
+fn compare(arguments: &CompareArguments) -> Result<Answer, Failure> {
+    let (rehearsal, _) = verified(&read(&arguments.rehearsal)?)?;
+    let (production, _) = verified(&read(&arguments.production)?)?;
+    let comparison = Comparison::new(&rehearsal, &production);
+    let unexpected = comparison.unexpected();
+    let value = || json!({ "unexpected": unexpected, "comparison": comparison });
+    let answer = Answer::new(arguments.json, value, || comparison_text(&comparison));
+    if unexpected == 0 {
+        return Ok(answer);
+    }
+    answer.print().map_err(Failure::Terminal)?;
+    Err(Failure::Compared(unexpected))
+}
+
+fn comparison_text(comparison: &Comparison) -> String {
+    let mut text = String::new();
+    for (name, Text { expected, unexpected }) in &comparison.texts {
+        text += &format!("{name}: {} differ with the keys\n", expected.join(", "));
+        for Difference { field, rehearsal, production } in unexpected {
+            let [first, second] = [rehearsal, production].map(|it| it.as_deref().unwrap_or("none"));
+            text +=
+                &format!("different: {name}, {field}\n  rehearsed {first}\n  done      {second}\n");
+        }
+    }
+    comparison.steps.iter().for_each(|step| text += &format!("different: {step}\n"));
+    if comparison.unexpected() == 0 {
+        text += "nothing else differs: what was done is what was rehearsed";
+    }
+    text.trim_end().to_owned()
+}
+
+/// What was verified: a transcript, or a bundle.
+fn verified(content: &[u8]) -> Result<(Verified, Option<Evidence>), Failure> {
+    // A transcript begins with a record, a bundle with the name of its first file.
+    if content.starts_with(b"{") {
+        return Ok((Verified::from_bytes(content)?, None));
+    }
+    let evidence = Evidence::read(content)?;
+    Ok((evidence.verified.clone(), Some(evidence)))
 }
 
 fn evidence_json(evidence: &Evidence, content: &[u8]) -> Value {

@@ -181,7 +181,8 @@ impl Mutations {
         let mut files = self.files.clone();
         let name = self.name();
         // An attachment that nothing lists any more was never there.
-        let listed = self.random.below(2) == 0 || GIVEN.contains(&name.as_str());
+        let optional = [&GIVEN[..], &["site.toml"]].concat().contains(&name.as_str());
+        let listed = self.random.below(2) == 0 || optional;
         files.remove(&name);
         if !listed {
             files = with_sums(files);

@@ -7,6 +7,7 @@ pub mod certificate;
 pub mod crl;
 pub mod csr;
 mod extension;
+pub mod fields;
 pub mod lint;
 pub mod ocsp;
 mod oid;
