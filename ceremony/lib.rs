@@ -31,6 +31,7 @@ pub mod people;
 pub mod plan;
 pub mod progress;
 pub mod rehearsal;
+pub mod report;
 pub mod run;
 pub mod script;
 pub mod secrets;

@@ -25,6 +25,7 @@ use ceremony::{
     people::Statement,
     plan::{Plan, PlanError, Step},
     rehearsal::{Faults, Rehearsal, Rehearsed, SoftToken},
+    report::report,
     run::{Beginning, FoundKey, Place, Resumption, resume, run},
     script::script,
     site::Site,
@@ -82,6 +83,8 @@ enum Command {
     Verify(VerifyArguments),
     /// Tell where a ceremony is not what was rehearsed.
     Compare(CompareArguments),
+    /// Print what was done at a ceremony, when and by whom, and what auditors ask for.
+    Report(ReportArguments),
     /// List what a token has, and compare it with a transcript.
     Inventory(InventoryArguments),
     /// Write the hand-off of a whole transcript again.
@@ -118,6 +121,14 @@ struct PlanArguments {
 struct ScriptArguments {
     /// The plan (TOML).
     plan: PathBuf,
+    #[command(flatten)]
+    pages: PagesArguments,
+}
+
+#[derive(Args)]
+struct ReportArguments {
+    /// The transcript, or the bundle.
+    transcript: PathBuf,
     #[command(flatten)]
     pages: PagesArguments,
 }
@@ -384,6 +395,7 @@ fn main() -> ExitCode {
         Command::Bundle(arguments) => bundle(&arguments),
         Command::Verify(arguments) => verify(&arguments),
         Command::Compare(arguments) => compare(&arguments),
+        Command::Report(arguments) => print_report(&arguments),
         Command::Inventory(arguments) => inventory(&arguments),
         Command::HandOff(arguments) => hand_off(&arguments),
     };
@@ -444,6 +456,11 @@ fn print_script(arguments: &ScriptArguments) -> Result<Answer, Failure> {
     let plan = Plan::read(&arguments.plan)?;
     dry_run(&plan)?;
     print(&script(&plan), &arguments.pages)
+}
+
+fn print_report(arguments: &ReportArguments) -> Result<Answer, Failure> {
+    let (verified, _) = verified(&read(&arguments.transcript)?)?;
+    print(&report(&verified), &arguments.pages)
 }
 
 /// Writes pages in the forms that are asked for.

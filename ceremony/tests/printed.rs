@@ -8,9 +8,11 @@ mod place;
 use std::{collections::BTreeSet, fs, path::Path};
 
 use ceremony::{
+    clauses::{clauses, ranges},
     paper::{Block, Line, Paper, html, pdf},
     plan::{Plan, Step},
     script::script,
+    verify::Verified,
     words::words,
 };
 
@@ -115,6 +117,79 @@ fn long_texts_foreign_letters_and_tall_rows_are_printed_whole() {
     let fonts = peer("pdffonts", &[], &[&place.path("test.pdf")]).ok();
     let embedded = fonts.lines().skip(2).all(|line| line.contains(" yes yes yes "));
     assert!(embedded && fonts.lines().count() == 5, "{fonts}");
+}
+
+#[test]
+fn the_report_says_what_was_made_and_which_records_answer_what() {
+    let place = Place::new();
+    let plan = Plan::read(Path::new(&manifest(ROOT_AND_ISSUING))).unwrap();
+    let words = confirmations(&plan);
+    place
+        .run_typing(ROOT_AND_ISSUING, &(clock() + &words[..3].concat()))
+        .refused(1, "not confirmed");
+    let except = ["--text", "a <seal> was broken"];
+    place.about(&[&["except"], &except[..]].concat()).ok();
+    place.resume_typing(&[], &(clock() + &words[3..].concat())).ok();
+
+    let transcript = place.text("transcript.jsonl");
+    let [page, sheets, bundle] = ["r.html", "r.pdf", "r.bundle"].map(|name| place.text(name));
+    program(&["report", &transcript, "--html", &page, "--pdf", &sheets]).ok();
+    let verified = Verified::read(Path::new(&transcript)).unwrap();
+    let (page, sheets) = (place.text_of("r.html"), text_of_pdf(&place, "r.pdf"));
+    let sheets = without_spaces(&sheets);
+    let mut said = vec![
+        verified.head.to_string(),
+        plan.hash().to_string(),
+        "CKR_KEY_UNEXTRACTABLE".to_owned(),
+        "gone on with after: the lights went out".to_owned(),
+        "the step was not confirmed".to_owned(),
+        format!("the site says why: {MEANT}"),
+    ];
+    for key in verified.progress.made.keys() {
+        said.extend([key.public_key.fingerprint(), key.id.to_string()]);
+    }
+    for name in ["root", "issuing"] {
+        let path = place.path(&format!("handoff/{name}.pem"));
+        let arguments = ["x509", "-noout", "-fingerprint", "-sha256", "-in"];
+        let answer = peer("openssl", &arguments, &[&path]).ok();
+        said.push(answer.split_once('=').unwrap().1.trim().replace(':', "").to_lowercase());
+    }
+    for clause in clauses(&verified) {
+        said.extend([clause.demand.to_owned(), ranges(&clause.records)]);
+    }
+    assert!(said.len() > 50);
+    for text in said {
+        assert!(page.contains(&text), "not in the page: {text}");
+        assert!(sheets.contains(&without_spaces(&text)), "not in the PDF: {text}");
+    }
+    assert!(page.contains("exception: a &lt;seal&gt; was broken"));
+    assert!(!page.contains("REHEARSAL") && !page.contains("UNATTENDED"));
+
+    // A bundle gives the same report as its transcript.
+    let site = place.text("site.toml");
+    let rehearsal = place.text("rehearsal.jsonl");
+    let given = ["--rehearsal", &rehearsal, "--site", &site, "-o", &bundle];
+    program(&[&["bundle", &transcript], &given[..]].concat()).ok();
+    program(&["report", &bundle, "--html", &place.text("again.html")]).ok();
+    assert_eq!(place.text_of("again.html"), page);
+}
+
+#[test]
+fn the_report_of_a_rehearsal_is_marked_on_every_page() {
+    let place = Place::new();
+    let rehearsal = place.rehearsal(ROOT_AND_ISSUING);
+    program(&["report", &rehearsal, "--pdf", &place.text("r.pdf")]).ok();
+    let text = text_of_pdf(&place, "r.pdf");
+    let pages: Vec<&str> = text.trim_end_matches('\u{c}').split('\u{c}').collect();
+    assert!(pages.len() >= 6, "{}", pages.len());
+    assert!(pages.iter().all(|page| page.starts_with("REHEARSAL: ")), "{text}");
+
+    // Of what does not verify, nothing is reported.
+    let whole = place.text_of("rehearsal.jsonl");
+    let forged = place.write("forged.jsonl", &whole.replacen("rehearsed", "attended", 1));
+    let report = ["report", &forged, "--pdf", &place.text("forged.pdf")];
+    program(&report).refused(5, "line 1");
+    assert!(!place.path("forged.pdf").exists());
 }
 
 #[test]

@@ -105,6 +105,7 @@ impl Layout<'_> {
     }
 
     fn table(&mut self, table: &Table) {
+        let first = self.bands.len();
         let head = table.has_head().then(|| {
             let titles = table.columns.iter().map(|column| vec![Line::strong(column.title)]);
             let mut band = self.row(table, &titles.collect::<Vec<_>>()).swap_remove(0);
@@ -118,6 +119,11 @@ impl Layout<'_> {
         for row in &table.rows {
             let bands = self.row(table, row);
             self.bands.extend(bands.into_iter().map(|band| Band { head, ..band }));
+        }
+        // A short table stays whole.
+        let height: f32 = self.bands[first..].iter().map(|band| band.height).sum();
+        if let (true, Some((_, before))) = (height < SHORT, self.bands[first..].split_last_mut()) {
+            before.iter_mut().for_each(|band| band.leads = true);
         }
         self.space(8.0);
     }
@@ -325,6 +331,8 @@ const TOP: f32 = 40.0;
 const BOTTOM: f32 = HEIGHT - 42.0;
 /// The highest row of a table that is not cut.
 const HIGHEST: f32 = 560.0;
+/// The highest table that is not cut.
+const SHORT: f32 = 240.0;
 /// The room around what is in a cell.
 const CELL: f32 = 3.0;
 const TEXT: f32 = 9.5;
