@@ -1,4 +1,5 @@
-//! The terminal: one line a step, said before it is done; and the words that confirm it.
+//! The terminal: one line a step, said before it is done; the words that confirm it; and what is
+//! typed or shown without staying there.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -8,18 +9,64 @@ use std::{
     time::Duration,
 };
 
+use rustix::termios::{LocalModes, OptionalActions, Termios, isatty, tcgetattr, tcsetattr};
+use zeroize::Zeroizing;
+
 use crate::{failure::Failure, name::Name};
 
 /// Where a ceremony talks to a person.
 pub struct Console {
     input: Box<dyn BufRead>,
     output: Box<dyn Write + Send>,
+    /// Both are a terminal, which can be told not to show what is typed, and to forget.
+    terminal: bool,
 }
 
 impl Console {
     /// A console of these two.
     pub fn new(input: Box<dyn BufRead>, output: Box<dyn Write + Send>) -> Self {
-        Self { input, output }
+        Self { input, output, terminal: false }
+    }
+
+    /// A console of standard input and output, or of two that stand for them.
+    pub fn standard(input: Box<dyn BufRead>, output: Box<dyn Write + Send>) -> Self {
+        let terminal = isatty(io::stdin()) && isatty(io::stdout());
+        Self { input, output, terminal }
+    }
+
+    /// Whether something can be shown and taken away again.
+    pub fn is_terminal(&self) -> bool {
+        self.terminal
+    }
+
+    /// Shows a text on a screen of its own until a line is typed; nothing of it stays.
+    ///
+    /// # Errors
+    ///
+    /// The terminal is gone.
+    pub fn show_and_forget(&mut self, text: &str) -> Result<(), Failure> {
+        let shown =
+            write!(self.output, "{ALTERNATE_SCREEN}{text}").and_then(|()| self.output.flush());
+        let read = shown.and_then(|()| self.input.read_line(&mut String::new()));
+        let gone = write!(self.output, "{FORGET}").and_then(|()| self.output.flush());
+        read.and(gone).map_err(Failure::Terminal)
+    }
+
+    /// Reads a line that a terminal does not show while it is typed; none, if nobody types any more.
+    ///
+    /// # Errors
+    ///
+    /// The terminal is gone.
+    pub fn read_hidden(&mut self, prompt: &str) -> Result<Option<Zeroizing<String>>, Failure> {
+        let unseen = self.terminal.then(Unseen::new).transpose().map_err(Failure::Terminal)?;
+        let asked = write!(self.output, "{INDENT}{prompt} > ").and_then(|()| self.output.flush());
+        asked.map_err(Failure::Terminal)?;
+        let mut line = Zeroizing::new(String::with_capacity(LONG));
+        let read = self.input.read_line(&mut line).map_err(Failure::Terminal)?;
+        drop(unseen);
+        // The line end that was typed was not shown, either.
+        writeln!(self.output).map_err(Failure::Terminal)?;
+        Ok((read > 0).then_some(line))
     }
 
     /// Says a line.
@@ -93,11 +140,11 @@ impl Console {
         for _ in 0..TRIES {
             let asked = write!(self.output, "{INDENT}> ").and_then(|()| self.output.flush());
             asked.map_err(Failure::Terminal)?;
-            let mut line = String::new();
+            let mut line = Zeroizing::new(String::with_capacity(LONG));
             if self.input.read_line(&mut line).map_err(Failure::Terminal)? == 0 {
                 break;
             }
-            let typed = line.split_whitespace().collect::<Vec<_>>().join(" ");
+            let typed = Zeroizing::new(line.split_whitespace().collect::<Vec<_>>().join(" "));
             if let Some(answer) = answer(&typed) {
                 return Ok(answer);
             }
@@ -127,6 +174,31 @@ impl Console {
     }
 }
 
+/// While it lives, the terminal does not show what is typed.
+struct Unseen(Termios);
+
+impl Unseen {
+    fn new() -> io::Result<Self> {
+        let before = tcgetattr(io::stdin())?;
+        let mut unseen = before.clone();
+        unseen.local_modes.remove(LocalModes::ECHO);
+        tcsetattr(io::stdin(), OptionalActions::Flush, &unseen)?;
+        Ok(Self(before))
+    }
+}
+
+impl Drop for Unseen {
+    fn drop(&mut self) {
+        // A terminal that is gone shows nothing.
+        let _ = tcsetattr(io::stdin(), OptionalActions::Flush, &self.0);
+    }
+}
+
+/// xterm's screen without a history; and: cleared, with what a terminal keeps above it, and left.
+const ALTERNATE_SCREEN: &str = "\x1b[?1049h\x1b[2J\x1b[H";
+const FORGET: &str = "\x1b[2J\x1b[3J\x1b[?1049l";
+/// As long as nothing that is typed: a text that grows leaves copies of itself behind.
+const LONG: usize = 512;
 const INDENT: &str = "        ";
 const SECOND: Duration = Duration::from_secs(1);
 const TRIES: u32 = 3;

@@ -11,9 +11,20 @@ use rand::rand_core::OsError;
 use thiserror::Error;
 
 use crate::{
-    environment::Check, evidence::EvidenceError, handoff::HandoffFailure, journal::JournalError,
-    made::MadeError, name::Name, paper::pdf::PdfError, people::PeopleError, plan::PlanError,
-    progress::ProgressError, rehearsal::RehearsalError, site::SiteError, verify::VerifyError,
+    environment::Check,
+    evidence::EvidenceError,
+    handoff::HandoffFailure,
+    journal::JournalError,
+    made::MadeError,
+    name::Name,
+    paper::pdf::PdfError,
+    people::PeopleError,
+    plan::PlanError,
+    progress::ProgressError,
+    rehearsal::RehearsalError,
+    shares::{Purpose, ShareError},
+    site::SiteError,
+    verify::VerifyError,
 };
 
 /// Why a command did not do what it was asked.
@@ -42,6 +53,9 @@ pub enum Failure {
     /// The machine is not one that the plan lets pass.
     #[error("the machine is not as the plan demands it ({}); nothing was changed", listed(.0))]
     Environment(BTreeMap<Check, String>),
+    /// The plan hands something off, and nobody said where.
+    #[error("the plan hands something off, and there is no --handoff that says where")]
+    HandOffNowhere,
     /// The hand-off cannot be written or read.
     #[error(transparent)]
     Handoff(#[from] HandoffFailure),
@@ -82,6 +96,9 @@ pub enum Failure {
     /// A fault is asked for where keys are not thrown away.
     #[error("only a rehearsal loses its power on purpose; nothing was changed")]
     NotARehearsal,
+    /// There is no place for pages of shares, and no terminal to show them on.
+    #[error("there is no place for the shares: neither pages nor a terminal")]
+    NoPages,
     /// No confirmation.
     #[error("the step was not confirmed, and not done")]
     NotConfirmed,
@@ -91,6 +108,12 @@ pub enum Failure {
     /// A certificate would be born dead.
     #[error("certificate {0} would be expired, or not valid yet, now")]
     OutOfValidity(Name),
+    /// The plan hands nothing off.
+    #[error("the plan hands nothing off, and --handoff says where")]
+    NothingToHandOff,
+    /// The shares give a PIN of another form than the plan says.
+    #[error("the shares give {0}, and the plan says another form")]
+    OtherForm(Purpose),
     /// A file or directory is there already.
     #[error("the {what} {} exists already; nothing was changed", path.display())]
     OutputExists {
@@ -102,6 +125,14 @@ pub enum Failure {
     /// The pages cannot be written as a PDF.
     #[error(transparent)]
     Pdf(#[from] PdfError),
+    /// The pages of shares cannot be written, read or removed.
+    #[error("the pages of shares in {} cannot be written, read or removed", path.display())]
+    Pages {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// People have not said what they should say.
     #[error(transparent)]
     People(#[from] PeopleError),
@@ -150,6 +181,9 @@ pub enum Failure {
     /// The program cannot be started again with the site's environment.
     #[error("cannot start this program again with the site's [environment]")]
     Restart(#[source] io::Error),
+    /// Shares are not what they should be.
+    #[error(transparent)]
+    Share(#[from] ShareError),
     /// The token made a signature that does not verify.
     #[error("the token made a wrong signature")]
     Signature(#[from] Rejected),
@@ -202,6 +236,7 @@ impl Failure {
             | Self::Machine(_)
             | Self::NotConfirmed
             | Self::Pdf(_)
+            | Self::Pages { .. }
             | Self::People(PeopleError::NotSigned | PeopleError::SshKeygen(_))
             | Self::Random(_)
             | Self::Restart(_)
@@ -213,7 +248,10 @@ impl Failure {
                 RehearsalError::NoToken | RehearsalError::Plan(_) | RehearsalError::Shim(_),
             ) => 2,
             Self::Inventory(_) | Self::Rehearsal(_) | Self::Rehearsed => 3,
-            Self::NoDirectory { .. }
+            Self::HandOffNowhere
+            | Self::NoDirectory { .. }
+            | Self::NoPages
+            | Self::NothingToHandOff
             | Self::NotARehearsal
             | Self::OneJournal
             | Self::SameName(_)
@@ -229,8 +267,10 @@ impl Failure {
             | Self::Made(_)
             | Self::NoRehearsal(_)
             | Self::People(_)
+            | Self::OtherForm(_)
             | Self::OutOfValidity(_)
             | Self::OutputExists { .. }
+            | Self::Share(_)
             | Self::Token(TokenError::KeyExists { .. })
             | Self::TokenExists(_)
             | Self::TokenNotEmpty(_) => 3,
@@ -333,6 +373,30 @@ impl Failure {
             Self::NotConfirmed => {
                 "type the two words as shown; `chancery-ceremony resume` goes on at this step"
             }
+            Self::NoPages => "name a directory in share_pages of the site, or sit at a terminal",
+            Self::Pages { .. } => {
+                "name a directory of your own in share_pages of the site (chmod 700), best in memory, \
+                 and go on with `chancery-ceremony resume`"
+            }
+            Self::Share(ShareError::AnotherSet { .. } | ShareError::OtherUse(_)) => {
+                "look at the set on the page; the custodians of the right set type theirs"
+            }
+            Self::Share(ShareError::Combination | ShareError::Corrupted(_)) => {
+                "somebody changed it: let other custodians type theirs, then split the secret anew"
+            }
+            Self::Share(ShareError::Line(_) | ShareError::Whole) => {
+                "compare what you type with the page, character by character"
+            }
+            Self::Share(ShareError::Missing(_) | ShareError::Twice(_)) => {
+                "each custodian types their own share, in the order in which they are called"
+            }
+            Self::Share(ShareError::Numbers | ShareError::Scheme(_)) => {
+                "2 to 15 holders, each with a name of their own, and a threshold from 2 to their number"
+            }
+            Self::Share(ShareError::TooFew { .. }) => "call more custodians of the set",
+            Self::HandOffNowhere => "name a directory that does not exist, with --handoff",
+            Self::NothingToHandOff => "leave --handoff out",
+            Self::OtherForm(_) => "correct alphabet and length in the plan",
             Self::OneJournal => "name two files with --journal, on two media",
             Self::OutOfValidity(_) => "check the clock of this machine, then the plan's dates",
             Self::Plan(PlanError::Findings(_)) => {
@@ -356,7 +420,12 @@ impl Failure {
             }
             Self::Restart(_) => "set the variables of [environment] yourself, then run it again",
             Self::Signature(_) => "do not use this token: replace it and start anew",
-            Self::Site(SiteError::NoSoPin) => "add so_pin_file to the site, or drop token-init",
+            Self::Site(SiteError::NoPin(_) | SiteError::PinInSite(_) | SiteError::TwoPins(_)) => {
+                "name a file with the PIN, or say that custodians have it, in the site"
+            }
+            Self::Site(SiteError::FirstPin(_)) => {
+                "give the token its first PIN from a file; pin-split and pin-rotate replace it"
+            }
             Self::Site(SiteError::OtherModule { .. }) => {
                 "find out who changed the module before you change module_sha256"
             }
@@ -373,7 +442,8 @@ impl Failure {
                 "check [token] and [environment] of the site; `pkcs11-tool --list-slots` shows what is there"
             }
             Self::Token(TokenError::Pin { .. }) => {
-                "check pin_file before you try again: tokens lock"
+                "check pin_file, or who typed which share, before you try again: tokens lock. Where a \
+                 pin-rotate was interrupted, `chancery-ceremony resume --pin former` tries the former PIN"
             }
             Self::Token(_) => {
                 "see the journal for what was done, look at the token, then go on with \

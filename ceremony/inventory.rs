@@ -5,7 +5,15 @@ use pki::token::{
     pkcs11::{Module, ObjectFound, Session},
 };
 
-use crate::{failure::Failure, site::Site, transcript::TokenFound, verify::Verified};
+use crate::{
+    console::Console,
+    custody::Use,
+    failure::Failure,
+    run::pins::{OpenToken, custody, open},
+    site::Site,
+    transcript::{Attendance, TokenFound},
+    verify::Verified,
+};
 
 /// What a token has now.
 #[derive(Clone, Debug, serde::Serialize)]
@@ -24,10 +32,17 @@ impl Inventory {
     /// # Errors
     ///
     /// The token cannot be opened, or fails.
-    pub fn take(site: &Site, against: Option<&Verified>) -> Result<Self, Failure> {
+    pub fn take(
+        site: &Site,
+        against: Option<&Verified>,
+        console: &mut Console,
+    ) -> Result<Self, Failure> {
         let module = Module::load(&site.module()?.path)?;
-        let token = TokenFound::from(module.info(&site.token)?);
-        let mut session = module.open(&token.identity, &site.pin()?)?;
+        let attendance = against.map_or(Attendance::Attended, |it| it.progress.opened.attendance);
+        let shares = against.and_then(|it| it.progress.made.set_in_force(Use::User));
+        let mut custody = custody(site, attendance, console);
+        let OpenToken { found: token, mut session, .. } =
+            open(&module, site, None, shares, &mut custody)?;
         let objects = session.inventory()?;
         let differences = match against {
             Some(verified) => differences(verified, &token, &mut session, &objects)?,

@@ -15,6 +15,7 @@
 pub mod clauses;
 pub mod compare;
 pub mod console;
+pub mod custody;
 pub mod digest;
 pub mod dry_run;
 pub mod environment;

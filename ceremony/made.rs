@@ -1,7 +1,7 @@
 //! What a ceremony has made so far: the same for a rehearsal, a performance, and a transcript read
 //! back.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use pki::{
     seal::Prepared,
@@ -12,8 +12,10 @@ use pki::{
 use thiserror::Error;
 
 use crate::{
+    custody::Use,
     name::Name,
     plan::{AuthorityKind, Certificate},
+    shares::{HandedOut, SetId, ShareSet, State},
 };
 
 /// Keys and certificates, by the plan's names.
@@ -23,9 +25,60 @@ pub struct Made {
     pub token: Option<TokenIdentity>,
     keys: BTreeMap<Name, KeyRef>,
     certificates: BTreeMap<Name, Vec<u8>>,
+    /// The sets of shares that custodians have.
+    sets: BTreeMap<Name, HandedOut>,
+    /// Which of them give the token's PINs.
+    in_force: BTreeMap<Use, Name>,
 }
 
 impl Made {
+    /// Adds a set of shares that was handed out; one of the same name is void.
+    pub fn add_set(&mut self, name: Name, set: ShareSet) {
+        self.sets.insert(name, HandedOut { set, state: State::Given });
+    }
+
+    /// A set of shares.
+    pub fn set(&self, name: &Name) -> Option<&HandedOut> {
+        self.sets.get(name)
+    }
+
+    /// All sets of shares.
+    pub fn sets(&self) -> impl Iterator<Item = (&Name, &HandedOut)> {
+        self.sets.iter()
+    }
+
+    /// The sets that hold: all but those that an interruption made doubtful.
+    pub fn held_sets(&self) -> BTreeSet<SetId> {
+        let held = self.sets.values().filter(|it| it.state != State::Doubtful);
+        held.map(|it| it.set.terms.set).collect()
+    }
+
+    /// Every custodian of a set read their share back.
+    pub fn verified(&mut self, name: &Name) {
+        if let Some(handed_out) = self.sets.get_mut(name) {
+            handed_out.state = State::Verified;
+        }
+    }
+
+    /// A set gives a PIN of the token.
+    pub fn put_in_force(&mut self, name: &Name) {
+        if let Some(handed_out) = self.sets.get(name) {
+            self.in_force.insert(Use::of(handed_out.set.terms.purpose), name.clone());
+        }
+    }
+
+    /// The set that gives a PIN of the token; none, if the PIN is the one that it was.
+    pub fn set_in_force(&self, wanted: Use) -> Option<&ShareSet> {
+        self.in_force.get(&wanted).and_then(|name| self.sets.get(name)).map(|it| &it.set)
+    }
+
+    /// The ceremony was interrupted: what was not read back until now may be anybody's.
+    pub fn doubt_shares(&mut self) {
+        for handed_out in self.sets.values_mut().filter(|it| it.state == State::Given) {
+            handed_out.state = State::Doubtful;
+        }
+    }
+
     /// Adds a key.
     pub fn add_key(&mut self, name: Name, key: KeyRef) {
         self.keys.insert(name, key);

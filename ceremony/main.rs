@@ -1,5 +1,7 @@
 //! `chancery-ceremony`: the command line.
 
+mod share_commands;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     env,
@@ -26,7 +28,7 @@ use ceremony::{
     plan::{Plan, PlanError, Step},
     rehearsal::{Faults, Rehearsal, Rehearsed, SoftToken},
     report::report,
-    run::{Beginning, FoundKey, Place, Resumption, resume, run},
+    run::{Beginning, FoundKey, PinInForce, Place, Resumption, resume, run},
     script::script,
     site::Site,
     status::{Status, add},
@@ -40,6 +42,8 @@ use pki::{
     token::pkcs11::{Module, ObjectFound},
 };
 use serde_json::{Value, json};
+
+use share_commands::{ShareCommand, share};
 
 /// Key ceremonies: CA keys are made in a token, by a plan, on the record.
 #[derive(Parser)]
@@ -79,6 +83,9 @@ enum Command {
     Abort(AbortArguments),
     /// Gather all evidence of a ceremony in one file.
     Bundle(BundleArguments),
+    /// What custodians do with their shares between ceremonies.
+    #[command(subcommand)]
+    Share(ShareCommand),
     /// Check a transcript or a bundle, and what was handed off, without the token.
     Verify(VerifyArguments),
     /// Tell where a ceremony is not what was rehearsed.
@@ -95,6 +102,8 @@ enum Command {
 enum Template {
     /// Every kind of key, in a token that is initialized already.
     Demo,
+    /// A token's PINs, split anew among custodians.
+    PinRotation,
     /// A root and one issuing CA, in a token that is initialized first.
     RootAndIssuing,
 }
@@ -103,6 +112,7 @@ impl Template {
     fn text(self) -> &'static str {
         match self {
             Self::Demo => include_str!("plans/demo.toml"),
+            Self::PinRotation => include_str!("plans/pin-rotation.toml"),
             Self::RootAndIssuing => include_str!("plans/root-and-issuing.toml"),
         }
     }
@@ -229,9 +239,9 @@ struct PlaceArguments {
     site: PathBuf,
     #[command(flatten)]
     journals: JournalArguments,
-    /// Where the hand-off directory goes; must not exist.
+    /// Where the hand-off directory goes, if the plan hands something off; must not exist.
     #[arg(long)]
-    handoff: PathBuf,
+    handoff: Option<PathBuf>,
     /// Die at this write of a journal, in a rehearsal.
     #[arg(long, hide = true, value_name = "LINE:HOW")]
     power_loss: Option<PowerLoss>,
@@ -254,6 +264,9 @@ struct ResumeArguments {
     /// What becomes of a key pair whose making was interrupted.
     #[arg(long)]
     found_key: Option<FoundKeyArgument>,
+    /// Which PIN is the token's, if the change of it was interrupted: it is tried once.
+    #[arg(long, default_value = "new")]
+    pin: PinArgument,
     /// Answer in JSON on standard output; what is done is told on standard error.
     #[arg(long)]
     json: bool,
@@ -265,6 +278,14 @@ enum FoundKeyArgument {
     Adopt,
     /// It is destroyed, and another one is made.
     Destroy,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum PinArgument {
+    /// The one before the change.
+    Former,
+    /// The one that the new shares give.
+    New,
 }
 
 #[derive(Args)]
@@ -393,6 +414,7 @@ fn main() -> ExitCode {
         Command::Except(arguments) => except(arguments),
         Command::Abort(arguments) => abort(arguments),
         Command::Bundle(arguments) => bundle(&arguments),
+        Command::Share(command) => share(&command),
         Command::Verify(arguments) => verify(&arguments),
         Command::Compare(arguments) => compare(&arguments),
         Command::Report(arguments) => print_report(&arguments),
@@ -517,7 +539,10 @@ fn rehearsal_token(arguments: &RehearsalTokenArguments) -> Result<Answer, Failur
     let site = Site::read(&arguments.site)?;
     enter_environment(&site)?;
     let module = Module::load(&site.module()?.path)?;
-    let made = module.initialize(&site.token.label, &site.so_pin()?, &site.pin()?)?;
+    let made = {
+        let (so_pin, pin) = site.first_pins()?;
+        module.initialize(&site.token.label, &so_pin, &pin)?
+    };
     Ok(Answer::Text(made.to_string()))
 }
 
@@ -525,7 +550,7 @@ fn inventory(arguments: &InventoryArguments) -> Result<Answer, Failure> {
     let against = arguments.against.as_deref().map(Verified::read).transpose()?;
     let site = Site::read(&arguments.site)?;
     enter_environment(&site)?;
-    let inventory = Inventory::take(&site, against.as_ref())?;
+    let inventory = Inventory::take(&site, against.as_ref(), &mut console(arguments.json))?;
     let text = || {
         let Inventory { token, objects, differences } = &inventory;
         let mut text = format!("{}\n{} objects\n", token.identity, objects.len());
@@ -569,7 +594,11 @@ fn go_on(arguments: ResumeArguments) -> Result<Answer, Failure> {
         FoundKeyArgument::Adopt => FoundKey::Adopt,
         FoundKeyArgument::Destroy => FoundKey::Destroy,
     });
-    let resumption = Resumption { reason: arguments.reason, found_key };
+    let pin = match arguments.pin {
+        PinArgument::Former => PinInForce::Former,
+        PinArgument::New => PinInForce::New,
+    };
+    let resumption = Resumption { reason: arguments.reason, found_key, pin };
     let mut console = console(arguments.json);
     let head = resume(&place, resumption, &SystemClock, &mut console)?;
     Ok(performed(&place, head, arguments.json))
@@ -595,9 +624,11 @@ fn performed(place: &Place, head: Digest, json: bool) -> Answer {
     let text = || {
         let journals: String =
             place.journals.iter().map(|path| format!("transcript {}\n", path.display())).collect();
+        let handoff = place.handoff.as_ref();
+        let handoff = handoff.map(|path| format!("hand-off   {}\n", path.display()));
         format!(
-            "{journals}hand-off   {}\nwrite down the head of the transcript:\nhead {head}\n     {}",
-            place.handoff.display(),
+            "{journals}{}write down the head of the transcript:\nhead {head}\n     {}",
+            handoff.unwrap_or_default(),
             spoken(head)
         )
     };
@@ -642,9 +673,9 @@ fn variables() -> BTreeSet<String> {
 fn console(json: bool) -> Console {
     let input = Box::new(BufReader::new(io::stdin()));
     if json {
-        Console::new(input, Box::new(io::stderr()))
+        Console::standard(input, Box::new(io::stderr()))
     } else {
-        Console::new(input, Box::new(io::stdout()))
+        Console::standard(input, Box::new(io::stdout()))
     }
 }
 

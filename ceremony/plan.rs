@@ -14,14 +14,17 @@ use thiserror::Error;
 
 pub use crate::steps::{
     generate_key::Key,
+    pin_rotate::PinRotate,
+    shares_verify::SharesVerify,
     sign_certificate::{AuthorityKind, Certificate},
+    split_shares::Split,
 };
 use crate::{
     digest::Digest,
     environment::Demands,
     name::Name,
     people::People,
-    steps::{Kind, hand_off::HandOff, sign_off::SignOff, token_init::TokenInit},
+    steps::{Kind, close::Close, hand_off::HandOff, sign_off::SignOff, token_init::TokenInit},
     words::words,
 };
 
@@ -67,14 +70,22 @@ pub enum Schema {
 #[derive(Clone, Debug, Eq, PartialEq, serde::Deserialize, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Step {
+    /// Close the transcript.
+    Close,
     /// Make a key pair in the token.
     GenerateKey(Key),
     /// Close the transcript and write what the appliance reads.
     HandOff,
+    /// Make the PIN of verified shares the token's.
+    PinRotate(PinRotate),
+    /// Let every share of a set be read back.
+    SharesVerify(SharesVerify),
     /// Sign a CA certificate.
     SignCertificate(Certificate),
     /// Let everybody who is present sign what was recorded.
     SignOff,
+    /// Split a secret among custodians.
+    SplitShares(Split),
     /// Set the label, the SO PIN and the user PIN of an uninitialized token.
     TokenInit,
 }
@@ -185,6 +196,11 @@ impl Plan {
         self.script.steps.contains(&Step::TokenInit)
     }
 
+    /// Whether the appliance gets something of it.
+    pub fn hands_off(&self) -> bool {
+        self.script.steps.contains(&Step::HandOff)
+    }
+
     /// The CKA_ID of a key, chosen before the key is made, so that what an interrupted ceremony
     /// left in a token can be told from everything else.
     pub fn key_id(&self, key: &Name) -> KeyId {
@@ -217,10 +233,14 @@ impl Step {
     /// What it is.
     pub(crate) fn kind(&self) -> &dyn Kind {
         match self {
+            Self::Close => &Close,
             Self::GenerateKey(key) => key,
             Self::HandOff => &HandOff,
+            Self::PinRotate(rotation) => rotation,
+            Self::SharesVerify(verification) => verification,
             Self::SignCertificate(certificate) => certificate,
             Self::SignOff => &SignOff,
+            Self::SplitShares(split) => split,
             Self::TokenInit => &TokenInit,
         }
     }

@@ -161,7 +161,7 @@ impl Progress {
             }
             (Event::Token(found), _) => self.open(found)?,
             (Event::Confirmed {}, _) => self.confirm(&record.who)?,
-            (Event::Closed {}, Some(Step::HandOff)) => self.close()?,
+            (Event::Closed {}, Some(Step::Close | Step::HandOff)) => self.close()?,
             (Event::Intent(intent), Some(step)) => self.intend(intent, &step)?,
             (Event::Decided(decision), _) => self.decide(decision)?,
             (Event::Outcome(outcome), Some(step)) => self.conclude(outcome, &step)?,
@@ -299,6 +299,7 @@ impl Progress {
         if let Within::Intended(intent) = &self.within {
             self.within = Within::InDoubt(intent.clone());
         }
+        self.made.doubt_shares();
         self.interruptions += 1;
         (self.running, self.session, self.confirmed) = (true, false, false);
         self.environment = false;
@@ -436,6 +437,7 @@ impl Progress {
         match step.kind().conclude(&intent, outcome, self)? {
             Concluded::Done => self.advance(),
             Concluded::TokenMade(made) => self.within = Within::TokenMade(made),
+            Concluded::UnderWay => {}
         }
         Ok(())
     }

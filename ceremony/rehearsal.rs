@@ -9,7 +9,10 @@ use std::{
     fmt,
     fs::{self, OpenOptions},
     io::{self, Write as _},
-    os::unix::{fs::OpenOptionsExt as _, process::ExitStatusExt as _},
+    os::unix::{
+        fs::{DirBuilderExt as _, OpenOptionsExt as _},
+        process::ExitStatusExt as _,
+    },
     panic::resume_unwind,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
@@ -237,6 +240,8 @@ fn calls(log: &str) -> Vec<Point> {
 /// A private directory with a software token, a site, and what one ceremony writes.
 struct Bench<'a> {
     rehearsal: &'a Rehearsal,
+    /// The plan hands something off.
+    hands_off: bool,
     directory: TempDir,
 }
 
@@ -250,13 +255,15 @@ impl<'a> Bench<'a> {
         shim: Option<Option<Point>>,
     ) -> Result<Self, RehearsalError> {
         let directory = TempDir::with_prefix("chancery-rehearsal-")?;
-        let bench = Self { rehearsal, directory };
+        let bench = Self { rehearsal, hands_off: plan.hands_off(), directory };
         for name in ["user.pin", "so.pin"] {
             let mut options = OpenOptions::new();
             let mut file =
                 options.write(true).create_new(true).mode(0o600).open(bench.path(name))?;
             file.write_all(b"nothing-to-protect\n")?;
         }
+        // Where the custodians of a rehearsal keep their pages.
+        fs::DirBuilder::new().mode(0o700).create(bench.path("pages"))?;
         bench.write_site(token, shim.is_some())?;
         if !plan.initializes_token() {
             let site = bench.path("site.toml");
@@ -297,7 +304,7 @@ impl<'a> Bench<'a> {
         }
         let site = format!(
             "module = {module:?}\npin_file = \"user.pin\"\nso_pin_file = \"so.pin\"\n\
-             [token]\nlabel = \"rehearsal\"\n[environment]\n{environment}"
+             share_pages = \"pages\"\n[token]\nlabel = \"rehearsal\"\n[environment]\n{environment}"
         );
         Ok(fs::write(self.path("site.toml"), site)?)
     }
@@ -333,10 +340,18 @@ impl<'a> Bench<'a> {
             None => true,
         };
         let choice = if even { "adopt" } else { "destroy" };
-        let mut arguments = self.arguments("resume");
-        let said = ["--reason", "the power was lost on purpose", "--found-key", choice];
-        arguments.extend(said.map(PathBuf::from));
-        require("the ceremony, gone on with", &self.call(arguments)?)
+        let resume = |pin: &str| {
+            let mut arguments = self.arguments("resume");
+            let said =
+                ["--reason", "the power was lost on purpose", "--found-key", choice, "--pin", pin];
+            arguments.extend(said.map(PathBuf::from));
+            self.call(arguments)
+        };
+        let mut answer = resume("new")?;
+        if answer.status.code() == Some(PIN_REFUSED) && said(&answer).contains("refused the PIN") {
+            answer = resume("former")?;
+        }
+        require("the ceremony, gone on with", &answer)
     }
 
     /// One end, whatever happened: two transcripts that are the same and verify, so that no
@@ -348,7 +363,9 @@ impl<'a> Bench<'a> {
             return Err(RehearsalError::TwoEnds);
         }
         let verified = Verified::from_bytes(&first)?;
-        verified.check_handoff(&self.path("handoff"))?;
+        if self.hands_off {
+            verified.check_handoff(&self.path("handoff"))?;
+        }
         let (site, transcript) = (self.path("site.toml"), self.path("a.jsonl"));
         let arguments: [&OsStr; 5] = [
             "inventory".as_ref(),
@@ -371,12 +388,13 @@ impl<'a> Bench<'a> {
 
     fn arguments(&self, command: &str) -> Vec<PathBuf> {
         let mut arguments = vec![PathBuf::from(command)];
-        for (flag, name) in [
+        let flags = [
             ("--site", "site.toml"),
             ("--journal", "a.jsonl"),
             ("--journal", "b.jsonl"),
             ("--handoff", "handoff"),
-        ] {
+        ];
+        for (flag, name) in flags.into_iter().take(if self.hands_off { 4 } else { 3 }) {
             arguments.extend([PathBuf::from(flag), self.path(name)]);
         }
         arguments
@@ -506,6 +524,9 @@ impl fmt::Display for Point {
         }
     }
 }
+
+/// How the program ends when the token failed or refused.
+const PIN_REFUSED: i32 = 4;
 
 /// Where Debian and Fedora have the modules.
 const KRYOPTIC: &[&str] = &["/usr/lib64/pkcs11/libkryoptic_pkcs11.so"];

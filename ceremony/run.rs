@@ -1,10 +1,12 @@
 //! The performance: confirm, write the intent, act, check, write the outcome; step by step.
 
+pub(crate) mod pins;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     os::unix::fs::MetadataExt as _,
-    path::{Path, PathBuf},
+    path::PathBuf,
 };
 
 use jiff::{Timestamp, civil, tz::TimeZone};
@@ -12,11 +14,13 @@ use pki::{
     clock::Clock,
     serial::X509Serial,
     token::{
-        KeyStore as _, TokenError,
+        KeyStore as _, Token as _, TokenError,
         pkcs11::{Module, Session, TokenIdentity},
     },
 };
 use rand::{TryRngCore as _, rngs::OsRng};
+
+pub use pins::PinInForce;
 
 use crate::{
     console::Console,
@@ -31,10 +35,10 @@ use crate::{
     people::{PeopleError, Statement},
     plan::{Certificate, Plan, Step},
     progress::{Ending, Progress, agree},
+    shares::{SetId, Whole},
     site::Site,
     transcript::{
-        Attendance, Decision, Event, Intent, Opened, Outcome, Resumed, TOOL, TokenFound,
-        is_software,
+        Attendance, Decision, Event, Intent, Opened, Outcome, Resumed, TOOL, is_software,
     },
     verify::Verified,
 };
@@ -46,10 +50,10 @@ pub struct Place {
     pub site: Site,
     /// The journals' files, one on each medium.
     pub journals: Vec<PathBuf>,
-    /// The hand-off's directory.
-    pub handoff: PathBuf,
     /// The names of the variables in this process's environment.
     pub variables: BTreeSet<String>,
+    /// The hand-off's directory, if the plan hands something off.
+    pub handoff: Option<PathBuf>,
     /// Where a rehearsal loses its power.
     pub power_loss: Option<PowerLoss>,
 }
@@ -80,6 +84,8 @@ pub struct Resumption {
     pub reason: String,
     /// What they chose for a key pair that may have been made before the interruption.
     pub found_key: Option<FoundKey>,
+    /// Which PIN they say is the token's, if it was being changed.
+    pub pin: PinInForce,
 }
 
 /// What is done with a whole key pair whose making was interrupted.
@@ -106,7 +112,7 @@ pub fn run(
 ) -> Result<Digest, Failure> {
     // 1. Everything that can fail without the token.
     check_rehearsed(beginning.attendance, place)?;
-    check_outputs(place, beginning.attendance, console)?;
+    check_outputs(plan, place, beginning.attendance, console)?;
     check_validity(plan, clock.now())?;
     dry_run(plan)?;
     let opened = opened(plan, beginning, place)?;
@@ -115,14 +121,25 @@ pub fn run(
     // 2. Everything that can fail without changing the token.
     let module = Module::load(&opened.module.path)?;
     check_maker(&opened, &module.maker()?)?;
-    let session = open_if_there(plan, &place.site, &module)?;
+    let session = open_if_there(plan, &place.site, &module, beginning.attendance, console)?;
 
     // 3. From here on, everything is recorded.
     let (journals, first) =
         Journals::create(&place.journals, opened, clock.now(), place.power_loss)?;
     let progress = Progress::begin(&first)?;
-    let found_key = None;
-    Performance { place, clock, console, module, session, found_key, progress, journals }.perform()
+    Performance {
+        place,
+        clock,
+        console,
+        module,
+        session,
+        found_key: None,
+        pin_in_force: PinInForce::default(),
+        kept: Vec::new(),
+        progress,
+        journals,
+    }
+    .perform()
 }
 
 /// Goes on with a ceremony that was interrupted, and gives the head of its transcript.
@@ -142,20 +159,32 @@ pub fn resume(
     console.say(&format!("ceremony {}, plan {}", plan.script().id, plan.hash()))?;
     match progress.ending() {
         Some(Ending::Aborted) => return Err(Failure::Aborted),
-        Some(Ending::Closed) => return finish(&progress, journals, &found, &place.handoff),
+        Some(Ending::Closed) => return finish(&progress, journals, &found, place),
         None => {}
     }
     check_rehearsed(progress.opened.attendance, place)?;
+    check_handoff(plan, place)?;
     check_same(&progress.opened, &place.site)?;
     check_machine(plan, progress.opened.attendance, place)?;
     let module = Module::load(&progress.opened.module.path)?;
 
-    let Resumption { reason, found_key } = resumption;
+    let Resumption { reason, found_key, pin: pin_in_force } = resumption;
     let boot = machine::boot().map_err(Failure::Machine)?;
     let resumed = Event::Resumed(Resumed { reason, boot, journals: found.journals });
     let session = None;
-    let mut performance =
-        Performance { place, clock, console, module, session, found_key, progress, journals };
+    let kept = Vec::new();
+    let mut performance = Performance {
+        place,
+        clock,
+        console,
+        module,
+        session,
+        found_key,
+        pin_in_force,
+        kept,
+        progress,
+        journals,
+    };
     performance.record(resumed)?;
     performance.perform()
 }
@@ -165,9 +194,11 @@ fn finish(
     progress: &Progress,
     journals: Journals,
     found: &Found,
-    handoff: &Path,
+    place: &Place,
 ) -> Result<Digest, Failure> {
+    check_handoff(&progress.plan, place)?;
     let head = if found.chain.ended { found.chain.head } else { journals.close()? };
+    let Some(handoff) = &place.handoff else { return Ok(head) };
     let bundle = Bundle::new(&progress.plan, &progress.made, head)?;
     if handoff.symlink_metadata().is_ok() {
         bundle.check(handoff)?
@@ -185,13 +216,25 @@ fn check_rehearsed(attendance: Attendance, place: &Place) -> Result<(), Failure>
     }
 }
 
+/// There is a place for what is handed off, and only for that.
+fn check_handoff(plan: &Plan, place: &Place) -> Result<(), Failure> {
+    match (plan.hands_off(), &place.handoff) {
+        (true, None) => Err(Failure::HandOffNowhere),
+        (false, Some(_)) => Err(Failure::NothingToHandOff),
+        _ => Ok(()),
+    }
+}
+
 fn check_outputs(
+    plan: &Plan,
     place: &Place,
     attendance: Attendance,
     console: &mut Console,
 ) -> Result<(), Failure> {
+    check_handoff(plan, place)?;
     let journals = place.journals.iter().map(|path| ("journal", path));
-    for (what, path) in journals.chain([("hand-off", &place.handoff)]) {
+    let handoff = place.handoff.iter().map(|path| ("hand-off", path));
+    for (what, path) in journals.chain(handoff) {
         // A dangling link is something, too.
         if path.symlink_metadata().is_ok() {
             return Err(Failure::OutputExists { what, path: path.clone() });
@@ -322,36 +365,23 @@ fn open_if_there(
     plan: &Plan,
     site: &Site,
     module: &Module,
-) -> Result<Option<(TokenFound, Session)>, Failure> {
+    attendance: Attendance,
+    console: &mut Console,
+) -> Result<Option<pins::OpenToken>, Failure> {
     if plan.initializes_token() {
-        site.so_pin()?;
-        site.pin()?;
+        site.first_pins()?;
         return match module.identify(&labelled(&site.token.label)) {
             Ok(found) => Err(Failure::TokenExists(found.label)),
             Err(TokenError::NoToken(_)) => Ok(None),
             Err(error) => Err(error.into()),
         };
     }
-    let (found, mut session) = open(module, site, None)?;
+    let mut custody = pins::custody(site, attendance, console);
+    let mut opened = pins::open(module, site, None, None, &mut custody)?;
     for key in plan.keys() {
-        session.vacant(&key.label, &plan.key_id(&key.name))?;
+        opened.session.vacant(&key.label, &plan.key_id(&key.name))?;
     }
-    Ok(Some((found, session)))
-}
-
-/// Opens a session on the token, which must be this one if one is known.
-pub(crate) fn open(
-    module: &Module,
-    site: &Site,
-    known: Option<&TokenIdentity>,
-) -> Result<(TokenFound, Session), Failure> {
-    // Before the login: its flags say how many wrong tries of the PIN there were.
-    let found = TokenFound::from(module.info(&site.token)?);
-    if known.is_some_and(|known| *known != found.identity) {
-        return Err(Failure::Changed("token"));
-    }
-    let session = module.open(&found.identity, &site.pin()?)?;
-    Ok((found, session))
+    Ok(Some(opened))
 }
 
 /// A token of which only the label is known.
@@ -365,10 +395,13 @@ pub(crate) struct Performance<'a> {
     pub(crate) clock: &'a dyn Clock,
     pub(crate) console: &'a mut Console,
     pub(crate) module: Module,
-    /// The session, and what the token said before it was opened.
-    session: Option<(TokenFound, Session)>,
+    session: Option<pins::OpenToken>,
     /// What people chose for a key pair that an interruption left.
     pub(crate) found_key: Option<FoundKey>,
+    /// What they say of the PIN whose change was interrupted.
+    pub(crate) pin_in_force: PinInForce,
+    /// Secrets that custodians gave in this process.
+    kept: Vec<(SetId, Whole)>,
     pub(crate) progress: Progress,
     pub(crate) journals: Journals,
 }
@@ -382,7 +415,9 @@ impl Performance<'_> {
             return Err(failure);
         }
         let head = self.journals.close()?;
-        Bundle::new(&self.progress.plan, &self.progress.made, head)?.write(&self.place.handoff)?;
+        if let Some(handoff) = &self.place.handoff {
+            Bundle::new(&self.progress.plan, &self.progress.made, head)?.write(handoff)?;
+        }
         Ok(head)
     }
 
@@ -466,16 +501,27 @@ impl Performance<'_> {
     /// Opens the token, and records what it says of itself.
     pub(crate) fn open_token(&mut self) -> Result<(), Failure> {
         let new = matches!(self.progress.step(), Some(Step::TokenInit));
-        let (found, session) = match self.session.take() {
+        let opened = match self.session.take() {
             Some(open) => open,
-            None => open(&self.module, &self.place.site, self.progress.made.token.as_ref())?,
+            None => self.open_known()?,
         };
-        if new && !session.inventory()?.is_empty() {
-            return Err(Failure::TokenNotEmpty(found.identity.label));
+        if new && !opened.session.inventory()?.is_empty() {
+            return Err(Failure::TokenNotEmpty(opened.found.identity.label));
         }
-        self.record(Event::Token(found.clone()))?;
-        self.session = Some((found, session));
+        self.record(Event::Token(opened.found.clone()))?;
+        self.session = Some(opened);
         Ok(())
+    }
+
+    /// Closes the transcript. A token may show a session what it never wrote down: each key must be
+    /// there for another.
+    pub(crate) fn close(&mut self) -> Result<(), Failure> {
+        let opened = self.session.as_ref().ok_or_else(no_session)?;
+        let mut fresh = self.module.open(&opened.found.identity, &opened.pin)?;
+        for key in self.progress.made.keys() {
+            fresh.find(key)?;
+        }
+        self.record(Event::Closed {})
     }
 
     /// Lets the step be confirmed, and records what is about to be done.
@@ -505,9 +551,8 @@ impl Performance<'_> {
 
     /// The session, and the console for what takes its time.
     pub(crate) fn session_and_console(&mut self) -> Result<(&mut Session, &mut Console), Failure> {
-        let missing = || TokenError::NoToken("no session was opened on the token".to_owned());
-        let (_, session) = self.session.as_mut().ok_or_else(missing)?;
-        Ok((session, self.console))
+        let opened = self.session.as_mut().ok_or_else(no_session)?;
+        Ok((&mut opened.session, self.console))
     }
 
     fn confirm(&mut self, effect: &str) -> Result<(), Failure> {
@@ -543,6 +588,10 @@ impl Performance<'_> {
         self.progress.push(&record)?;
         Ok(self.journals.append(&record)?)
     }
+}
+
+fn no_session() -> TokenError {
+    TokenError::NoToken("no session was opened on the token".to_owned())
 }
 
 const EXAMPLE: &str = "2026-10-01 08:30";

@@ -80,6 +80,27 @@ pub enum Purpose {
     WrappingKey,
 }
 
+/// A set that a ceremony handed out.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct HandedOut {
+    /// The set.
+    pub set: ShareSet,
+    /// How far its custodians are.
+    pub state: State,
+}
+
+/// How far the custodians of a set are.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum State {
+    /// They have their shares.
+    Given,
+    /// They had them while the ceremony was interrupted, and have not read them back: nobody knows
+    /// who saw them.
+    Doubtful,
+    /// Each has read theirs back.
+    Verified,
+}
+
 /// 32 random bytes that are to be split, or that shares gave.
 pub struct Whole(Zeroizing<[u8; 32]>);
 
@@ -269,7 +290,7 @@ impl Share {
         Digest::of("chancery-ceremony-share-v1", &[&self.terms.header(self.index), &*self.value])
     }
 
-    fn is_of(&self, wanted: Terms) -> Result<(), ShareError> {
+    pub(crate) fn is_of(&self, wanted: Terms) -> Result<(), ShareError> {
         if self.terms == wanted {
             Ok(())
         } else {
@@ -409,11 +430,14 @@ pub enum ShareError {
     /// No such set can be.
     #[error("a set has 2 to 15 different holders, and 2 of them or more give the secret")]
     Numbers,
+    /// It is a share of a secret for something else.
+    #[error("share {0} is of a secret for another use")]
+    OtherUse(u8),
     /// The secret-sharing scheme refused.
     #[error("the shares cannot be combined: {0}")]
     Scheme(vsss_rs::Error),
     /// They do not give the secret.
-    #[error("there are {there} shares, and it takes {wanted}")]
+    #[error("only {there} of the {wanted} shares that it takes are there")]
     TooFew {
         /// How many there are.
         there: usize,

@@ -25,10 +25,32 @@ pub struct Site {
     /// Why keys are taken from a token in software, if they are.
     pub software_token: Option<String>,
     module: PathBuf,
+    /// Where the pages of shares go; they are shown on the terminal where there is no such place.
+    pub share_pages: Option<PathBuf>,
     module_sha256: Option<Digest>,
-    pin_file: PathBuf,
-    so_pin_file: Option<PathBuf>,
+    pin: PinSource,
+    so_pin: Option<PinSource>,
     environment: BTreeMap<String, String>,
+}
+
+/// Where a PIN comes from.
+#[derive(Clone, Debug)]
+enum PinSource {
+    /// The first line of a file.
+    File(PathBuf),
+    /// Custodians type their shares.
+    Shares,
+}
+
+/// A word of a site file that may be a PIN by mistake.
+#[derive(serde::Deserialize)]
+#[serde(from = "String")]
+struct Word(Secret);
+
+impl From<String> for Word {
+    fn from(text: String) -> Self {
+        Self(Secret::new(text))
+    }
 }
 
 #[derive(serde::Deserialize)]
@@ -36,8 +58,12 @@ pub struct Site {
 struct SiteFile {
     module: PathBuf,
     module_sha256: Option<Digest>,
-    pin_file: PathBuf,
+    pin_file: Option<PathBuf>,
+    /// `"shares"`; a text, so that no message shows a PIN that somebody put there.
+    pin: Option<Word>,
     so_pin_file: Option<PathBuf>,
+    so_pin: Option<Word>,
+    share_pages: Option<PathBuf>,
     changeable_keys: Option<String>,
     software_token: Option<String>,
     token: TokenIdentity,
@@ -77,8 +103,10 @@ impl Site {
             software_token: file.software_token,
             module: file.module,
             module_sha256: file.module_sha256,
-            pin_file: directory.join(file.pin_file),
-            so_pin_file: file.so_pin_file.map(|path| directory.join(path)),
+            share_pages: file.share_pages.map(|path| directory.join(path)),
+            pin: PinSource::of("pin", file.pin_file, file.pin, directory)?
+                .ok_or(SiteError::NoPin("pin"))?,
+            so_pin: PinSource::of("so_pin", file.so_pin_file, file.so_pin, directory)?,
             environment: file.environment,
         })
     }
@@ -115,22 +143,57 @@ impl Site {
         }
     }
 
-    /// The user's PIN.
+    /// The user's PIN, where it is in a file; none where custodians have it.
     ///
     /// # Errors
     ///
     /// Its file cannot be read, or others can read it.
-    pub fn pin(&self) -> Result<Secret, SiteError> {
-        secret(&self.pin_file)
+    pub fn pin(&self) -> Result<Option<Secret>, SiteError> {
+        self.pin.read()
     }
 
-    /// The security officer's PIN, which initializing a token takes.
+    /// The security officer's PIN, where it is in a file; none where custodians have it.
     ///
     /// # Errors
     ///
-    /// The site names no file for it, it cannot be read, or others can read it.
-    pub fn so_pin(&self) -> Result<Secret, SiteError> {
-        secret(self.so_pin_file.as_deref().ok_or(SiteError::NoSoPin)?)
+    /// The site says nothing of it, its file cannot be read, or others can read it.
+    pub fn so_pin(&self) -> Result<Option<Secret>, SiteError> {
+        self.so_pin.as_ref().ok_or(SiteError::NoPin("so_pin"))?.read()
+    }
+
+    /// The PINs of a token that is yet to be made, the security officer's first. Nobody can have
+    /// shares of them.
+    ///
+    /// # Errors
+    ///
+    /// As [`so_pin`](Self::so_pin) and [`pin`](Self::pin); custodians have one.
+    pub fn first_pins(&self) -> Result<(Secret, Secret), SiteError> {
+        let so_pin = self.so_pin()?.ok_or(SiteError::FirstPin("so_pin"))?;
+        Ok((so_pin, self.pin()?.ok_or(SiteError::FirstPin("pin"))?))
+    }
+}
+
+impl PinSource {
+    fn of(
+        name: &'static str,
+        file: Option<PathBuf>,
+        custody: Option<Word>,
+        directory: &Path,
+    ) -> Result<Option<Self>, SiteError> {
+        match (file, custody) {
+            (None, None) => Ok(None),
+            (_, Some(word)) if word.0.expose() != "shares" => Err(SiteError::PinInSite(name)),
+            (None, Some(_)) => Ok(Some(Self::Shares)),
+            (Some(path), None) => Ok(Some(Self::File(directory.join(path)))),
+            (Some(_), Some(_)) => Err(SiteError::TwoPins(name)),
+        }
+    }
+
+    fn read(&self) -> Result<Option<Secret>, SiteError> {
+        match self {
+            Self::File(path) => secret(path).map(Some),
+            Self::Shares => Ok(None),
+        }
     }
 }
 
@@ -145,9 +208,12 @@ fn is_variable(name: &str) -> bool {
 /// A site cannot be used.
 #[derive(Debug, Error)]
 pub enum SiteError {
-    /// The plan initializes a token, and the site has no SO PIN.
-    #[error("the plan initializes the token, and the site names no so_pin_file")]
-    NoSoPin,
+    /// A token is to be made, and its first PIN would be nowhere.
+    #[error("the token is yet to be made, and nobody can have shares of its first {0}")]
+    FirstPin(&'static str),
+    /// A PIN is wanted that the site says nothing of.
+    #[error("the site names no {0}_file, nor custodians who have it ({0} = \"shares\")")]
+    NoPin(&'static str),
     /// The module's file is not the expected one.
     #[error("the module {} has another content than module_sha256 says: {sha256}", path.display())]
     OtherModule {
@@ -178,6 +244,12 @@ pub enum SiteError {
     /// The file is no site.
     #[error("the site file cannot be understood")]
     Syntax(#[from] toml::de::Error),
+    /// A PIN is in the site.
+    #[error("{0} of the site is \"shares\" or not there; a PIN belongs into {0}_file")]
+    PinInSite(&'static str),
+    /// A PIN comes from two places.
+    #[error("the site has both {0} and {0}_file")]
+    TwoPins(&'static str),
     /// Not the name of an environment variable.
     #[error("{0:?} in [environment] is not the name of a variable")]
     Variable(String),

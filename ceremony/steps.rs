@@ -4,10 +4,14 @@
 //! A new kind is a file here, and a line in each of: [`Step`], its [`Step::kind`], the entries of a
 //! plan file, [`Intent`] and [`Outcome`].
 
+pub mod close;
 pub mod generate_key;
 pub mod hand_off;
+pub mod pin_rotate;
+pub mod shares_verify;
 pub mod sign_certificate;
 pub mod sign_off;
+pub mod split_shares;
 pub mod token_init;
 
 use pki::{token::pkcs11::TokenIdentity, x509::lint::Finding};
@@ -85,6 +89,8 @@ pub(crate) enum Concluded {
     Done,
     /// This token was made, and must be opened before the step is done.
     TokenMade(TokenIdentity),
+    /// Another outcome of the same step.
+    UnderWay,
 }
 
 /// A step as people write it: names that refer to tables of the plan file.

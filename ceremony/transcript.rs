@@ -23,11 +23,12 @@ use jiff::Timestamp;
 use pki::token::pkcs11::{Remains, TokenIdentity, TokenInfo};
 
 use crate::{
+    custody::GivenBy,
     digest::Digest,
     environment::Environment,
     name::Name,
     plan::Script,
-    steps::{generate_key, sign_certificate, token_init},
+    steps::{generate_key, pin_rotate, shares_verify, sign_certificate, split_shares, token_init},
 };
 
 /// The program and its version, as transcripts name it.
@@ -177,10 +178,16 @@ pub enum Decision {
     },
     /// The token has the label already, and nothing in it: its user PIN is set once more.
     FinishToken,
+    /// People say that the token's PIN is still the one before the change: it is changed.
+    PinIsFormer,
+    /// The token's PIN is the one that the shares give.
+    PinIsNew,
     /// The token shows nothing of the step: it is done again.
     Repeat,
     /// The same to-be-signed text is signed again: no signature of it has left this program.
     SignAgain,
+    /// The shares that may have been given out are void: the secret is split anew.
+    SplitAnew,
 }
 
 /// What will be done, as a sentence without its full stop.
@@ -195,7 +202,10 @@ impl fmt::Display for Decision {
                 "the token has one half of the key pair: destroy it and make the pair again"
             }
             Self::FinishToken => "the token has its label, and nothing in it: set its user PIN",
+            Self::PinIsFormer => "the PIN is still the former one: change it",
+            Self::PinIsNew => "the PIN is the one that the new shares give",
             Self::Repeat => "the token shows nothing of it: do it again",
+            Self::SplitAnew => "what was printed is void: destroy it, and split anew",
             Self::SignAgain => "sign the same text again; no signature of it was given out",
         })
     }
@@ -237,6 +247,9 @@ pub struct TokenFound {
     pub library: String,
     /// The flags that are set, of those that speak of PINs and login.
     pub flags: Vec<String>,
+    /// The shares that gave its user's PIN; none, if it was in a file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub given_by: Option<GivenBy>,
 }
 
 impl TokenFound {
@@ -263,6 +276,7 @@ impl From<TokenInfo> for TokenFound {
             firmware_version: info.firmware_version,
             library: info.library,
             flags: info.flags.into_iter().map(str::to_owned).collect(),
+            given_by: None,
         }
     }
 }
@@ -275,8 +289,14 @@ pub enum Intent {
     GenerateKey(generate_key::Intended),
     /// Initialize the token.
     InitializeToken(token_init::Intended),
+    /// Make the PIN of shares the token's.
+    RotatePin(pin_rotate::Intended),
     /// Sign a certificate.
     SignCertificate(sign_certificate::Intended),
+    /// Split a secret among custodians.
+    SplitShares(split_shares::Intended),
+    /// Let every share of a set be read back.
+    VerifyShares(shares_verify::Intended),
 }
 
 /// What was done.
@@ -287,6 +307,12 @@ pub enum Outcome {
     CertificateSigned(sign_certificate::Signed),
     /// A key pair was made, read back, and proved to sign.
     KeyGenerated(generate_key::Generated),
+    /// The token took another PIN.
+    PinRotated(pin_rotate::Rotated),
+    /// Custodians have their shares.
+    SharesGiven(split_shares::Given),
+    /// They have read them back.
+    SharesVerified(shares_verify::Verified),
     /// The token was initialized.
     TokenInitialized(TokenIdentity),
 }

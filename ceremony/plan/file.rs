@@ -11,11 +11,11 @@ use crate::{
     name::Name,
     people::{People, Person, Quorum},
     steps::{
-        Entry,
+        Entry, close,
         generate_key::{self, KeyEntry},
-        hand_off,
+        hand_off, pin_rotate, shares_verify,
         sign_certificate::{self, CertificateEntry},
-        sign_off, token_init,
+        sign_off, split_shares, token_init,
     },
 };
 
@@ -25,6 +25,7 @@ use crate::{
 pub(crate) struct PlanFile {
     schema: Schema,
     id: Name,
+    #[serde(default)]
     pub(crate) keys: BTreeMap<Name, KeyEntry>,
     #[serde(default)]
     pub(crate) certificates: BTreeMap<Name, CertificateEntry>,
@@ -53,8 +54,13 @@ struct RoleEntry {
 #[derive(Deserialize)]
 #[serde(tag = "do", rename_all = "kebab-case")]
 enum StepEntry {
+    Close(close::Entry),
     GenerateKey(generate_key::Entry),
     HandOff(hand_off::Entry),
+    PinRotate(pin_rotate::PinRotate),
+    PinSplit(split_shares::Entry),
+    ShareRotate(split_shares::RotateEntry),
+    SharesVerify(shares_verify::SharesVerify),
     SignCertificate(sign_certificate::Entry),
     SignOff(sign_off::Entry),
     TokenInit(token_init::Entry),
@@ -63,8 +69,13 @@ enum StepEntry {
 impl StepEntry {
     fn entry(&self) -> &dyn Entry {
         match self {
+            Self::Close(entry) => entry,
             Self::GenerateKey(entry) => entry,
             Self::HandOff(entry) => entry,
+            Self::PinRotate(entry) => entry,
+            Self::PinSplit(entry) => entry,
+            Self::ShareRotate(entry) => entry,
+            Self::SharesVerify(entry) => entry,
             Self::SignCertificate(entry) => entry,
             Self::SignOff(entry) => entry,
             Self::TokenInit(entry) => entry,

@@ -8,6 +8,7 @@ use super::{Certificate, Key, Script, Step};
 use crate::{
     name::Name,
     people::{Person, Quorum},
+    shares::Purpose,
 };
 
 /// The rules that a script breaks; empty if it may be performed.
@@ -19,6 +20,15 @@ pub fn lint(script: &Script) -> Vec<Finding> {
     model.findings
 }
 
+/// A set of shares after the steps so far.
+pub(crate) struct ShareModel {
+    pub(crate) purpose: Purpose,
+    /// The custodians read their shares back.
+    pub(crate) verified: bool,
+    /// It gives the token's PIN, or no PIN.
+    pub(crate) in_force: bool,
+}
+
 /// What would be there after the steps so far.
 pub(crate) struct Model<'a> {
     pub(crate) script: &'a Script,
@@ -26,6 +36,8 @@ pub(crate) struct Model<'a> {
     pub(crate) certificates: BTreeMap<&'a Name, &'a Certificate>,
     /// Certificates that signed others.
     pub(crate) signers: BTreeSet<&'a Name>,
+    /// Sets of shares that were handed out.
+    pub(crate) shares: BTreeMap<&'a Name, ShareModel>,
     /// A step was done.
     pub(crate) started: bool,
     pub(crate) signed_off: bool,
@@ -40,6 +52,7 @@ impl<'a> Model<'a> {
             keys: BTreeMap::new(),
             certificates: BTreeMap::new(),
             signers: BTreeSet::new(),
+            shares: BTreeMap::new(),
             started: false,
             signed_off: false,
             handed_off: false,
@@ -52,12 +65,32 @@ impl<'a> Model<'a> {
         self.require(!self.handed_off, "hand-off-last", || format!("after the hand-off: {step}"));
         // What everybody signed is all that was done.
         self.require(
-            !self.signed_off || *step == Step::HandOff,
+            !self.signed_off || matches!(step, Step::Close | Step::HandOff),
             "sign-off-before-hand-off",
             || format!("after the signing off: {step}"),
         );
+        self.check_shares(step);
         step.kind().lint(self);
         self.started = true;
+    }
+
+    /// Nothing is done while it is not certain that the custodians can give what they were given, and
+    /// nothing under a PIN that somebody else has as well.
+    fn check_shares(&mut self, step: &Step) {
+        if matches!(step, Step::SplitShares(_) | Step::SharesVerify(_)) {
+            return;
+        }
+        let unverified = self.shares.iter().find(|(_, it)| !it.verified).map(|(set, _)| *set);
+        self.require(unverified.is_none(), "shares-verified-first", || {
+            let set = unverified.map_or("", Name::as_str);
+            format!("the shares of {set} are not read back yet: {step}")
+        });
+        let idle = self.shares.iter().find(|(_, it)| !it.in_force).map(|(set, _)| *set);
+        let idle = idle.filter(|_| !matches!(step, Step::PinRotate(_)));
+        self.require(idle.is_none(), "pin-in-force-first", || {
+            let set = idle.map_or("", Name::as_str);
+            format!("the PIN that {set} gives is not the token's yet: {step}")
+        });
     }
 
     /// Distinct persons of declared roles, enough of them for everything that takes some.

@@ -2,6 +2,7 @@
 //! that needs nothing else, for whatever prints HTML.
 
 use std::{
+    collections::BTreeSet,
     fs::{self, File, OpenOptions},
     io::{self, Write as _},
     os::unix::fs::OpenOptionsExt as _,
@@ -12,7 +13,7 @@ use jiff::Timestamp;
 use zeroize::Zeroizing;
 
 use super::{
-    Share, ShareError, ShareSet,
+    SetId, Share, ShareError, ShareSet,
     text::{LINES, Line, parse_line},
 };
 use crate::name::Name;
@@ -65,18 +66,24 @@ pub fn print(
 /// One cannot be removed.
 pub fn remove(directory: &Path, set: &ShareSet) -> io::Result<()> {
     for index in 1..=set.terms.count {
-        let path = path(directory, set, index);
-        let overwritten = match OpenOptions::new().write(true).open(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            Err(error) => Err(error),
-            Ok(mut file) => {
-                let length = file.metadata()?.len();
-                io::copy(&mut io::Read::take(io::repeat(0), length), &mut file)
-                    .and_then(|_| file.sync_all())
-            }
-        };
-        fs::remove_file(&path)?;
-        overwritten?;
+        shred(&path(directory, set, index))?;
+    }
+    Ok(())
+}
+
+/// As [`remove`], the pages of all sets but these.
+///
+/// # Errors
+///
+/// One cannot be removed.
+pub fn remove_all_but(directory: &Path, held: &BTreeSet<SetId>) -> io::Result<()> {
+    for entry in fs::read_dir(directory)? {
+        let name = entry?.file_name();
+        let set = name.to_str().and_then(|name| name.strip_prefix("share-")?.split_once('-'));
+        let set: Option<SetId> = set.and_then(|(set, _)| set.parse().ok());
+        if set.is_some_and(|set| !held.contains(&set)) {
+            shred(&directory.join(name))?;
+        }
     }
     Ok(())
 }
@@ -169,6 +176,21 @@ fn document(title: &str, body: &str) -> String {
 
 fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
+/// Overwrites a file and removes it, if it is there.
+fn shred(path: &Path) -> io::Result<()> {
+    let overwritten = match OpenOptions::new().write(true).open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => Err(error),
+        Ok(mut file) => {
+            let length = file.metadata()?.len();
+            io::copy(&mut io::Read::take(io::repeat(0), length), &mut file)
+                .and_then(|_| file.sync_all())
+        }
+    };
+    fs::remove_file(path)?;
+    overwritten
 }
 
 fn new_file(path: &Path) -> io::Result<File> {

@@ -39,7 +39,7 @@ fn sizes() -> impl Strategy<Value = (u8, u8)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(64) })]
 
     #[test]
     fn any_choice_of_enough_shares_gives_the_secret((threshold, count) in sizes(), seed: u8) {

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use pki::{
-    token::{Purpose, Token as _},
+    token::Purpose,
     x509::{Publication, lint::Finding},
 };
 
@@ -13,9 +13,8 @@ use crate::{
     failure::Failure,
     name::Name,
     plan::{Step, file::PlanFile, lint::Model},
-    run::{Performance, open},
+    run::Performance,
     script::Sheet,
-    transcript::Event,
 };
 
 /// The step. Its record is `closed`, and [`Progress`](crate::progress::Progress) takes it.
@@ -59,15 +58,8 @@ impl Kind for HandOff {
         model.handed_off = true;
     }
 
-    /// A token may show a session what it never wrote down: each key must be there for another.
     fn perform(&self, performance: &mut Performance<'_>) -> Result<(), Failure> {
-        let made = &performance.progress.made;
-        let (_, mut fresh) =
-            open(&performance.module, &performance.place.site, made.token.as_ref())?;
-        for key in made.keys() {
-            fresh.find(key)?;
-        }
-        performance.record(Event::Closed {})
+        performance.close()
     }
 }
 

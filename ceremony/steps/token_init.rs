@@ -60,7 +60,7 @@ impl Kind for TokenInit {
     fn perform(&self, performance: &mut Performance<'_>) -> Result<(), Failure> {
         let site = &performance.place.site;
         let label = site.token.label.clone();
-        let (so_pin, pin) = (site.so_pin()?, site.pin()?);
+        let (so_pin, pin) = site.first_pins()?;
         let decision = if performance.progress.in_doubt().is_none() {
             performance.intend(Intent::InitializeToken(Intended { label: label.clone() }))?;
             Decision::Repeat

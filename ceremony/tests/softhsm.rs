@@ -103,7 +103,7 @@ fn a_site_that_is_not_the_expected_one_is_refused_before_anything_is_changed() {
         (site.replace("label = \"chancery\"", "label = \"chancellery\""), 4, "chancellery"),
         (site.replace("\"user.pin\"", "\"so.pin\""), 4, "refused the PIN"),
         (site.replace("\"user.pin\"", "\"open.pin\""), 2, "chmod 600"),
-        (format!("pin = \"1234\"\n{site}"), 2, "unknown field `pin`"),
+        (format!("pin = \"1234\"\n{site}"), 2, "a PIN belongs into pin_file"),
     ];
     let keys = place.write("keys.toml", &keys_only());
     let open = place.write("open.pin", "1234\n");

@@ -48,6 +48,16 @@ struct Inner {
     refused: Mutex<BTreeMap<String, String>>,
 }
 
+/// Whose PIN of a token it is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, serde::Deserialize, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PinOwner {
+    /// The security officer's.
+    SecurityOfficer,
+    /// The user's.
+    User,
+}
+
 /// What identifies a token; slot numbers do not.
 #[derive(Clone, Debug, Eq, PartialEq, serde::Deserialize, serde::Serialize)]
 #[serde(deny_unknown_fields)]
@@ -224,6 +234,59 @@ impl Module {
         Ok(identity(&info))
     }
 
+    /// Replaces a PIN by another one. No session of this process may be open on the token: the
+    /// logins of user and security officer exclude each other, and so would the PIN of the user be
+    /// changed by whoever is logged in.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open); or the new PIN is too short or too long, and nothing was changed.
+    pub fn change_pin(
+        &self,
+        wanted: &TokenIdentity,
+        owner: PinOwner,
+        old: &Secret,
+        new: &Secret,
+    ) -> Result<(), TokenError> {
+        check_pin_length(&self.the_one(wanted)?.1, new)?;
+        let session = self.logged_in(wanted, owner, old)?;
+        session.set_pin(&auth_pin(old), &auth_pin(new)).map_err(token_error)?;
+        session.logout().map_err(token_error)
+    }
+
+    /// Logs in with a PIN, and out again: whether it is the token's. No session of this process may
+    /// be open on the token.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub fn try_pin(
+        &self,
+        wanted: &TokenIdentity,
+        owner: PinOwner,
+        pin: &Secret,
+    ) -> Result<(), TokenError> {
+        self.logged_in(wanted, owner, pin)?.logout().map_err(token_error)
+    }
+
+    /// A session of its own that this login was made for.
+    fn logged_in(
+        &self,
+        wanted: &TokenIdentity,
+        owner: PinOwner,
+        pin: &Secret,
+    ) -> Result<cryptoki::session::Session, TokenError> {
+        let (slot, _) = self.the_one(wanted)?;
+        let session = self.0.pkcs11.open_rw_session(slot).map_err(token_error)?;
+        let user = match owner {
+            PinOwner::SecurityOfficer => UserType::So,
+            PinOwner::User => UserType::User,
+        };
+        let refused = self.0.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        self.log_in(refused, slot, &session, user, pin, |log_in| log_in())?;
+        Ok(session)
+    }
+
     fn the_one(&self, wanted: &TokenIdentity) -> Result<(Slot, RawTokenInfo), TokenError> {
         let tokens = self.tokens()?;
         let mut fitting = tokens.iter().filter(|(_, info)| matches(wanted, &identity(info)));
@@ -304,11 +367,12 @@ impl Module {
     ) -> Result<(), TokenError> {
         // Read at the last moment: the flags count the tries of everyone.
         let info = self.0.pkcs11.get_token_info(slot).map_err(token_error)?;
-        let token = format!("{} {}", info.label(), info.serial_number());
+        let whose = if matches!(user, UserType::So) { " SO" } else { "" };
+        let token = format!("{} {}{whose}", info.label(), info.serial_number());
         if let Some(code) = refused.get(&token) {
             return Err(TokenError::Pin { code: code.clone() });
         }
-        refuse_by_flags(&info)?;
+        refuse_by_flags(&info, user)?;
         let by_pin_pad = info.protected_authentication_path();
         let pin = if by_pin_pad { None } else { Some(auth_pin(pin)) };
         let log_in = || match session.login(user, pin.as_ref()) {
@@ -358,11 +422,14 @@ fn check_pin_length(info: &RawTokenInfo, pin: &Secret) -> Result<(), TokenError>
 }
 
 /// The last try before a lock-out is a person's to make.
-fn refuse_by_flags(info: &RawTokenInfo) -> Result<(), TokenError> {
-    let flag = match (info.user_pin_locked(), info.user_pin_final_try()) {
-        (true, _) => "CKF_USER_PIN_LOCKED",
-        (_, true) => "CKF_USER_PIN_FINAL_TRY",
-        (false, false) => return Ok(()),
+fn refuse_by_flags(info: &RawTokenInfo, user: UserType) -> Result<(), TokenError> {
+    let flag = match user {
+        UserType::So if info.so_pin_locked() => "CKF_SO_PIN_LOCKED",
+        UserType::So if info.so_pin_final_try() => "CKF_SO_PIN_FINAL_TRY",
+        UserType::So => return Ok(()),
+        _ if info.user_pin_locked() => "CKF_USER_PIN_LOCKED",
+        _ if info.user_pin_final_try() => "CKF_USER_PIN_FINAL_TRY",
+        _ => return Ok(()),
     };
     Err(TokenError::Pin { code: format!("not tried: {flag} is set") })
 }

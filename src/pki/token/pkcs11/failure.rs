@@ -86,6 +86,7 @@ fn call_name(function: Function) -> &'static str {
         Function::Initialize => "C_Initialize",
         Function::Login => "C_Login",
         Function::OpenSession => "C_OpenSession",
+        Function::SetPIN => "C_SetPIN",
         Function::Sign => "C_Sign",
         Function::SignInit => "C_SignInit",
         _ => "a PKCS#11 function",

@@ -141,6 +141,19 @@ impl Session {
         Self { session, module, slot, mechanisms, found, logins, gives_random }
     }
 
+    /// Random bytes of the token; none where it gives none, or not to this user.
+    ///
+    /// # Errors
+    ///
+    /// The token is gone.
+    pub fn random(&self, count: u32) -> Result<Vec<u8>, TokenError> {
+        match self.session.generate_random_vec(count).map_err(token_error) {
+            Ok(bytes) => Ok(bytes),
+            Err(error @ (TokenError::Context { .. } | TokenError::Session { .. })) => Err(error),
+            Err(_) => Ok(Vec::new()),
+        }
+    }
+
     /// Whether a key that was found wants a login for each signature (CKA_ALWAYS_AUTHENTICATE).
     pub fn wants_pin(&self) -> bool {
         self.found.iter().any(|(_, private)| private.authenticates_always)

@@ -1,0 +1,502 @@
+//! A PIN that nobody has: custodians get shares of it on paper, and type them.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+#[path = "harness/place.rs"]
+mod place;
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    io::Write as _,
+    os::unix::fs::PermissionsExt as _,
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+};
+
+use serde_json::Value;
+
+use place::*;
+
+const PIN_ROTATION: &str = "plans/pin-rotation.toml";
+
+#[test]
+fn two_of_three_custodians_give_a_pin_that_nobody_knows() {
+    let custody = Custody::new();
+    let place = &custody.place;
+    let rotated = custody.rotate("first");
+    assert!(rotated.said.contains("3 choices of 2 shares gave the secret"), "{}", rotated.said);
+    // The files of the pages are gone, and the former PINs of no use.
+    assert_eq!(fs::read_dir(place.path("pages")).unwrap().count(), 0);
+    assert!(!custody.opens("1234"));
+    let pages: Vec<&Page> = rotated.pages.iter().filter(|page| page.user).collect();
+    let pin = another_programs_pin(&[pages[0], pages[2]]);
+    assert_eq!(pin.len(), 24);
+    assert!(custody.opens(&pin));
+    assert_eq!(pin, another_programs_pin(&[pages[1], pages[2]]));
+
+    // What is written down has nothing of it.
+    let written = ["first.jsonl", "first-2.jsonl"].map(|name| place.text_of(name)).concat();
+    assert!(written.contains(&rotated.pages[0].set));
+    for page in &rotated.pages {
+        assert!(
+            page.lines.iter().all(|line| !written.contains(line) && !rotated.said.contains(line))
+        );
+    }
+    assert!(!written.contains(&pin) && !rotated.said.contains(&pin));
+    program(&["verify", &place.text("first.jsonl")]).ok();
+
+    // The next ceremony is opened by any two of them, and the one after that replaces them.
+    let opened = custody.keys("second", &[pages[2], pages[0]]);
+    let given_by = &opened["data"]["given_by"];
+    assert_eq!(given_by["shares"], serde_json::json!([1, 3]));
+    assert_eq!(given_by["set"], pages[0].set.as_str());
+    program(&["verify", &place.text("second.jsonl"), "--handoff", &place.text("second")]).ok();
+    let [so, user] = [false, true].map(|user| rotated.shares(user));
+    let again = custody.rotate_from("third", &user[..2], &so[1..]);
+    assert_ne!(again.pages[0].set, rotated.pages[0].set);
+    assert!(!custody.opens(&pin));
+
+    // The former custodians' PIN is tried once.
+    let calls = custody.log_calls();
+    custody.try_keys("fourth", &user[..2]).refused(4, "refused the PIN (CKR_PIN_INCORRECT)");
+    assert_eq!(calls().matches(" C_Login ").count(), 1);
+    assert!(!place.path("fourth.jsonl").exists(), "nothing was begun");
+}
+
+#[test]
+fn wrong_shares_are_named_and_nothing_is_done_with_them() {
+    let custody = Custody::new();
+    let place = &custody.place;
+    let first = custody.rotate("first");
+    let (so, user) = (first.shares(false), first.shares(true));
+    let mut corrupted = Page { lines: user[1].lines.clone(), ..Page::default() };
+    corrupted.lines[2] = user[0].lines[2].clone();
+    let slip = Page { lines: vec!["0000 0000 0000 0000 00".to_owned()], ..Page::default() };
+    let before = custody.objects(&user);
+    let table: [(&str, Vec<&Page>, i32, &str); 6] = [
+        ("another set", vec![user[0], so[1], so[1], so[1]], 3, "is of a secret for another use"),
+        (
+            "corrupted",
+            vec![user[0], &corrupted, &corrupted, &corrupted],
+            3,
+            "the lines are not those",
+        ),
+        ("twice", vec![user[0], user[0], user[0], user[0]], 3, "share 1 is there twice"),
+        ("too few", vec![user[0]], 3, "only 1 of the 2 shares that it takes"),
+        ("a slip", vec![&slip; 9], 3, "line 1 is not as it is printed"),
+        ("none", vec![], 3, "only 0 of the 2 shares that it takes"),
+    ];
+    for (what, typed, code, said) in table {
+        custody.try_keys("second", &typed).refused(code, said);
+        assert!(!place.path("second.jsonl").exists(), "{what}");
+    }
+    // A slip of the finger costs nothing.
+    let typed = [&slip.lines[..], &user[0].lines, &user[2].lines].concat();
+    let typed = Page { lines: typed, ..Page::default() };
+    custody.keys("second", &[&typed]);
+    assert_ne!(custody.objects(&user), before);
+}
+
+#[test]
+fn shares_of_a_set_that_was_replaced_are_told_from_the_new_ones() {
+    let custody = Custody::new();
+    let (mut child, first) = custody.printed("first", &[]);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    // Who saw them while nobody watched? They are void, and their files are gone.
+    let mut child = custody.resume("first");
+    custody.wait_for_sets("first", 3);
+    let second = custody.pages();
+    let old: BTreeSet<&str> = first.iter().map(|page| page.set.as_str()).collect();
+    let user: Vec<&Page> = second.iter().filter(|page| page.user).collect();
+    assert!(user.len() == 3 && user.iter().all(|page| !old.contains(page.set.as_str())));
+
+    // An old share where a new one is wanted: it is named, and the new one is taken.
+    let void = first.iter().find(|page| page.user).unwrap();
+    let mut input = child.stdin.take().unwrap();
+    for page in [void].into_iter().chain(user) {
+        input.write_all(page.typed().as_bytes()).unwrap();
+    }
+    custody.wait_for_sets("first", 4);
+    let so: Vec<Page> = custody.pages().into_iter().filter(|page| !page.user).collect();
+    assert_eq!(so.len(), 3, "the former set's pages are gone");
+    so.iter().for_each(|page| input.write_all(page.typed().as_bytes()).unwrap());
+    drop(input);
+    let said = Answer(child.wait_with_output().unwrap()).ok();
+    assert!(said.contains(&format!("is of the set {}", void.set)), "{said}");
+    let verified = program(&["verify", &custody.place.text("first.jsonl")]).ok();
+    assert!(verified.contains("interrupted once"), "{verified}");
+}
+
+#[test]
+fn a_changed_pin_that_nobody_is_certain_of_is_tried_once() {
+    let rehearsed = |custody: &Custody, flags: &[&str]| {
+        let (plan, site) = (manifest(PIN_ROTATION), custody.place.text("site.toml"));
+        let arguments = [&["run", &plan, "--site", &site, "--rehearsed"], flags].concat();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_chancery-ceremony"));
+        command.args(arguments).args(custody.journals("first")).stdin(Stdio::null());
+        Answer::of("run", &mut command)
+    };
+    // Where the intent to change the user's PIN is written, and nothing done: in both journals.
+    let undisturbed = Custody::new();
+    rehearsed(&undisturbed, &[]).ok();
+    let text = undisturbed.place.text_of("first.jsonl");
+    let is_it =
+        |line: &str| line.contains("{\"rotate-pin\"") && line.contains("\"owner\":\"user\"");
+    let line = 2 * (1 + text.lines().position(is_it).unwrap());
+
+    let custody = Custody::new();
+    let place = &custody.place;
+    let resume = |flags: &[&str]| {
+        let mut command = custody.resumption("first");
+        Answer::of("resume", command.args(flags).stdin(Stdio::null()))
+    };
+    rehearsed(&custody, &["--power-loss", &format!("{line}:whole")]).killed();
+    assert!(place.text_of("first.jsonl").lines().last().is_some_and(is_it));
+    assert!(custody.opens("1234"));
+    resume(&[]).refused(4, "refused the PIN");
+    resume(&["--pin", "former"]).ok();
+    assert!(!custody.opens("1234"));
+    let decided: Vec<Value> = records(&place.text_of("first.jsonl"), "decided");
+    assert_eq!(decided.last().unwrap()["data"], "pin-is-former");
+}
+
+#[test]
+fn custodians_check_use_and_hand_on_their_shares_between_ceremonies() {
+    let custody = Custody::new();
+    let place = &custody.place;
+    let first = custody.rotate("first");
+    let user = first.shares(true);
+    let transcript = place.text("first.jsonl");
+    let typed = |arguments: &[&str], pages: &[&Page]| {
+        let typed: String = pages.iter().map(|page| page.typed()).collect();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_chancery-ceremony"));
+        typing(command.arg("share").args(arguments), &typed)
+    };
+    let json = |answer: Answer| serde_json::from_str::<Value>(&answer.ok()).unwrap();
+
+    // Is it mine?
+    let paper = json(typed(&["verify", "--json"], &[user[1]]));
+    assert_eq!((&paper["share"], &paper["holder"]), (&2.into(), &Value::Null));
+    let known = ["verify", "--transcript", &transcript];
+    let by_transcript = typed(&known, &[user[1]]).ok();
+    assert!(by_transcript.contains("it is the one that frank got"), "{by_transcript}");
+    let other = Custody::new().rotate("first");
+    let strangers = [other.shares(true)[0]; 3];
+    typed(&known, &strangers).refused(3, &format!("is of the set {}", strangers[0].set));
+
+    // An emergency: the PIN in a file.
+    let pin = place.text("recovered");
+    let recover = ["recover", "--transcript", &transcript, "-o", &pin, "--json"];
+    typed(&recover, &[user[2]]).refused(3, "only 1 of the 2 shares that it takes");
+    assert!(!place.path("recovered").exists());
+    let recovered = json(typed(&recover, &[user[2], user[0]]));
+    assert_eq!(recovered["shares"], serde_json::json!([1, 3]));
+    assert_eq!(fs::metadata(&pin).unwrap().permissions().mode() & 0o777, 0o600);
+    let content = fs::read_to_string(&pin).unwrap();
+    assert!(custody.opens(content.trim_end()));
+    assert!(!recovered.to_string().contains(content.trim_end()));
+    typed(&recover, &[user[2], user[0]]).refused(1, "cannot write");
+
+    // Other custodians, the same PIN.
+    let (pages, facts) = (place.text("pages"), place.text("set.json"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_chancery-ceremony"));
+    command.args(["share", "rotate", "--transcript", &transcript, "--threshold", "3"]);
+    command.args(["--holder", "heidi", "--holder", "ivan", "--holder", "judy", "--holder", "karl"]);
+    command.args(["--pages", &pages, "-o", &facts]);
+    let mut child = piped(&mut command);
+    let mut input = child.stdin.take().unwrap();
+    input.write_all([user[0].typed(), user[1].typed()].concat().as_bytes()).unwrap();
+    wait_for("the pages", || {
+        let pages = fs::read_dir(&pages).unwrap().map(|entry| entry.unwrap().path());
+        let whole =
+            |page: &PathBuf| fs::read_to_string(page).is_ok_and(|text| text.ends_with("</html>\n"));
+        pages.filter(whole).count() == 4
+    });
+    let new = custody.pages();
+    new.iter().for_each(|page| input.write_all(page.typed().as_bytes()).unwrap());
+    drop(input);
+    let said = Answer(child.wait_with_output().unwrap()).ok();
+    assert!(said.contains("4 choices of shares gave the secret"), "{said}");
+    assert_eq!(fs::read_dir(&pages).unwrap().count(), 0);
+    let facts: Value = serde_json::from_str(&place.text_of("set.json")).unwrap();
+    assert_eq!(facts["former"], user[0].set.as_str());
+    assert_eq!(facts["set"]["holders"], serde_json::json!(["heidi", "ivan", "judy", "karl"]));
+    assert_eq!(another_programs_pin(&[&new[0], &new[1], &new[3]]), content.trim_end());
+
+    let sheets = place.text("sheets.html");
+    program(&["share", "print-blank", "--count", "3", "-o", &sheets]).ok();
+    assert_eq!(place.text_of("sheets.html").matches("Share ____ of ____").count(), 3);
+    program(&["share", "print-blank", "-o", &sheets]).refused(1, "cannot write");
+}
+
+#[test]
+fn a_plan_that_relies_on_shares_nobody_read_back_is_refused() {
+    let place = Place::new();
+    let text = fs::read_to_string(manifest(PIN_ROTATION)).unwrap();
+    let step = |does: &str, set: &str| format!("[[steps]]\ndo = \"{does}\"\nset = \"{set}\"\n");
+    let without = |does: &str, set: &str| {
+        assert!(text.contains(&step(does, set)), "{does} {set}");
+        text.replace(&step(does, set), "")
+    };
+    let key = "[keys.log]\nalgorithm = \"p256\"\nlabel = \"publication/log\"\n";
+    let generate = "[[steps]]\ndo = \"generate-key\"\nkey = \"log\"\n";
+    let early = |before: &str| {
+        let with_key = text.replacen("\n[[steps]]", &format!("\n{key}\n[[steps]]"), 1);
+        with_key.replace(before, &format!("{generate}{before}"))
+    };
+    let people = "[persons.heidi]\nrole = \"operator\"\nkey = \"ssh-ed25519 \
+                  AAAAC3NzaC1lZDI1NTE5AAAAIG3Wgw/Ew1WZAKO3vxWHaixGeoRwUY8Qy9uN0K3jvoyW\"\n";
+    let table = [
+        ("shares-verified-first", without("shares-verify", "user-pin")),
+        ("pin-in-force-first", without("pin-rotate", "user-pin")),
+        ("shares-verified-first", early(&step("shares-verify", "so-pin"))),
+        ("pin-in-force-first", early(&step("pin-rotate", "so-pin"))),
+        (
+            "verify-what-was-split",
+            text.replace(
+                "do = \"shares-verify\"\nset = \"so-pin\"",
+                "do = \"shares-verify\"\nset = \"user-pin\"",
+            ),
+        ),
+        ("share-set-once", text.replace("set = \"so-pin\"", "set = \"user-pin\"")),
+        ("share-numbers", text.replacen("threshold = 2", "threshold = 4", 1)),
+        ("share-numbers", text.replacen("\"frank\"", "\"erin\"", 1)),
+        ("share-numbers", text.replacen("length = 24", "length = 4", 1)),
+        ("holders-are-persons", format!("{text}\n{people}")),
+        ("hand-off-of-what-is-made", early("[[steps]]\ndo = \"close\"")),
+    ];
+    for (rule, plan) in table {
+        let plan = place.write("plan.toml", &plan);
+        program(&["plan", &plan]).refused(3, &format!("  {rule}: "));
+    }
+}
+
+#[test]
+fn a_place_for_the_pages_must_be_ones_own() {
+    let custody = Custody::new();
+    fs::set_permissions(custody.place.path("pages"), fs::Permissions::from_mode(0o750)).unwrap();
+    custody.command("first", PIN_ROTATION, &[]).refused(1, "others can look into it");
+    assert!(custody.opens("1234"));
+    let site = custody.place.text_of("site.toml").replace("share_pages = \"pages\"\n", "");
+    custody.place.write("site.toml", &site);
+    custody.command("second", PIN_ROTATION, &[]).refused(2, "no place for the shares");
+    let both = format!("pin = \"shares\"\n{site}");
+    custody.place.write("site.toml", &both);
+    custody.command("third", PIN_ROTATION, &[]).refused(2, "both pin and pin_file");
+}
+
+#[test]
+fn a_rotation_comes_to_the_same_end_wherever_it_is_killed() {
+    let kryoptic = format!("kryoptic={}", built("kryoptic/debug/libchancery_kryoptic.so"));
+    let shim = built("debug/deps/libchancery_shim.so");
+    let arguments = ["--on", "softhsm", "--on", &kryoptic, "--shim", &shim, "--json"];
+    let plan = manifest(PIN_ROTATION);
+    let answer = program(&[&["rehearse", &plan, "--faults", "16"], &arguments[..]].concat()).ok();
+    let answer: Value = serde_json::from_str(&answer).unwrap();
+    assert_eq!(answer["tokens"].as_array().unwrap().len(), 2);
+    for token in answer["tokens"].as_array().unwrap() {
+        assert!(token["killed"].as_u64().unwrap() >= 13, "{token}");
+    }
+}
+
+/// What is printed on a page.
+#[derive(Debug, Default)]
+struct Page {
+    set: String,
+    index: u8,
+    user: bool,
+    lines: Vec<String>,
+}
+
+impl Page {
+    /// As its custodian types it.
+    fn typed(&self) -> String {
+        self.lines.iter().map(|line| format!("{line}\n")).collect()
+    }
+}
+
+/// A rotation of both PINs that came to its end.
+struct Rotated {
+    said: String,
+    pages: Vec<Page>,
+}
+
+impl Rotated {
+    /// The pages of the user's PIN, or of the security officer's.
+    fn shares(&self, user: bool) -> Vec<&Page> {
+        self.pages.iter().filter(|page| page.user == user).collect()
+    }
+}
+
+/// A place with an initialized token, whose site prints pages.
+struct Custody {
+    place: Place,
+}
+
+impl Custody {
+    fn new() -> Self {
+        let place = Place::new();
+        place.initialize_token();
+        fs::create_dir(place.path("pages")).unwrap();
+        fs::set_permissions(place.path("pages"), fs::Permissions::from_mode(0o700)).unwrap();
+        let site = place.text_of("site.toml");
+        place.write("site.toml", &format!("share_pages = \"pages\"\n{site}"));
+        Self { place }
+    }
+
+    fn rotate(&self, name: &str) -> Rotated {
+        self.finish(self.printed(name, &[]))
+    }
+
+    /// As [`rotate`](Self::rotate), opened by shares.
+    fn rotate_from(&self, name: &str, user: &[&Page], so: &[&Page]) -> Rotated {
+        self.by_shares();
+        let (mut child, pages) = self.printed(name, user);
+        let input = child.stdin.as_mut().unwrap();
+        for page in &pages {
+            input.write_all(page.typed().as_bytes()).unwrap();
+        }
+        // The former SO PIN, when it is its turn to be changed.
+        so.iter().for_each(|page| input.write_all(page.typed().as_bytes()).unwrap());
+        let said = Answer(child.wait_with_output().unwrap()).ok();
+        Rotated { said, pages }
+    }
+
+    /// Performs the plan until all shares are printed.
+    fn printed(&self, name: &str, opened_by: &[&Page]) -> (Child, Vec<Page>) {
+        let mut command = self.run(name, PIN_ROTATION);
+        let mut child = piped(&mut command);
+        for page in opened_by {
+            child.stdin.as_mut().unwrap().write_all(page.typed().as_bytes()).unwrap();
+        }
+        self.wait_for_sets(name, 2);
+        (child, self.pages())
+    }
+
+    fn finish(&self, (mut child, pages): (Child, Vec<Page>)) -> Rotated {
+        let typed: String = pages.iter().map(Page::typed).collect();
+        child.stdin.take().unwrap().write_all(typed.as_bytes()).unwrap();
+        let said = Answer(child.wait_with_output().unwrap()).ok();
+        Rotated { said, pages }
+    }
+
+    /// Makes keys, opened by these shares; gives the record of the opened token.
+    fn keys(&self, name: &str, typed: &[&Page]) -> Value {
+        self.try_keys(name, typed).ok();
+        records(&self.place.text_of(&format!("{name}.jsonl")), "token").remove(0)
+    }
+
+    fn try_keys(&self, name: &str, typed: &[&Page]) -> Answer {
+        self.by_shares();
+        let plan = self.place.write("keys.toml", &keys_only());
+        let mut command = self.run(name, &plan);
+        command.arg("--handoff").arg(self.place.path(name));
+        let typed: String = typed.iter().map(|page| page.typed()).collect();
+        typing(&mut command, &typed)
+    }
+
+    /// From now on, custodians have the PINs.
+    fn by_shares(&self) {
+        let site = self.place.text_of("site.toml");
+        let site = site.replace("so_pin_file = \"so.pin\"", "so_pin = \"shares\"");
+        let site = site.replace("pin_file = \"user.pin\"", "pin = \"shares\"");
+        self.place.write("site.toml", &site);
+    }
+
+    fn command(&self, name: &str, plan: &str, flags: &[&str]) -> Answer {
+        Answer::of("run", self.run(name, plan).args(flags).stdin(Stdio::null()))
+    }
+
+    fn run(&self, name: &str, plan: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_chancery-ceremony"));
+        command.arg("run").arg(manifest(plan)).arg("--site").arg(self.place.path("site.toml"));
+        command.args(self.journals(name)).arg("--unattended");
+        command
+    }
+
+    fn resume(&self, name: &str) -> Child {
+        piped(&mut self.resumption(name))
+    }
+
+    fn resumption(&self, name: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_chancery-ceremony"));
+        command.arg("resume").arg("--site").arg(self.place.path("site.toml"));
+        command.args(self.journals(name)).args(["--reason", "the lights went out"]);
+        command
+    }
+
+    fn journals(&self, name: &str) -> [String; 4] {
+        let journal = |number: &str| self.place.text(&format!("{name}{number}.jsonl"));
+        ["--journal".to_owned(), journal(""), "--journal".to_owned(), journal("-2")]
+    }
+
+    /// So many sets of shares were given out, and recorded.
+    fn wait_for_sets(&self, name: &str, count: usize) {
+        wait_for("the pages", || {
+            let text = self.place.text_of(&format!("{name}.jsonl"));
+            text.matches("\"shares-given\"").count() == count
+        });
+    }
+
+    /// The printed pages: those of the user's PIN first, in the order of the shares.
+    fn pages(&self) -> Vec<Page> {
+        let mut pages = Vec::new();
+        for entry in fs::read_dir(self.place.path("pages")).unwrap() {
+            let path = entry.unwrap().path();
+            let name: Vec<&str> = path.file_name().unwrap().to_str().unwrap().split('-').collect();
+            let text = fs::read_to_string(&path).unwrap();
+            let lines = text.split("class=\"line\">").skip(1);
+            pages.push(Page {
+                set: name[1].to_owned(),
+                index: name[2].parse().unwrap(),
+                user: text.contains("the user PIN"),
+                lines: lines.map(|line| line.split('<').next().unwrap().to_owned()).collect(),
+            });
+        }
+        pages.sort_by_key(|page| (!page.user, page.index));
+        pages
+    }
+
+    fn opens(&self, pin: &str) -> bool {
+        let login = ["--module", MODULE, "--token-label", "chancery", "--login", "--pin", pin];
+        let answer = self.place.softhsm("pkcs11-tool", &[&login[..], &["--list-objects"]].concat());
+        answer.0.status.success()
+    }
+
+    /// What is in the token, by the PIN that these shares give.
+    fn objects(&self, shares: &[&Page]) -> String {
+        let pin = another_programs_pin(&shares[..2]);
+        let login = ["--module", MODULE, "--token-label", "chancery", "--login", "--pin", &pin];
+        self.place.softhsm("pkcs11-tool", &[&login[..], &["--list-objects"]].concat()).ok()
+    }
+
+    /// Puts the shim before the token; gives what reads the calls that it noted.
+    fn log_calls(&self) -> impl Fn() -> String {
+        let shim = built("debug/deps/libchancery_shim.so");
+        let site = self.place.text_of("site.toml").replace(MODULE, &shim);
+        let variable = format!("CHANCERY_SHIM = \"{}\"\n", self.place.text(""));
+        self.place.write("site.toml", &format!("{site}{variable}"));
+        self.place.write("plan.toml", &format!("module = \"{MODULE}\"\n"));
+        || self.place.text_of("calls").lines().map(|line| format!("{line} \n")).collect()
+    }
+}
+
+fn piped(command: &mut Command) -> Child {
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+/// The PIN that these pages give, by a program that is not ours.
+fn another_programs_pin(pages: &[&Page]) -> String {
+    let script = manifest("shares/combine.py");
+    let paper: Vec<String> = pages.iter().map(|page| page.lines.join("\n")).collect();
+    let answer = Answer::of("python3", Command::new("python3").arg(script).args(&paper)).ok();
+    answer.lines().last().unwrap().to_owned()
+}
+
+/// The whole records of this kind.
+fn records(transcript: &str, kind: &str) -> Vec<Value> {
+    let records = transcript.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    records.filter(|it| it["event"] == kind).collect()
+}
