@@ -108,6 +108,9 @@ pub enum Failure {
     /// A certificate would be born dead.
     #[error("certificate {0} would be expired, or not valid yet, now")]
     OutOfValidity(Name),
+    /// A key that was destroyed is there.
+    #[error("the token says that it destroyed the key {0}, and another session finds it")]
+    NotDestroyed(KeyLabel),
     /// The plan hands nothing off.
     #[error("the plan hands nothing off, and --handoff says where")]
     NothingToHandOff,
@@ -274,7 +277,7 @@ impl Failure {
             | Self::Token(TokenError::KeyExists { .. })
             | Self::TokenExists(_)
             | Self::TokenNotEmpty(_) => 3,
-            Self::Misused { .. } | Self::Signature(_) | Self::Token(_) => 4,
+            Self::Misused { .. } | Self::NotDestroyed(_) | Self::Signature(_) | Self::Token(_) => 4,
             Self::Verify(VerifyError::Read { .. }) => 2,
             Self::Verify(_) => 5,
         }
@@ -395,6 +398,9 @@ impl Failure {
             }
             Self::Share(ShareError::TooFew { .. }) => "call more custodians of the set",
             Self::HandOffNowhere => "name a directory that does not exist, with --handoff",
+            Self::NotDestroyed(_) => {
+                "do not let this token out of your hands: initialize it, or destroy it as its vendor says"
+            }
             Self::NothingToHandOff => "leave --handoff out",
             Self::OtherForm(_) => "correct alphabet and length in the plan",
             Self::OneJournal => "name two files with --journal, on two media",

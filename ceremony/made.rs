@@ -96,6 +96,11 @@ impl Made {
         Ok(())
     }
 
+    /// Takes a key out that was destroyed.
+    pub fn remove_key(&mut self, name: &Name) {
+        self.keys.remove(name);
+    }
+
     /// A key.
     ///
     /// # Errors

@@ -13,6 +13,7 @@ use pki::{
 use thiserror::Error;
 
 pub use crate::steps::{
+    destroy_key::DestroyKey,
     generate_key::Key,
     pin_rotate::PinRotate,
     shares_verify::SharesVerify,
@@ -72,6 +73,8 @@ pub enum Schema {
 pub enum Step {
     /// Close the transcript.
     Close,
+    /// Destroy a key pair.
+    DestroyKey(DestroyKey),
     /// Make a key pair in the token.
     GenerateKey(Key),
     /// Close the transcript and write what the appliance reads.
@@ -234,6 +237,7 @@ impl Step {
     pub(crate) fn kind(&self) -> &dyn Kind {
         match self {
             Self::Close => &Close,
+            Self::DestroyKey(destruction) => destruction,
             Self::GenerateKey(key) => key,
             Self::HandOff => &HandOff,
             Self::PinRotate(rotation) => rotation,

@@ -513,11 +513,16 @@ impl Performance<'_> {
         Ok(())
     }
 
+    /// Another session than the one that changed the token.
+    pub(crate) fn fresh_session(&self) -> Result<Session, Failure> {
+        let opened = self.session.as_ref().ok_or_else(no_session)?;
+        Ok(self.module.open(&opened.found.identity, &opened.pin)?)
+    }
+
     /// Closes the transcript. A token may show a session what it never wrote down: each key must be
     /// there for another.
     pub(crate) fn close(&mut self) -> Result<(), Failure> {
-        let opened = self.session.as_ref().ok_or_else(no_session)?;
-        let mut fresh = self.module.open(&opened.found.identity, &opened.pin)?;
+        let mut fresh = self.fresh_session()?;
         for key in self.progress.made.keys() {
             fresh.find(key)?;
         }

@@ -5,6 +5,7 @@
 //! plan file, [`Intent`] and [`Outcome`].
 
 pub mod close;
+pub mod destroy_key;
 pub mod generate_key;
 pub mod hand_off;
 pub mod pin_rotate;

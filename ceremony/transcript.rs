@@ -28,7 +28,10 @@ use crate::{
     environment::Environment,
     name::Name,
     plan::Script,
-    steps::{generate_key, pin_rotate, shares_verify, sign_certificate, split_shares, token_init},
+    steps::{
+        destroy_key, generate_key, pin_rotate, shares_verify, sign_certificate, split_shares,
+        token_init,
+    },
 };
 
 /// The program and its version, as transcripts name it.
@@ -285,6 +288,8 @@ impl From<TokenInfo> for TokenFound {
 #[derive(Clone, Debug, Eq, PartialEq, serde::Deserialize, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Intent {
+    /// Destroy a key pair.
+    DestroyKey(destroy_key::Intended),
     /// Make a key pair.
     GenerateKey(generate_key::Intended),
     /// Initialize the token.
@@ -305,6 +310,8 @@ pub enum Intent {
 pub enum Outcome {
     /// A certificate was signed, and its signature verified.
     CertificateSigned(sign_certificate::Signed),
+    /// A key pair was destroyed, and is gone.
+    KeyDestroyed(destroy_key::Destroyed),
     /// A key pair was made, read back, and proved to sign.
     KeyGenerated(generate_key::Generated),
     /// The token took another PIN.
