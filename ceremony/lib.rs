@@ -31,6 +31,7 @@ pub mod paper;
 pub mod people;
 pub mod plan;
 pub mod progress;
+pub mod qr;
 pub mod rehearsal;
 pub mod report;
 pub mod run;

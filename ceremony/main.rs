@@ -26,6 +26,7 @@ use ceremony::{
     paper::{Paper, html, pdf},
     people::Statement,
     plan::{Plan, PlanError, Step},
+    qr,
     rehearsal::{Faults, Rehearsal, Rehearsed, SoftToken},
     report::report,
     run::{Beginning, FoundKey, PinInForce, Place, Resumption, resume, run},
@@ -373,6 +374,9 @@ struct VerifyArguments {
     /// The SHA-256 of the bundle that was written down.
     #[arg(long, value_name = "SHA256")]
     sum: Option<Digest>,
+    /// Write the head as a QR code (SVG), to be printed; must not exist.
+    #[arg(long, value_name = "FILE")]
+    qr: Option<PathBuf>,
     /// Answer in JSON.
     #[arg(long)]
     json: bool,
@@ -627,9 +631,10 @@ fn performed(place: &Place, head: Digest, json: bool) -> Answer {
         let handoff = place.handoff.as_ref();
         let handoff = handoff.map(|path| format!("hand-off   {}\n", path.display()));
         format!(
-            "{journals}{}write down the head of the transcript:\nhead {head}\n     {}",
+            "{journals}{}write down the head of the transcript:\nhead {head}\n     {}\n{}",
             handoff.unwrap_or_default(),
-            spoken(head)
+            spoken(head),
+            qr::to_terminal(head).trim_end()
         )
     };
     Answer::new(json, value, text)
@@ -767,6 +772,9 @@ fn verify(arguments: &VerifyArguments) -> Result<Answer, Failure> {
     }
     if let Some(directory) = &arguments.handoff {
         verified.check_handoff(directory)?;
+    }
+    if let Some(path) = &arguments.qr {
+        write_new(path, qr::to_svg(verified.head).as_bytes())?;
     }
     let text = || {
         let bundle = evidence.as_ref().map(|it| evidence_text(it, &content)).unwrap_or_default();

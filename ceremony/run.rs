@@ -35,12 +35,14 @@ use crate::{
     people::{PeopleError, Statement},
     plan::{Certificate, Plan, Step},
     progress::{Ending, Progress, agree},
+    qr,
     shares::{SetId, Whole},
     site::Site,
     transcript::{
         Attendance, Decision, Event, Intent, Opened, Outcome, Resumed, TOOL, is_software,
     },
     verify::Verified,
+    words::spoken,
 };
 
 /// Where a ceremony takes place, and where its outputs go.
@@ -441,8 +443,19 @@ impl Performance<'_> {
                 self.console.add(&details)?;
             }
             step.kind().perform(self)?;
+            self.show_head()?;
         }
         Ok(())
+    }
+
+    /// Binds the film to the record: for whoever writes it down, and for the camera.
+    fn show_head(&mut self) -> Result<(), Failure> {
+        if self.progress.opened.attendance != Attendance::Attended {
+            return Ok(());
+        }
+        let head = self.journals.head();
+        self.console.add(&format!("head {head}\n     {}", spoken(head)))?;
+        self.console.add(&qr::to_terminal(head))
     }
 
     fn look_at_machine(&mut self) -> Result<(), Failure> {

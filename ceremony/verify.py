@@ -929,7 +929,7 @@ def derived(ceremony):
     """The files that follow from the records; None where only their hash, or what they say, does."""
     opened, plan = ceremony.opened, ceremony.plan
     files = {"README.txt": None, "bundle.json": None, "clauses.json": None, "handoff/handoff.toml": None,
-             "verify.py": None, "plan.json": one_text(plan)}
+             "head.svg": None, "verify.py": None, "plan.json": one_text(plan)}
     files["heads.txt"] = "".join(
         [f"plan {opened['plan_hash']}\nsite {opened['site_hash']}\nstart {ceremony.records[0]['prev']}\n"]
         + [f"{number} {head}\n" for number, head in enumerate(ceremony.heads, 1)]).encode()

@@ -6,6 +6,7 @@ use super::{ABOUT, About, EvidenceError, Files, VERIFIER, readme::readme};
 use crate::{
     clauses::clauses,
     people::{NAMESPACE, Statement},
+    qr,
     steps::{generate_key::Generated, sign_certificate::Signed},
     transcript::{Event, Intent, Outcome, Record, chain},
     verify::Verified,
@@ -17,6 +18,7 @@ pub(super) fn made(verified: &Verified, about: &About) -> Result<Files, Evidence
     parts.json(ABOUT, &json!(about));
     parts.put("plan.json", verified.progress.plan.canonical());
     parts.text("heads.txt", &heads(verified));
+    parts.text("head.svg", &qr::to_svg(verified.head));
     parts.json("exceptions.json", &exceptions(verified));
     parts.json("clauses.json", &json!(clauses(verified)));
     parts.people(verified);
@@ -90,6 +92,9 @@ impl Parts {
 
     /// What the appliance reads.
     fn hand_off(&mut self, verified: &Verified) -> Result<(), EvidenceError> {
+        if !verified.progress.plan.hands_off() {
+            return Ok(());
+        }
         for (name, content) in verified.bundle()?.texts()? {
             self.text(&format!("handoff/{name}"), &content);
         }

@@ -87,6 +87,7 @@ WHAT IS IN IT
   plan.json              the plan, as it was approved: these very bytes have the hash
   site.toml              where it was done, if it was given: its hash is in the transcript
   heads.txt              the head after each record, as screens and films show it
+  head.svg               the head of all, as a QR code
   people/                whose key is whose, what was signed, and the signatures
   keys/                  public keys
   certificates/          what was to be signed (.tbs.der), and the certificates (.der, .pem)

@@ -48,7 +48,7 @@ fn both_verifiers_find_nothing_wrong_in_the_bundle_of_one_person() {
     let known = ["--head", head, "--words", &words, "--sum", made["sha256"].as_str().unwrap()];
     let handoff = ["--handoff", &place.text("handoff")];
     let verified = program(&[&["verify", &output], &known[..], &handoff].concat()).ok();
-    assert!(verified.contains("bundle of 25 files: nothing is wrong"), "{verified}");
+    assert!(verified.contains("bundle of 26 files: nothing is wrong"), "{verified}");
     let second = second_verifier(&[&output, "--head", head, "--json"]).ok();
     let second: Value = serde_json::from_str(&second).unwrap();
     assert_eq!((&second["head"], &second["sha256"]), (&made["head"], &made["sha256"]));
@@ -60,9 +60,12 @@ fn both_verifiers_find_nothing_wrong_in_the_bundle_of_one_person() {
     second_verifier(&[&output, "--head", &other]).refused(5, "head");
     second_verifier(&[&output, "--sha256", &other]).refused(5, "SHA-256");
     second_verifier(&[&place.text("nothing")]).refused(2, "nothing");
+    let qr = place.text("head.svg");
+    program(&["verify", &output, "--qr", &qr]).ok();
     let evidence = Evidence::read(&fs::read(&output).unwrap()).unwrap();
     let own = fs::read(manifest("verify.py")).unwrap();
     assert_eq!(evidence.second_verifier(), own);
+    assert_eq!(evidence.files["head.svg"], fs::read(&qr).unwrap());
     assert_eq!(made["verify_py_sha256"], Digest::of_file(&own).to_string());
 }
 
@@ -197,7 +200,8 @@ fn a_bundle_that_was_written_anew_is_refused_by_what_it_says() {
             let first = first.unwrap_err();
             assert!(first.contains(file), "{file} {change}: {first}");
             // What explains the rest, Python takes as it is; and in TOML a comment says nothing.
-            let explains = ["README.txt", "verify.py"].contains(&file) && change != "dropped";
+            let explains =
+                ["README.txt", "head.svg", "verify.py"].contains(&file) && change != "dropped";
             let comment = file == "handoff/handoff.toml" && change == "longer";
             if !explains && !comment {
                 let second = second.unwrap_err();

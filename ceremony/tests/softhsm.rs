@@ -5,7 +5,7 @@ mod place;
 
 use std::{fs, path::Path};
 
-use ceremony::{plan::Plan, verify::Verified};
+use ceremony::{plan::Plan, qr, verify::Verified, words::spoken};
 use pki::handoff::Handoff;
 use serde_json::Value;
 
@@ -52,7 +52,16 @@ fn each_step_is_confirmed_by_its_own_two_words() {
     // Two slips of the finger are forgiven.
     let typed = format!("yes\nroot\n{}", words.concat().to_uppercase());
     let answer = place.run_typing(ROOT_AND_ISSUING, &typed);
-    assert!(answer.ok().contains(words[5].trim()));
+    let said = answer.ok();
+    assert!(said.contains(words[5].trim()));
+
+    // The head is shown after each step, in digits, in words, and for the camera.
+    let head = Verified::read(&place.path("transcript.jsonl")).unwrap().head;
+    let code = qr::to_terminal(head);
+    assert_eq!(said.matches(&format!("head {head}\n")).count(), 2, "{said}");
+    assert_eq!(said.matches(&spoken(head)).count(), 2, "{said}");
+    assert!(said.ends_with(&code), "{said}");
+    assert_eq!(said.matches("        head ").count(), 7, "{said}");
     assert!(place.verify(&[]).ok().contains("attended: each step was confirmed"));
 }
 
