@@ -25,6 +25,7 @@ use crate::{
     shim::{self, Shim},
     softhsm, ssh,
     token::Token,
+    virtual_card::VirtualCard,
 };
 
 /// The token's label, which the plan of the demonstration takes.
@@ -258,6 +259,27 @@ impl Office {
         let text = fs::read_to_string(&path).doing("read the configuration")?;
         let port = format!("api = \"{}\"", self.api());
         write(&path, &text.replace("api = \"127.0.0.1:0\"", &port))
+    }
+
+    /// Trusts the makers of these cards, from its next start on.
+    ///
+    /// # Errors
+    ///
+    /// OpenSSL refuses, or a file cannot be written.
+    pub fn trust_cards(&self, cards: &[&VirtualCard]) -> Result<(), Failure> {
+        let mut makers = String::new();
+        for card in cards {
+            let der = self.path("maker.der");
+            fs::write(&der, card.attestation_root()).doing("write a root")?;
+            let mut convert = openssl::openssl()?;
+            convert.args(["x509", "-inform", "DER", "-in"]).arg(&der);
+            makers += &run(&mut convert)?.success()?.stdout;
+        }
+        write(&self.path("makers.pem"), &makers)?;
+        let path = self.path("chanceryd.toml");
+        let text = fs::read_to_string(&path).doing("read the configuration")?;
+        let table = "\n[attestation]\nanchors = [\"makers.pem\"]\n";
+        if text.contains(table) { Ok(()) } else { write(&path, &(text + table)) }
     }
 
     /// From its next start on, the appliance may have so many files open and no more.

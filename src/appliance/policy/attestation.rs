@@ -5,8 +5,11 @@ use std::{borrow::Cow, collections::BTreeSet};
 use jiff::Timestamp;
 use pki::{
     keys::PublicKey,
-    x509::attestation::{
-        Anchors, Attestation, AttestationError, Claim, Firmware, PinPolicy, Slot, TouchPolicy,
+    x509::{
+        attestation::{
+            Anchors, Attestation, AttestationError, Claim, Firmware, PinPolicy, Slot, TouchPolicy,
+        },
+        csr::Excess,
     },
 };
 use serde::Deserialize;
@@ -33,6 +36,8 @@ pub enum CardDenial {
     Attestation(#[from] AttestationError),
     #[error("the card {serial} was removed from the registry: it may be in strange hands")]
     Blocked { serial: u32 },
+    #[error("the certificate signing request is for more than a logon: {0}")]
+    Excess(Excess),
     #[error("role {role:?} wants firmware {least} or later, and the card has {firmware}")]
     FirmwareTooOld { role: String, firmware: Firmware, least: Firmware },
     #[error("the card {serial} is somebody else's")]
@@ -57,6 +62,7 @@ impl CardDenial {
         match self {
             Self::Attestation(error) => error.reason(),
             Self::Blocked { .. } => "card-blocked",
+            Self::Excess(excess) => excess.reason(),
             Self::FirmwareTooOld { .. } => "firmware-too-old",
             Self::Held { .. } => "card-held",
             Self::NeedsAttestation { .. } => "attestation-needed",
@@ -76,6 +82,11 @@ impl CardDenial {
                  {serial}"
             )
             .into(),
+            Self::Excess(_) => {
+                "ask for the key alone, as chancery-card request does: the names are the appliance's \
+                 to decide"
+                    .into()
+            }
             Self::FirmwareTooOld { .. } => "take a newer card: firmware cannot be replaced".into(),
             Self::Held { serial } => format!(
                 "once it was wiped, an operator takes it from its holder: chancery card release \

@@ -279,8 +279,11 @@ pub fn decide(
     };
     Denial::unless_free(standing, &subject)?;
     let mut wanted = request.wanted;
-    let claim = wanted.take_claim();
+    let (claim, wishes) = wanted.take_card();
     let template = decide_names(caller, wanted, role, rule, rules)?;
+    if let Template::X509 { profile: Profile::SmartcardLogon { upn, sid, .. }, .. } = &template {
+        wishes.check_logon(upn, sid).map_err(CardDenial::Excess)?;
+    }
     let card = match rule {
         CertificateRule::Smartcard(rule) => {
             let (key, makers) = (&request.public_key, rules.makers());

@@ -1,11 +1,11 @@
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{collections::BTreeSet, mem, net::IpAddr};
 
 use pki::{
     keys::{KeyError, PublicKey, SignatureScheme},
     names::{DnsName, Principal, SourceAddress, SpiffeId, Upn},
     x509::{
         attestation::{AttestationError, Claim},
-        csr::{Csr, CsrError},
+        csr::{Csr, CsrError, Wishes},
     },
 };
 use thiserror::Error;
@@ -43,6 +43,8 @@ pub enum Wanted {
         upn: Upn,
         /// What the card says of its key.
         claim: Option<Box<Claim>>,
+        /// What the signing request asks for besides its key.
+        wishes: Wishes,
     },
     /// An SSH host of these names.
     SshHost(BTreeSet<Principal>),
@@ -79,11 +81,13 @@ pub struct X509Names {
 }
 
 impl Wanted {
-    /// What the card says of its key, taken out.
-    pub(super) fn take_claim(&mut self) -> Option<Claim> {
+    /// What the card says of its key, and what the signing request asks for; taken out.
+    pub(super) fn take_card(&mut self) -> (Option<Claim>, Wishes) {
         match self {
-            Self::Smartcard { claim, .. } => claim.take().map(|claim| *claim),
-            Self::SshHost(_) | Self::SshUser(_) | Self::X509(_) => None,
+            Self::Smartcard { claim, wishes, .. } => {
+                (claim.take().map(|claim| *claim), mem::take(wishes))
+            }
+            Self::SshHost(_) | Self::SshUser(_) | Self::X509(_) => (None, Wishes::default()),
         }
     }
 
@@ -169,12 +173,13 @@ impl TryFrom<api::SmartcardRequest> for Certify {
     fn try_from(request: api::SmartcardRequest) -> Result<Self, BadRequest> {
         let read = |it: api::CardAttestation| Claim::from_pem(&it.statement, &it.intermediate);
         let claim = request.attestation.map(read).transpose()?.map(Box::new);
+        let csr = Csr::from_pem(&request.csr)?;
         Ok(Self {
             role: request.role,
-            public_key: Csr::from_pem(&request.csr)?.public_key,
+            public_key: csr.public_key,
             ttl: request.ttl,
             session: request.session,
-            wanted: Wanted::Smartcard { upn: request.upn, claim },
+            wanted: Wanted::Smartcard { upn: request.upn, claim, wishes: csr.wishes },
         })
     }
 }

@@ -1,5 +1,7 @@
 //! Certificate signing requests (PKCS#10, RFC 2986): the proof that the requester has the key.
 
+mod wishes;
+
 use std::{collections::BTreeSet, net::IpAddr};
 
 use der::{
@@ -9,13 +11,12 @@ use der::{
 };
 use thiserror::Error;
 use x509_cert::{
-    ext::{
-        Extension,
-        pkix::{SubjectAltName, name::GeneralName},
-    },
+    ext::{Extension, pkix::name::GeneralName},
     request::CertReqInfo,
     spki::AlgorithmIdentifierRef,
 };
+
+pub use wishes::{Excess, Wishes};
 
 use super::{EMPTY_NAME, algorithm, extension, oid};
 use crate::{
@@ -32,6 +33,8 @@ pub struct Csr {
     pub dns_names: BTreeSet<DnsName>,
     /// The addresses that it asks for; likewise.
     pub addresses: BTreeSet<IpAddr>,
+    /// All that it asks for.
+    pub wishes: Wishes,
 }
 
 impl Csr {
@@ -72,8 +75,9 @@ impl Csr {
         let public_key = PublicKey::from_spki_der(&info.public_key.to_der()?)?;
         request.verify(&public_key, &signed)?;
         public_key.check_offered()?;
-        let (dns_names, addresses) = wanted_names(&info)?;
-        Ok(Self { public_key, dns_names, addresses })
+        let wishes = Wishes::new(requested_extensions(&info)?);
+        let (dns_names, addresses) = wanted_names(&wishes)?;
+        Ok(Self { public_key, dns_names, addresses, wishes })
     }
 }
 
@@ -207,9 +211,9 @@ fn too_long(len: usize) -> CsrError {
 
 /// The DNS names and addresses of the requested extensions; other names are not for requesters to
 /// ask for, and are left aside.
-fn wanted_names(info: &CertReqInfo) -> Result<(BTreeSet<DnsName>, BTreeSet<IpAddr>), CsrError> {
+fn wanted_names(wishes: &Wishes) -> Result<(BTreeSet<DnsName>, BTreeSet<IpAddr>), CsrError> {
     let (mut dns_names, mut addresses) = (BTreeSet::new(), BTreeSet::new());
-    for name in requested_alternative_names(info)? {
+    for name in wishes.alternative_names()? {
         match name {
             GeneralName::DnsName(name) => {
                 let name: Result<DnsName, _> = name.as_str().to_ascii_lowercase().parse();
@@ -227,19 +231,15 @@ fn wanted_names(info: &CertReqInfo) -> Result<(BTreeSet<DnsName>, BTreeSet<IpAdd
     Ok((dns_names, addresses))
 }
 
-fn requested_alternative_names(info: &CertReqInfo) -> Result<Vec<GeneralName>, CsrError> {
-    let mut names = Vec::new();
+fn requested_extensions(info: &CertReqInfo) -> Result<Vec<Extension>, CsrError> {
+    let mut extensions = Vec::new();
     for attribute in info.attributes.iter() {
         if ![oid::EXTENSION_REQUEST, oid::MICROSOFT_EXTENSION_REQUEST].contains(&attribute.oid) {
             continue;
         }
         for value in attribute.values.iter() {
-            for extension in value.decode_as::<Vec<Extension>>()? {
-                if extension.extn_id == oid::SUBJECT_ALTERNATIVE_NAME {
-                    names.extend(SubjectAltName::from_der(extension.extn_value.as_bytes())?.0);
-                }
-            }
+            extensions.extend(value.decode_as::<Vec<Extension>>()?);
         }
     }
-    Ok(names)
+    Ok(extensions)
 }

@@ -22,6 +22,8 @@ pub(super) const ANY_POLICY: ObjectIdentifier = oid("2.5.29.32.0");
 /// szOID_NTDS_CA_SECURITY_EXT and szOID_NTDS_OBJECTSID (MS-WCCE 2.2.2.7.7.4).
 pub(super) const NTDS_CA_SECURITY: ObjectIdentifier = oid("1.3.6.1.4.1.311.25.2");
 pub(super) const NTDS_OBJECT_SID: ObjectIdentifier = oid("1.3.6.1.4.1.311.25.2.1");
+/// szOID_ENROLL_CERTTYPE_EXTENSION (MS-WCCE 2.2.2.7.7.1).
+pub(super) const CERTIFICATE_TEMPLATE_NAME: ObjectIdentifier = oid("1.3.6.1.4.1.311.20.2");
 /// szOID_CERTIFICATE_TEMPLATE (MS-WCCE 2.2.2.7.7.2).
 pub(super) const CERTIFICATE_TEMPLATE: ObjectIdentifier = oid("1.3.6.1.4.1.311.21.7");
 

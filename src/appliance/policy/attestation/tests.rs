@@ -9,6 +9,7 @@ use pki::{
     x509::{
         Certificate,
         attestation::{Anchors, Claim},
+        csr::Wishes,
     },
 };
 
@@ -125,7 +126,7 @@ fn request(claim: Option<Claim>, public_key: PublicKey) -> Certify {
 
 fn card(name: &str, claim: Option<Claim>) -> Wanted {
     let upn = format!("{name}@corp.example").parse().unwrap();
-    Wanted::Smartcard { upn, claim: claim.map(Box::new) }
+    Wanted::Smartcard { upn, claim: claim.map(Box::new), wishes: Wishes::default() }
 }
 
 fn rules(demands: &str, maker: Option<&str>) -> Result<Rules, String> {

@@ -12,7 +12,7 @@ use pki::{
     keys::{KeyAlgorithm, PublicKey, SignatureScheme},
     ssh::Usage,
     token::{KeyId, KeyStore, pkcs11::TokenIdentity, software::SoftwareToken},
-    x509::Profile,
+    x509::{Profile, csr::Wishes},
 };
 
 use super::{super::Locks, *};
@@ -215,7 +215,11 @@ fn x509_cases() -> Vec<Case> {
             ..names("")
         })
     };
-    let card = |upn: &str| Wanted::Smartcard { upn: upn.parse().unwrap(), claim: None };
+    let card = |upn: &str| Wanted::Smartcard {
+        upn: upn.parse().unwrap(),
+        claim: None,
+        wishes: Wishes::default(),
+    };
     vec![
         (
             "service/web",
@@ -462,7 +466,11 @@ fn the_sid_and_the_name_come_from_the_directory() {
         public_key: key(),
         ttl: None,
         session: None,
-        wanted: Wanted::Smartcard { upn: "alice@CORP.example".parse().unwrap(), claim: None },
+        wanted: Wanted::Smartcard {
+            upn: "alice@CORP.example".parse().unwrap(),
+            claim: None,
+            wishes: Wishes::default(),
+        },
     };
     let grant = decide(&caller("user/alice"), request, &rules(), free()).unwrap();
     let Template::X509 { subject, profile, .. } = grant.template else { panic!("not X.509") };

@@ -4,7 +4,10 @@ use std::{fs, path::Path, process::Command};
 
 use crate::{
     keys::{KeyAlgorithm, KeyError},
-    x509::csr::{Csr, CsrError},
+    x509::{
+        algorithm::tlv,
+        csr::{Csr, CsrError},
+    },
 };
 
 #[test]
@@ -103,21 +106,77 @@ fn a_request_of_certtool_is_accepted_as_it_is_written() {
     assert_eq!(Csr::from_pem(&java).unwrap().public_key, csr.public_key);
 }
 
+/// Nothing of it would be granted; but who asks for another's name learns that it is no oversight.
+#[test]
+fn a_request_for_a_logon_asks_for_nothing_but_what_such_a_certificate_has() {
+    let (upn, sid) = ("alice@corp.example", "S-1-5-21-1-2-3-1104");
+    let name = |upn: &str| format!("subjectAltName=otherName:1.3.6.1.4.1.311.20.2.3;UTF8:{upn}");
+    let sid_of = |sid: &str| {
+        let inner = tlv(0x04, sid.as_bytes());
+        let oid = [&[0x06, 0x0a][..], &SID_TYPE].concat();
+        let value = tlv(0x30, &tlv(0xa0, &[oid, tlv(0xa0, &inner)].concat()));
+        format!("1.3.6.1.4.1.311.25.2=DER:{}", hex::encode(value))
+    };
+    let two = format!("{},{}", name(upn), &name(upn)["subjectAltName=".len()..]);
+    let mail = format!("{},email:alice@corp.example", name(upn));
+    for (asked, expected) in [
+        (vec![], Ok(())),
+        (vec![name(upn), sid_of(sid)], Ok(())),
+        (vec![name("alice@CORP.example")], Ok(())),
+        (vec!["keyUsage=digitalSignature".to_owned()], Ok(())),
+        (vec!["extendedKeyUsage=clientAuth,1.3.6.1.4.1.311.20.2.2".to_owned()], Ok(())),
+        (vec!["basicConstraints=CA:FALSE".to_owned()], Ok(())),
+        (vec!["1.3.6.1.4.1.311.20.2=DER:1e0200410042".to_owned()], Ok(())),
+        (vec![name("bob@corp.example")], Err("csr-upn")),
+        (vec![name("Alice@corp.example")], Err("csr-upn")),
+        (vec![name("nobody")], Err("csr-upn")),
+        (vec![name(upn).replace("UTF8:", "IA5:")], Err("csr-upn")),
+        (vec![two], Err("csr-name")),
+        (vec![mail], Err("csr-name")),
+        (vec!["subjectAltName=DNS:dc1.corp.example".to_owned()], Err("csr-name")),
+        (vec!["subjectAltName=otherName:1.3.6.1.5.2.2;UTF8:bob".to_owned()], Err("csr-name")),
+        (vec![sid_of("S-1-5-21-1-2-3-500")], Err("csr-sid")),
+        (vec![sid_of("S-1-5-21-1-2-3-1105")], Err("csr-sid")),
+        (vec!["1.3.6.1.4.1.311.25.2=DER:0500".to_owned()], Err("csr-sid")),
+        (vec!["extendedKeyUsage=1.3.6.1.5.2.3.5".to_owned()], Err("csr-key-purpose")),
+        (vec!["extendedKeyUsage=anyExtendedKeyUsage".to_owned()], Err("csr-key-purpose")),
+        (vec!["extendedKeyUsage=serverAuth".to_owned()], Err("csr-key-purpose")),
+        (vec!["basicConstraints=CA:TRUE".to_owned()], Err("csr-authority")),
+        (vec!["keyUsage=keyCertSign".to_owned()], Err("csr-authority")),
+        (vec!["keyUsage=cRLSign".to_owned()], Err("csr-authority")),
+        (vec!["2.5.29.37=DER:0500".to_owned()], Err("csr-malformed-extension")),
+        (vec!["certificatePolicies=1.2.3.4".to_owned()], Err("csr-extension")),
+        (vec!["1.3.6.1.4.1.311.21.10=DER:3000".to_owned()], Err("csr-extension")),
+    ] {
+        let arguments: Vec<_> = asked.iter().flat_map(|it| ["-addext", it.as_str()]).collect();
+        let csr = Csr::from_pem(&request_with(&EC256, &arguments)).unwrap();
+        let checked = csr.wishes.check_logon(&upn.parse().unwrap(), &sid.parse().unwrap());
+        assert_eq!(checked.map_err(|excess| excess.reason()), expected, "{asked:?}");
+    }
+}
+
 pub(super) const EC256: [&str; 4] = ["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256"];
 const EC384: [&str; 4] = ["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-384"];
 const RSA: [&str; 4] = ["-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"];
 const PSS: [&str; 5] =
     ["-sha256", "-sigopt", "rsa_padding_mode:pss", "-sigopt", "rsa_pss_saltlen:digest"];
 
+/// szOID_NTDS_OBJECTSID.
+const SID_TYPE: [u8; 10] = [0x2b, 0x06, 0x01, 0x04, 0x01, 0x82, 0x37, 0x19, 0x02, 0x01];
+
 /// The PEM of a request by `openssl req`.
 pub(super) fn request(key: &[&str], signing: &[&str]) -> String {
-    let directory = tempfile::tempdir().unwrap();
-    openssl(directory.path(), &[&["genpkey", "-out", "key.pem"], key].concat());
     let names = "subjectAltName=DNS:www.example.test,DNS:*.Example.test,IP:192.0.2.7,\
                  IP:2001:db8::7,email:alice@example.test";
-    let request =
-        ["req", "-new", "-key", "key.pem", "-subj", "/CN=alice", "-addext", names, "-out", "csr"];
-    openssl(directory.path(), &[&request, signing].concat());
+    request_with(key, &[&["-addext", names], signing].concat())
+}
+
+/// As `openssl req` makes it with these arguments.
+fn request_with(key: &[&str], arguments: &[&str]) -> String {
+    let directory = tempfile::tempdir().unwrap();
+    openssl(directory.path(), &[&["genpkey", "-out", "key.pem"], key].concat());
+    let request = ["req", "-new", "-key", "key.pem", "-subj", "/CN=alice", "-out", "csr"];
+    openssl(directory.path(), &[&request, arguments].concat());
     fs::read_to_string(directory.path().join("csr")).unwrap()
 }
 
