@@ -107,7 +107,7 @@ pub const BATCH_ITEMS: usize = 1_000;
 
 /// The longest certificate of a card's attestation, in characters of PEM: a card's object has no
 /// room for more than 3 KiB of DER.
-pub const ATTESTATION_LEN: usize = 16 * 1024;
+pub const ATTESTATION_LEN: usize = pki::x509::attestation::Claim::MAX_LEN;
 
 /// The longest body of a single request, in bytes.
 pub const BODY_LEN: usize = 64 * 1024;

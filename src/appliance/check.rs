@@ -182,7 +182,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("chanceryd.toml");
         let shipped = include_str!("../../hsm-config/softhsm2/chanceryd.toml");
-        let text = shipped.replace("/usr/lib/softhsm/libsofthsm2.so", "nowhere.so");
+        let text = shipped.replace("/usr/lib/softhsm/libsofthsm2.so", "nowhere.so")
+            + "\n[attestation]\nanchors = [\"makers.pem\"]\n";
         fs::write(&path, &text).unwrap();
         fs::write(directory.path().join("state"), "a file").unwrap();
         let errors = check(&path, Overrides::default(), None);
@@ -197,6 +198,7 @@ mod tests {
             (line("module"), "token.module"),
             (line("pin_file"), "token.pin_file"),
             (line("writable"), "token.sandbox.writable"),
+            (line("anchors"), "attestation.anchors"),
             (line("state_directory"), "state_directory"),
             (line("handoff"), "handoff"),
             (line("rules"), "rules"),

@@ -48,3 +48,43 @@ pub fn read(attestation: Option<&config::Attestation>) -> Result<Anchors, Makers
         MakersError { path: path.to_owned(), what: format!("certificate {number}: {error}") }
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MAKER: &str = include_str!("policy/attestation/maker.pem");
+    const CARD: &str = include_str!("policy/attestation/card.pem");
+    const STATEMENT: &str = include_str!("policy/attestation/statement.pem");
+
+    #[test]
+    fn files_of_several_certificates_are_read_and_what_is_wrong_is_named_with_its_place() {
+        assert!(read(None).unwrap().is_empty());
+        assert!(!read_files(&[MAKER]).unwrap().is_empty());
+        assert!(!read_files(&[CARD, &format!("above it:\n{MAKER}")]).unwrap().is_empty());
+        for (files, file, what) in [
+            (&[MAKER, ""][..], "1.pem", "there is no PEM CERTIFICATE"),
+            (&[CARD], "0.pem", "certificate 1: \"CN=Card attestation\" leads to no root"),
+            (
+                &[MAKER, &[MAKER, STATEMENT].concat()],
+                "1.pem",
+                "certificate 2: \"CN=YubiKey PIV Attestation 9a\" is no CA",
+            ),
+        ] {
+            let error = read_files(files).unwrap_err();
+            assert!(error.path.ends_with(file) && error.what.contains(what), "{error}");
+        }
+        let nowhere = config::Attestation { anchors: vec!["nowhere/makers.pem".into()] };
+        assert!(read(Some(&nowhere)).unwrap_err().what.starts_with("cannot read it"));
+    }
+
+    fn read_files(files: &[&str]) -> Result<Anchors, MakersError> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |at| directory.path().join(format!("{at}.pem"));
+        for (at, text) in files.iter().enumerate() {
+            fs::write(path(at), text).unwrap();
+        }
+        let anchors = (0..files.len()).map(path).collect();
+        read(Some(&config::Attestation { anchors }))
+    }
+}

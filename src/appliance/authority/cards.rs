@@ -1,9 +1,9 @@
 //! Cards: only operators take them from their holders.
 
-use api::{Because, CardChanged, CardState};
+use api::{Because, CardChanged};
 
 use super::{Authority, IssueError};
-use crate::policy::Caller;
+use crate::{ledger::cards::Taking, policy::Caller};
 
 impl Authority {
     /// Takes a card from its holder: released, it may become another's; removed, it gets no
@@ -17,18 +17,18 @@ impl Authority {
         &self,
         caller: &Caller,
         serial: u32,
-        state: CardState,
+        taking: Taking,
         because: Because,
     ) -> Result<Option<CardChanged>, IssueError> {
-        let operation = match state {
-            CardState::Removed => "card remove",
-            CardState::Held | CardState::Released => "card release",
+        let operation = match taking {
+            Taking::Release => "card release",
+            Taking::Remove => "card remove",
         };
         let on = serial.to_string();
         self.only_operators(caller, operation, &on).await?;
         let reason = self.reason(caller, operation, &on, because.reason).await?;
         let (by, now) = (caller.id.as_str(), self.clock.now());
-        let Some(taken) = self.ledger.take_card(serial, state, by, &reason, now).await? else {
+        let Some(taken) = self.ledger.take_card(serial, taking, by, &reason, now).await? else {
             return Ok(None);
         };
         let revoked = taken.revoked;

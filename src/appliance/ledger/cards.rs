@@ -18,6 +18,32 @@ use super::{
 };
 use crate::policy::{CardDenial, CardHolder, Denial};
 
+/// How a card is taken from its holder.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Taking {
+    /// It may become another's.
+    Release,
+    /// It gets no certificate any more.
+    Remove,
+}
+
+impl Taking {
+    fn state(self) -> CardState {
+        match self {
+            Self::Release => CardState::Released,
+            Self::Remove => CardState::Removed,
+        }
+    }
+
+    /// What is said of its certificates.
+    fn code(self) -> RevocationReason {
+        match self {
+            Self::Release => RevocationReason::CessationOfOperation,
+            Self::Remove => RevocationReason::KeyCompromise,
+        }
+    }
+}
+
 /// A card was taken from its holder.
 #[derive(Clone, Debug)]
 pub struct TakenCard {
@@ -54,9 +80,8 @@ impl Ledger {
         .await
     }
 
-    /// Takes a card from its holder, and revokes all certificates for it in the same transaction:
-    /// released, it may become another's; removed, it gets none any more. Nothing if there is no
-    /// such card.
+    /// Takes a card from its holder, and revokes all certificates for it in the same transaction.
+    /// Nothing if there is no such card.
     ///
     /// # Errors
     ///
@@ -64,7 +89,7 @@ impl Ledger {
     pub async fn take_card(
         &self,
         serial: u32,
-        state: CardState,
+        taking: Taking,
         by: &str,
         reason: &str,
         now: Timestamp,
@@ -72,10 +97,7 @@ impl Ledger {
         let (by, reason) = (by.to_owned(), reason.to_owned());
         let work = move |batch: &mut Batch<'_>| {
             let Some(before) = find(batch.sql, serial, now)? else { return Ok(None) };
-            let code = match state {
-                CardState::Removed => RevocationReason::KeyCompromise,
-                CardState::Held | CardState::Released => RevocationReason::CessationOfOperation,
-            };
+            let (state, code) = (taking.state(), taking.code());
             let word = word(state);
             let change = changes::change(batch, &format!("card {serial} {word}"), now)?;
             let live = live(batch.sql, serial, now)?;
@@ -273,7 +295,7 @@ fn find(sql: &Connection, serial: u32, now: Timestamp) -> rusqlite::Result<Optio
 fn list(sql: &Connection, query: &CardQuery, now: Timestamp) -> rusqlite::Result<Cards> {
     let limit = query.limit.unwrap_or(DEFAULT_LIMIT).clamp(1, MOST) as usize;
     let mut statement = sql.prepare_cached(&select(
-        "WHERE serial > :after AND (:holder IS NULL OR holder = :holder)
+        "WHERE serial > :after AND (:holder IS NULL OR holder = :holder COLLATE NOCASE)
            AND (:state IS NULL OR state = :state)
          ORDER BY serial LIMIT :limit",
     ))?;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use api::{Because, CardQuery, CardState, Problem, ProblemKind};
+use api::{Because, CardQuery, Problem, ProblemKind};
 use axum::{
     Router,
     extract::{Path, RawQuery, Request, State, rejection::PathRejection},
@@ -16,7 +16,7 @@ use super::{
     access::read,
     answer::{self, Failure},
 };
-use crate::policy::Caller;
+use crate::{ledger::cards::Taking, policy::Caller};
 
 /// Which cards there are, and taking them from their holders.
 pub(super) fn router() -> Router<Arc<Service>> {
@@ -53,22 +53,17 @@ async fn show(State(service): State<Arc<Service>>, caller: Caller, serial: Seria
 }
 
 async fn release(State(service): State<Arc<Service>>, serial: Serial, request: Request) -> Answer {
-    take(&service, serial, request, CardState::Released).await
+    take(&service, serial, request, Taking::Release).await
 }
 
 async fn remove(State(service): State<Arc<Service>>, serial: Serial, request: Request) -> Answer {
-    take(&service, serial, request, CardState::Removed).await
+    take(&service, serial, request, Taking::Remove).await
 }
 
-async fn take(
-    service: &Arc<Service>,
-    serial: Serial,
-    request: Request,
-    state: CardState,
-) -> Answer {
+async fn take(service: &Arc<Service>, serial: Serial, request: Request, taking: Taking) -> Answer {
     let (caller, because) = read::<Because>(service, request).await?;
     let Path(serial) = serial.map_err(answer::bad_path)?;
-    let taken = service.authority.take_card(&caller, serial, state, because).await?;
+    let taken = service.authority.take_card(&caller, serial, taking, because).await?;
     Ok(answer::json(StatusCode::OK, &taken.ok_or_else(|| absent(serial))?))
 }
 

@@ -442,12 +442,14 @@ mod tests {
     }
 
     #[test]
-    fn the_list_takes_the_fields_of_its_query() {
+    fn the_lists_take_the_fields_of_their_queries() {
         let document = serde_json::to_value(document()).unwrap();
-        let fields = document["components"]["schemas"]["ListQuery"]["properties"].as_object();
-        let parameters = document["paths"]["/v1/certificates"]["get"]["parameters"].as_array();
-        let named = parameters.unwrap().iter().map(|it| it["name"].as_str().unwrap());
-        assert!(named.eq(fields.unwrap().keys().map(String::as_str).collect::<BTreeSet<_>>()));
+        for (path, query) in [("/v1/cards", "CardQuery"), ("/v1/certificates", "ListQuery")] {
+            let fields = document["components"]["schemas"][query]["properties"].as_object();
+            let parameters = document["paths"][path]["get"]["parameters"].as_array();
+            let named = parameters.unwrap().iter().map(|it| it["name"].as_str().unwrap());
+            assert!(named.eq(fields.unwrap().keys().map(String::as_str).collect::<BTreeSet<_>>()));
+        }
     }
 
     fn references(value: &Value, found: &mut BTreeSet<String>) {

@@ -141,6 +141,9 @@ impl AttestationError {
 }
 
 impl Claim {
+    /// The longest PEM of either certificate that is looked at.
+    pub const MAX_LEN: usize = 2 * Link::MAX_LEN;
+
     /// Reads the two certificates, as PEM (`CERTIFICATE`).
     ///
     /// # Errors
@@ -149,7 +152,7 @@ impl Claim {
     pub fn from_pem(statement: &str, intermediate: &str) -> Result<Self, AttestationError> {
         let der = |which, text: &str| {
             let malformed = |what| AttestationError::Malformed { which, what };
-            if text.len() > 2 * Link::MAX_LEN {
+            if text.len() > Self::MAX_LEN {
                 return Err(malformed(link::too_long(text.len())));
             }
             super::from_pem(text, &["CERTIFICATE"]).map_err(malformed)

@@ -6,7 +6,7 @@ use pki::{
     x509::attestation::{Attestation, FormFactor, PinPolicy, Slot, TouchPolicy},
 };
 
-use super::*;
+use super::{super::cards::Taking, *};
 use crate::policy::CardHolder;
 
 const OLIVIA: &str = "spiffe://example.test/operator/olivia";
@@ -72,7 +72,7 @@ async fn a_card_that_is_released_takes_its_certificates_with_it_and_may_be_anoth
     let other = CardHolder { attestation: attestation(5), ..card("alice") };
     let Ok(Begun::New(_)) = begin_for(&ledger, 3, other, None).await else { panic!() };
 
-    let taken = ledger.take_card(7_654_321, CardState::Released, OLIVIA, "new one", now()).await;
+    let taken = ledger.take_card(7_654_321, Taking::Release, OLIVIA, "new one", now()).await;
     let taken = taken.unwrap().unwrap();
     assert_eq!((taken.changed.revoked, taken.changed.card.state), (2, CardState::Released));
     assert_eq!(taken.revoked, [("users".into(), "1".into()), ("users".into(), "2".into())]);
@@ -88,7 +88,7 @@ async fn a_card_that_is_released_takes_its_certificates_with_it_and_may_be_anoth
     let card = ledger.card(7_654_321, now()).await.unwrap().unwrap().card;
     assert_eq!((card.holder.as_str(), card.taken), ("bob@corp.example", None));
     let of_alice =
-        CardQuery { holder: Some("alice@corp.example".parse().unwrap()), ..CardQuery::default() };
+        CardQuery { holder: Some("alice@CORP.example".parse().unwrap()), ..CardQuery::default() };
     let cards = ledger.cards(of_alice, now()).await.unwrap().cards;
     assert_eq!(cards.iter().map(|it| it.serial).collect::<Vec<_>>(), [5]);
     drop(ledger);
@@ -105,7 +105,7 @@ async fn a_card_that_is_removed_gets_nothing_more_until_it_is_found_and_released
     };
     begun.commit_bytes(b"one".to_vec(), now()).await.unwrap();
     let remove = async |ledger: &Ledger| {
-        let taken = ledger.take_card(7_654_321, CardState::Removed, OLIVIA, "in a train", now());
+        let taken = ledger.take_card(7_654_321, Taking::Remove, OLIVIA, "in a train", now());
         taken.await.unwrap().unwrap().changed.revoked
     };
     assert_eq!(remove(&ledger).await, 1);
@@ -123,10 +123,10 @@ async fn a_card_that_is_removed_gets_nothing_more_until_it_is_found_and_released
     let cards = ledger.cards(removed, now()).await.unwrap().cards;
     assert_eq!(cards[0].taken.as_ref().unwrap().reason, "in a train");
 
-    let found = ledger.take_card(7_654_321, CardState::Released, OLIVIA, "found", now()).await;
+    let found = ledger.take_card(7_654_321, Taking::Release, OLIVIA, "found", now()).await;
     assert_eq!(found.unwrap().unwrap().changed.revoked, 0);
     new(&ledger, 2, "alice").await;
-    let unknown = ledger.take_card(1, CardState::Removed, OLIVIA, "no idea", now()).await;
+    let unknown = ledger.take_card(1, Taking::Remove, OLIVIA, "no idea", now()).await;
     assert!(unknown.unwrap().is_none());
     drop(ledger);
     place.verified();
