@@ -6,10 +6,11 @@
 # bench     raw token and whole appliance, measured in one run
 # mutations every change of an evidence bundle is found: ten thousand of them
 # issuer    the OpenID Connect issuer of the tests: npm packages, as its lock file has them
+# snapshots the checked-in output of programs, made again
 # kryoptic  the second software token of the tests, a workspace of its own
 # packages  what the above need from the system (Debian; a no-op when all is there)
 
-.PHONY: demo test check bench mutations issuer kryoptic packages
+.PHONY: demo test check bench mutations issuer kryoptic packages snapshots
 
 CARGO = cargo
 KRYOPTIC = --manifest-path softhsm-tests/kryoptic/Cargo.toml
@@ -43,6 +44,10 @@ issuer: packages softhsm-tests/oidc/node_modules/.package-lock.json
 
 softhsm-tests/oidc/node_modules/.package-lock.json: softhsm-tests/oidc/package-lock.json
 	npm ci --prefix softhsm-tests/oidc --ignore-scripts --no-audit --no-fund
+
+# After a change that is meant: look at the difference before it is committed.
+snapshots:
+	$(CARGO) test --locked -p chancery-ceremony --test snapshots -- --ignored make_the_snapshots_again
 
 kryoptic: packages
 	$(CARGO) build --locked $(KRYOPTIC) --target-dir target/kryoptic
