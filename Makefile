@@ -6,11 +6,12 @@
 # bench     raw token and whole appliance, measured in one run
 # mutations every change of an evidence bundle is found: ten thousand of them
 # issuer    the OpenID Connect issuer of the tests: npm packages, as its lock file has them
+# pkilint   the linter of certificates of the tests: Python packages, pinned, in a place of their own
 # snapshots the checked-in output of programs, made again
 # kryoptic  the second software token of the tests, a workspace of its own
 # packages  what the above need from the system (Debian; a no-op when all is there)
 
-.PHONY: demo test check bench mutations issuer kryoptic packages snapshots
+.PHONY: demo test check bench mutations issuer kryoptic packages pkilint snapshots
 
 CARGO = cargo
 KRYOPTIC = --manifest-path softhsm-tests/kryoptic/Cargo.toml
@@ -20,7 +21,7 @@ demo: packages
 	target/debug/demo
 
 # The stories run the programs that lie beside them, so those are built first.
-test: packages issuer kryoptic
+test: packages issuer kryoptic pkilint
 	$(CARGO) build --locked --workspace --bins
 	$(CARGO) test --locked --workspace --no-fail-fast
 
@@ -44,6 +45,13 @@ issuer: packages softhsm-tests/oidc/node_modules/.package-lock.json
 
 softhsm-tests/oidc/node_modules/.package-lock.json: softhsm-tests/oidc/package-lock.json
 	npm ci --prefix softhsm-tests/oidc --ignore-scripts --no-audit --no-fund
+
+pkilint: packages target/pkilint/installed
+
+target/pkilint/installed: ceremony/tests/pkilint/requirements.txt
+	python3 -m venv target/pkilint
+	target/pkilint/bin/python -m pip install -q --disable-pip-version-check --no-deps -r $<
+	touch $@
 
 # After a change that is meant: look at the difference before it is committed.
 snapshots:
