@@ -10,6 +10,8 @@ use std::{
     time::Duration,
 };
 
+use base64::{Engine, engine::general_purpose::STANDARD};
+
 use crate::{
     failure::{Doing, Failure},
     openssl::Ca,
@@ -216,13 +218,19 @@ fn configuration(directory: &Path) -> String {
 include /etc/ldap/schema/cosine.schema
 include /etc/ldap/schema/inetorgperson.schema
 
-# The two attributes of Active Directory that are of concern, under their own numbers.
+# The attributes of Active Directory that are of concern, under their own numbers.
 attributetype ( 1.2.840.113556.1.4.656 NAME 'userPrincipalName'
   EQUALITY caseIgnoreMatch SYNTAX 1.3.6.1.4.1.1466.115.121.1.15 SINGLE-VALUE )
 attributetype ( 1.2.840.113556.1.4.8 NAME 'userAccountControl'
   EQUALITY integerMatch SYNTAX 1.3.6.1.4.1.1466.115.121.1.27 SINGLE-VALUE )
+attributetype ( 1.2.840.113556.1.4.146 NAME 'objectSid'
+  EQUALITY octetStringMatch SYNTAX 1.3.6.1.4.1.1466.115.121.1.40 )
+attributetype ( 1.2.840.113556.1.4.1301 NAME 'tokenGroups'
+  EQUALITY octetStringMatch SYNTAX 1.3.6.1.4.1.1466.115.121.1.40 )
+attributetype ( 1.2.840.113556.1.2.102 NAME 'memberOf'
+  EQUALITY distinguishedNameMatch SYNTAX 1.3.6.1.4.1.1466.115.121.1.12 )
 objectclass ( 1.3.6.1.4.1.4203.666.1 NAME 'windowsAccount' SUP top AUXILIARY
-  MAY ( userPrincipalName $ userAccountControl ) )
+  MAY ( userPrincipalName $ userAccountControl $ objectSid $ tokenGroups $ memberOf ) )
 
 pidfile {directory}/slapd.pid
 argsfile {directory}/slapd.args
@@ -248,15 +256,32 @@ fn entries() -> String {
          cn: chancery\nuserPassword: {PASSWORD}\n\n\
          dn: {GROUP}\nobjectClass: groupOfNames\ncn: Server Admins\nmember: {BIND_DN}\n\n"
     );
-    for name in ["alice", "bob"] {
-        text += &format!(
-            "dn: {}\nobjectClass: inetOrgPerson\nobjectClass: windowsAccount\ncn: {name}\n\
-             sn: {name}\nuserPrincipalName: {name}@corp.example.test\nuserAccountControl: 512\n\n",
-            account(name)
-        );
+    for (name, rid) in [("alice", 1104), ("bob", 1105)] {
+        text += &format!("dn: {}\n{}\n", account(name), person(name, rid));
     }
     text
 }
+
+/// The attributes of an account in LDIF: enabled, and in no group but Domain Users.
+pub fn person(name: &str, rid: u32) -> String {
+    format!(
+        "objectClass: inetOrgPerson\nobjectClass: windowsAccount\ncn: {name}\nsn: {name}\n\
+         userPrincipalName: {name}@corp.example.test\nuserAccountControl: 512\n\
+         objectSid:: {}\ntokenGroups:: {}\n",
+        sid(rid),
+        sid(513),
+    )
+}
+
+/// The SID of an account or a group of the domain, in base64: as LDIF has it.
+pub fn sid(rid: u32) -> String {
+    let domain = DOMAIN_SID.into_iter().chain([rid]).flat_map(u32::to_le_bytes);
+    let bytes: Vec<u8> = [1, 5, 0, 0, 0, 0, 0, 5].into_iter().chain(domain).collect();
+    STANDARD.encode(bytes)
+}
+
+/// The parts of the domain's SID, as the rules of the stories pin it.
+const DOMAIN_SID: [u32; 4] = [21, 1_004_336_348, 1_177_238_915, 682_003_330];
 
 fn write(path: &Path, text: &str) -> Result<(), Failure> {
     fs::write(path, text).doing(format_args!("write {}", path.display()))

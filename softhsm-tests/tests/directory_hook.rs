@@ -132,6 +132,7 @@ callers = ["spiffe://example.test/user/*"]
 issuer = "issuing"
 max_ttl = "1h"
 [role.smartcard_logon]
+attestation = "optional"
 upns = ["{name}@corp.example.test"]
 attestation = "optional"
 "#;
@@ -415,6 +416,10 @@ fn settings(slapd: &Slapd, scheme: Scheme, start_tls: bool) -> Result<config::Di
         disabled: config::Disabled::default(),
         member_attribute: "member".to_owned(),
         timeout: Duration::from_secs(30),
+        sid_attribute: "objectSid".to_owned(),
+        look_up_timeout: Duration::from_secs(8),
+        cache: Duration::ZERO,
+        protected_groups: Vec::new(),
     })
 }
 

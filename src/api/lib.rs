@@ -17,6 +17,7 @@
 //! | `POST /v1/sessions/{id}/approve`, `…/deny` | [`Because`] | [`Session`] |
 //! | `POST /v1/sessions/{id}/heartbeat` | | [`Session`] |
 //! | `POST /v1/sessions/{id}/end` | [`Because`] | [`SessionEnded`] |
+//! | `GET /v1/directory/accounts/{upn}` | | [`AccountReport`] |
 //! | `POST /v1/locks/preview` | [`LockPreview`] | [`LockEffect`] |
 //! | `POST /v1/locks` | [`LockRequest`] | [`Locked`] |
 //! | `GET /v1/locks` | | [`Locks`] |
@@ -50,6 +51,7 @@
 mod answer;
 mod bot;
 mod card;
+mod directory;
 mod host;
 mod lock;
 mod problem;
@@ -68,6 +70,9 @@ pub use bot::{
 };
 pub use card::{
     Card, CardCertificate, CardChanged, CardKey, CardQuery, CardRecord, CardState, CardTaken, Cards,
+};
+pub use directory::{
+    AccountDenial, AccountReport, AccountRole, AccountWhose, DirectoryAnswer, PinnedAccount,
 };
 pub use host::{
     ConsumeRequest, Host, HostMode, HostRequest, Hosts, JoinRequest, JoinToken, Joined, Login,

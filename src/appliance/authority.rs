@@ -1,5 +1,6 @@
 //! The authority: the straight line from a request to a released certificate.
 
+mod accounts;
 pub mod bots;
 mod cards;
 mod flights;
@@ -33,13 +34,14 @@ use flights::Flights;
 
 use crate::{
     config::Config,
+    directory::{Accounts, Directory, DirectoryError},
     ledger::{
         Begun, BegunRaw, Event, Idempotency, Ledger, LedgerError, NewIntent, RawDigest, Released,
         ReleasedSignature, bots::Lineage,
     },
     policy::{
-        Caller, Certify, Denial, Grant, OpenSession, Rules, SignDigest, Standing, check_reason,
-        decide, decide_sign,
+        Caller, Certify, Denial, Grant, OpenSession, Rules, SignDigest, Standing,
+        account_to_look_up, check_reason, decide, decide_sign,
     },
     publisher::Signers,
     signing::{Admission, Made, Priority, Signing, SigningError},
@@ -65,6 +67,8 @@ const OPERATOR_TTL: SignedDuration = SignedDuration::from_hours(7 * 24);
 
 /// Issues what the rules grant.
 pub struct Authority {
+    /// The accounts of the organisation's directory, if there is one.
+    accounts: Option<Accounts>,
     clock: Arc<dyn Clock>,
     flights: Flights,
     /// The SPIFFE id of the appliance itself: the caller of its own requests.
@@ -97,6 +101,9 @@ pub enum IssueError {
     /// Policy refuses.
     #[error(transparent)]
     Denied(#[from] Denial),
+    /// The organisation's directory cannot be asked.
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
     /// The ledger cannot be written, or the idempotency key belongs to another request.
     #[error(transparent)]
     Ledger(LedgerError),
@@ -203,7 +210,9 @@ impl Authority {
             .collect::<Result<_, _>>()?;
         let own = spiffe_id(&config.trust_domain, "service", "chanceryd")
             .map_err(|what| invalid(&config.tls.issuer, what))?;
+        let accounts = |directory| Accounts::new(Directory::new(directory), clock.clone());
         Ok(Self {
+            accounts: config.directory.clone().map(accounts),
             clock,
             flights: Flights::default(),
             own: Caller::new(own),
@@ -247,10 +256,20 @@ impl Authority {
             None => None,
         };
         let bot = self.calling_bot(caller).await?;
+        let rules = self.rules.load_full();
+        let account = match account_to_look_up(caller, &request, &rules) {
+            Some(upn) => Some(self.find_account(upn).await?.found),
+            None => None,
+        };
         let (locks, now) = (self.locks(), self.clock.now());
-        let standing =
-            Standing { bot: bot.as_ref(), locks: &locks, session: session.as_ref(), now };
-        let grant = decide(caller, request, &self.rules.load(), standing)?;
+        let standing = Standing {
+            account: account.as_ref(),
+            bot: bot.as_ref(),
+            locks: &locks,
+            session: session.as_ref(),
+            now,
+        };
+        let grant = decide(caller, request, &rules, standing)?;
         self.fulfil(caller, grant, (idempotency, None), priority).await
     }
 
@@ -280,7 +299,8 @@ impl Authority {
     ) -> Result<ReleasedSignature, IssueError> {
         let bot = self.calling_bot(caller).await?;
         let (locks, now) = (self.locks(), self.clock.now());
-        let standing = Standing { bot: bot.as_ref(), locks: &locks, session: None, now };
+        let standing =
+            Standing { account: None, bot: bot.as_ref(), locks: &locks, session: None, now };
         let request = decide_sign(caller, request, &self.rules.load(), standing)?.into_request();
         let no_key = || IssueError::NoIssuer { issuer: request.key.clone() };
         let key = self.raw_keys.get(&request.key).ok_or_else(no_key)?;
@@ -472,7 +492,8 @@ impl Authority {
         let admission = self.admit(caller, priority).await?;
         let session = grant.session().cloned();
         let intent = self.new_intent(caller, grant.issuer(), grant.role(), session, idempotency);
-        let intent = NewIntent { lineage, card: grant.card(), ..intent };
+        let on_behalf_of = grant.on_behalf_of().map(ToString::to_string);
+        let intent = NewIntent { lineage, card: grant.card(), on_behalf_of, ..intent };
         let prepared = self.prepare(issuer, grant, &intent).await?;
         let subject = Arc::new(intent.subject(Some(prepared.summary())));
         let _flight = self.flights.board(Arc::clone(&subject), admission.recall());
@@ -544,6 +565,7 @@ impl Authority {
             idempotency,
             lineage: None,
             card: None,
+            on_behalf_of: None,
             now: self.clock.now(),
         }
     }

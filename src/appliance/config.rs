@@ -19,7 +19,10 @@ use pki::{names::DnsName, token::pkcs11::TokenIdentity, x509::Publication};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::policy::SpiffePattern;
+use crate::{
+    directory::{AnySid, SidPattern},
+    policy::SpiffePattern,
+};
 
 /// What `chanceryd.toml` and the flags say.
 #[derive(Clone, Debug)]
@@ -28,7 +31,7 @@ pub struct Config {
     pub trust_domain: DnsName,
     /// Whose cards are trusted; nobody's without it.
     pub attestation: Option<Attestation>,
-    /// The organisation's directory, for the hook of sessions.
+    /// The organisation's directory, for accounts and the hook of sessions.
     pub directory: Option<Directory>,
     /// The ceremony's hand-off directory.
     pub handoff: PathBuf,
@@ -206,7 +209,8 @@ pub struct Tls {
     pub client_authorities: Vec<String>,
 }
 
-/// The organisation's directory (LDAP), in which sessions enable accounts and fill groups.
+/// The organisation's directory (LDAP), which knows accounts, and in which sessions enable them and
+/// fill groups.
 #[derive(Clone, Debug)]
 pub struct Directory {
     /// Where it is.
@@ -229,6 +233,14 @@ pub struct Directory {
     pub member_attribute: String,
     /// How long one act may take, 1 to 60 s.
     pub timeout: Duration,
+    /// The attribute with the SID, in binary.
+    pub sid_attribute: String,
+    /// How long it may take to look an account up, 1 to 8 s: somebody waits for it.
+    pub look_up_timeout: Duration,
+    /// How old the answer may be that is taken for an account, 0 to 600 s.
+    pub cache: Duration,
+    /// Groups whose members get no card, unless a role names the group.
+    pub protected_groups: Vec<SidPattern>,
 }
 
 /// Where a directory is: `ldaps://HOST`, or `ldap://HOST`, each with a port if it is another than
@@ -726,6 +738,7 @@ impl Source {
             ("account_attribute", table.account_attribute.as_str()),
             ("disabled", table.disabled.attribute()),
             ("member_attribute", &table.member_attribute),
+            ("sid_attribute", &table.sid_attribute),
         ] {
             if attribute.is_empty() || !attribute.chars().all(plain) {
                 return error(key, "an attribute's name has letters, digits, - and .");
@@ -738,6 +751,12 @@ impl Source {
         }
         if !(1..=60).contains(&table.timeout_seconds) {
             return error("timeout_seconds", "it is 1 to 60");
+        }
+        if !(1..=8).contains(&table.look_up_timeout_seconds) {
+            return error("look_up_timeout_seconds", "it is 1 to 8");
+        }
+        if table.cache_seconds > 600 {
+            return error("cache_seconds", "it is 0 to 600");
         }
         Ok(Directory {
             url: table.url,
@@ -756,6 +775,10 @@ impl Source {
             disabled: table.disabled,
             member_attribute: table.member_attribute,
             timeout: Duration::from_secs(u64::from(table.timeout_seconds)),
+            sid_attribute: table.sid_attribute,
+            look_up_timeout: Duration::from_secs(u64::from(table.look_up_timeout_seconds)),
+            cache: Duration::from_secs(u64::from(table.cache_seconds)),
+            protected_groups: table.protected_groups,
         })
     }
 
@@ -864,6 +887,38 @@ struct DirectoryTable {
     member_attribute: String,
     #[serde(default = "ten")]
     timeout_seconds: u16,
+    #[serde(default = "object_sid")]
+    sid_attribute: String,
+    #[serde(default = "three")]
+    look_up_timeout_seconds: u16,
+    #[serde(default = "thirty")]
+    cache_seconds: u16,
+    #[serde(default = "well_known_protected_groups")]
+    protected_groups: Vec<SidPattern>,
+}
+
+/// The groups of Active Directory whose members rule a domain or its controllers (those that
+/// AdminSDHolder protects, and Key Admins).
+fn well_known_protected_groups() -> Vec<SidPattern> {
+    // Domain Admins, Domain Controllers, Cert Publishers, Schema Admins, Enterprise Admins, Group
+    // Policy Creator Owners, Read-only Domain Controllers, Key Admins, Enterprise Key Admins.
+    let of_domains = [512, 516, 517, 518, 519, 520, 521, 526, 527];
+    // Administrators, Account, Server, Print and Backup Operators, Replicator.
+    let built_in =
+        [544, 548, 549, 550, 551, 552].map(|rid| SidPattern::Exact(AnySid::built_in(rid)));
+    of_domains.map(SidPattern::InAnyDomain).into_iter().chain(built_in).collect()
+}
+
+fn object_sid() -> String {
+    "objectSid".to_owned()
+}
+
+fn three() -> u16 {
+    3
+}
+
+fn thirty() -> u16 {
+    30
 }
 
 fn user_principal_name() -> String {
@@ -1010,6 +1065,10 @@ client_authorities = ["tls"]
             ("url = \"ldaps://dc1\"\nstart_tls = true\nca_file = \"ca\"", "leave one of them out"),
             ("url = \"ldap://[::1]\"", "is no directory"),
             ("url = \"ldap://localhost\"\ntimeout_seconds = 0", "it is 1 to 60"),
+            ("url = \"ldap://localhost\"\nlook_up_timeout_seconds = 9", "it is 1 to 8"),
+            ("url = \"ldap://localhost\"\ncache_seconds = 601", "it is 0 to 600"),
+            ("url = \"ldap://localhost\"\nprotected_groups = [\"512\"]", "is no SID"),
+            ("url = \"ldap://localhost\"\nsid_attribute = \"\"", "an attribute's name"),
             ("url = \"ldap://localhost\"\nmember_attribute = \"a)(b\"", "an attribute's name"),
             ("url = \"ldap://localhost\"\ndisabled = { attribute = \"a\", flag = 0 }", "nothing"),
             ("url = \"ldap://localhost\"\ndisabled = { attribute = \"a\" }", "did not match"),

@@ -1,22 +1,32 @@
-//! The directory hook: what a session gives and takes in the organisation's directory (LDAP).
+//! The organisation's directory (LDAP): what it knows of accounts, and what sessions do there.
 //!
-//! It is the second lever beside revocation. A Kerberos ticket that was had with a smart card
+//! [`Accounts`] asks it which SID goes with a user principal name, and where the account is.
+//!
+//! The [`Hook`] is the second lever beside revocation. A Kerberos ticket that was had with a smart card
 //! outlives the card's certificate; an account that is disabled, or out of its group, gets no new
 //! one. Every act can be done again: what is already so is success.
 
+mod accounts;
 mod connection;
+mod entry_name;
 mod hook;
+mod sid;
 
+pub use accounts::{Accounts, Answer, Found, FoundAccount};
+pub use entry_name::EntryName;
 pub use hook::{Hook, Job, Outcome};
+pub use sid::{AnySid, SidPattern};
 
-use std::{path::PathBuf, sync::Arc};
+use std::{future::Future, path::PathBuf, sync::Arc, time::Duration};
 
 use ldap3::LdapResult;
 use pki::{names::Upn, secret::Secret};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+use tokio::sync::Mutex;
 
 use crate::config;
+use connection::Connection;
 
 /// Something to be done to an account.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -47,12 +57,17 @@ pub enum Applied {
     Changed,
 }
 
-/// The directory of the organisation. Connections are opened when there is something to be done.
+/// The directory of the organisation; cheap to clone. Connections are opened when there is something
+/// to be asked or done.
+#[derive(Clone, Debug)]
+pub struct Directory(Arc<Inner>);
+
 #[derive(Debug)]
-pub struct Directory {
-    settings: Arc<config::Directory>,
-    /// The password that the directory has refused. It is not shown again: accounts lock.
-    refused: Option<Secret>,
+struct Inner {
+    settings: config::Directory,
+    /// The password that the directory has refused. It is not shown again: accounts lock. One
+    /// connection logs in at a time, so that no two find out at once.
+    refused: Mutex<Option<Secret>>,
 }
 
 /// Something could not be done in the directory.
@@ -113,7 +128,34 @@ pub enum DirectoryError {
     },
 }
 
+/// How a directory fails, as clients hear it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Trouble {
+    /// It does not do what is asked of it, or not for the appliance.
+    Refuses,
+    /// There is no answer.
+    Unreachable,
+}
+
+impl Trouble {
+    /// The stable word for programs.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Refuses => "directory-refuses",
+            Self::Unreachable => "directory-unreachable",
+        }
+    }
+}
+
 impl DirectoryError {
+    /// How it failed.
+    pub fn trouble(&self) -> Trouble {
+        match self {
+            Self::Unreachable { .. } => Trouble::Unreachable,
+            _ => Trouble::Refuses,
+        }
+    }
+
     /// Whether the same may succeed later although nobody changes the act.
     pub fn may_pass(&self) -> bool {
         match self {
@@ -138,7 +180,7 @@ pub fn check(settings: &config::Directory) -> Vec<(&'static str, DirectoryError)
 impl Directory {
     /// A directory to be asked as `settings` say.
     pub fn new(settings: config::Directory) -> Self {
-        Self { settings: Arc::new(settings), refused: None }
+        Self(Arc::new(Inner { settings, refused: Mutex::default() }))
     }
 
     /// Does one act to the account of this name, on a connection of its own.
@@ -147,43 +189,53 @@ impl Directory {
     ///
     /// See [`DirectoryError`]. A password that was refused is not shown again; the file is read
     /// anew each time.
-    pub async fn apply(&mut self, upn: &Upn, act: &Act) -> Result<Applied, DirectoryError> {
-        let password = password(&self.settings)?;
-        if self.refused.as_ref().is_some_and(|refused| refused.expose() == password.expose()) {
-            let config::Directory { bind_dn, password_file: path, .. } = &*self.settings;
+    pub async fn apply(&self, upn: &Upn, act: &Act) -> Result<Applied, DirectoryError> {
+        let (directory, upn, act) = (self.clone(), upn.clone(), act.clone());
+        let acting = async move { directory.connect().await?.apply(&upn, &act).await };
+        self.within(self.0.settings.timeout, acting).await
+    }
+
+    /// What an account of this name is, asked for on a connection of its own.
+    ///
+    /// # Errors
+    ///
+    /// As [`apply`](Self::apply); that there is no such account, or more than one, is an answer.
+    pub async fn look_up(&self, upn: &Upn) -> Result<Found, DirectoryError> {
+        let (directory, upn) = (self.clone(), upn.clone());
+        let looking = async move { accounts::look_up(&mut directory.connect().await?, &upn).await };
+        self.within(self.0.settings.look_up_timeout, looking).await
+    }
+
+    async fn connect(&self) -> Result<Connection<'_>, DirectoryError> {
+        let Inner { settings, refused } = &*self.0;
+        let mut refused = refused.lock().await;
+        let password = password(settings)?;
+        if refused.as_ref().is_some_and(|refused| refused.expose() == password.expose()) {
+            let config::Directory { bind_dn, password_file: path, .. } = settings;
             let (bind_dn, path) = (bind_dn.clone(), path.clone());
             return Err(DirectoryError::Password { bind_dn, path, answer: None });
         }
-        let applied = self.ask(&password, upn, act).await;
-        if matches!(applied, Err(DirectoryError::Password { .. })) {
-            self.refused = Some(password);
+        let opened = Connection::open(settings, &password).await;
+        if matches!(opened, Err(DirectoryError::Password { .. })) {
+            *refused = Some(password);
         }
-        applied
+        opened
     }
 
-    async fn ask(
+    /// In a task of its own: the library panics at answers that are no LDAP. It ends in time also
+    /// if nobody waits for it any more.
+    async fn within<T: Send + 'static>(
         &self,
-        password: &Secret,
-        upn: &Upn,
-        act: &Act,
-    ) -> Result<Applied, DirectoryError> {
-        let (settings, password) = (self.settings.clone(), password.clone());
-        let (upn, act) = (upn.clone(), act.clone());
-        // A task of its own: the library panics at answers that are no LDAP.
-        let mut task = tokio::spawn(async move {
-            connection::Connection::open(&settings, &password).await?.apply(&upn, &act).await
-        });
+        limit: Duration,
+        work: impl Future<Output = Result<T, DirectoryError>> + Send + 'static,
+    ) -> Result<T, DirectoryError> {
         let unreachable = |what: String| {
-            Err(DirectoryError::Unreachable { url: self.settings.url.to_string(), what })
+            Err(DirectoryError::Unreachable { url: self.0.settings.url.to_string(), what })
         };
-        match tokio::time::timeout(self.settings.timeout, &mut task).await {
-            Ok(applied) => {
-                applied.unwrap_or_else(|_| unreachable("what it answers cannot be read".to_owned()))
-            }
-            Err(_) => {
-                task.abort();
-                unreachable(format!("no answer within {:?}", self.settings.timeout))
-            }
+        match tokio::spawn(tokio::time::timeout(limit, work)).await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(_)) => unreachable(format!("no answer within {limit:?}")),
+            Err(_) => unreachable("what it answers cannot be read".to_owned()),
         }
     }
 }

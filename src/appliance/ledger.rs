@@ -77,6 +77,8 @@ pub struct NewIntent {
     pub session: Option<OpenSession>,
     /// The client's name for the operation, with the hash of the whole request.
     pub idempotency: Option<Idempotency>,
+    /// Whose card it is (UPN), if somebody else asks for it.
+    pub on_behalf_of: Option<String>,
     /// What it continues, if it is for an own certificate of a bot's instance.
     pub lineage: Option<Lineage>,
     /// The card that has attested the key, and whose it is to be.

@@ -7,6 +7,7 @@
 mod account;
 mod attestation;
 mod bot;
+mod card;
 mod decide;
 mod grant;
 mod locks;
@@ -20,6 +21,9 @@ mod standing;
 pub use account::{DirectoryGrant, DirectoryRule};
 pub use attestation::{CardDenial, Demand};
 pub use bot::{BotDenial, Instance, check_address};
+pub use card::{
+    AccountSource, CardRole, Group, OnBehalf, Whose, account_to_look_up, card_roles, may_ask_about,
+};
 pub use decide::{Denial, SignGrant, decide, decide_sign, find_role};
 pub use grant::{CardHolder, Grant, Template};
 pub use locks::{Lock, Locks, Subject};

@@ -69,7 +69,7 @@ use self::{
 use crate::{
     authority::{Authority, spiffe_id},
     config::Config,
-    directory::{Directory, Hook},
+    directory::Hook,
     join::Proofs,
     launcher::Launcher,
     ledger::{Event, Ledger, LedgerError},
@@ -191,8 +191,8 @@ pub async fn serve(
         async move { service.ocsp.keep_fresh(&service).await }
     });
     let publishing = tokio::spawn(press.run(service.publisher.clone()));
-    let hook = config.directory.clone().map(|directory| {
-        let hook = Hook::new(Directory::new(directory));
+    let hook = service.authority.directory().map(|directory| {
+        let hook = Hook::new(directory.clone());
         tokio::spawn(hook.run(service.ledger.clone(), service.clock.clone()))
     });
     let upkeep = tokio::spawn(keep_tidy(service.clone(), metrics.clone()));

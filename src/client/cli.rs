@@ -6,6 +6,7 @@ mod arguments;
 mod batch;
 mod bot;
 mod card;
+mod directory;
 mod effect;
 mod environment;
 mod failure;
@@ -33,8 +34,8 @@ use client::{
 };
 
 use arguments::{
-    Arguments, Command, Global, ProfileCommand, Request, session::SessionCommand,
-    windows::WindowsCommand,
+    Arguments, Command, Global, ProfileCommand, Request, directory::DirectoryCommand,
+    session::SessionCommand, windows::WindowsCommand,
 };
 use failure::Failure;
 use output::Output;
@@ -60,6 +61,9 @@ async fn perform(arguments: Arguments, output: &mut Output) -> Result<ExitCode, 
         Command::Card(it) => return card::run(&connect(global)?, it, output).await,
         Command::Ca(ca) => inspect::authorities(&connect(global)?, &ca, output).await?,
         Command::Csr(csr) => setup::signing_request(&csr, output)?,
+        Command::Directory(DirectoryCommand::Check(it)) => {
+            return directory::check(&connect(global)?, &it, output).await;
+        }
         Command::Host(host) => return host::run(global, host, output).await,
         Command::Kdc(it) => kdc::run(|| connect(global), it, output).await?,
         Command::Lock(it) => return lock::run(&connect(global)?, it, output).await,

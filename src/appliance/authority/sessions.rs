@@ -34,7 +34,8 @@ impl Authority {
     ) -> Result<Session, IssueError> {
         let bot = self.calling_bot(caller).await?;
         let (rules, locks, now) = (self.rules.load_full(), self.locks(), self.clock.now());
-        let standing = Standing { bot: bot.as_ref(), locks: &locks, session: None, now };
+        let standing =
+            Standing { account: None, bot: bot.as_ref(), locks: &locks, session: None, now };
         let grant = decide_session(caller, request, &rules, standing)?;
         let role = find_role(caller, &grant.role, &rules)?;
         let new = NewSession {
@@ -74,7 +75,8 @@ impl Authority {
         let found = self.find_session(caller, session).await?;
         let bot = self.calling_bot(caller).await?;
         let (rules, locks, now) = (self.rules.load_full(), self.locks(), self.clock.now());
-        let standing = Standing { bot: bot.as_ref(), locks: &locks, session: None, now };
+        let standing =
+            Standing { account: None, bot: bot.as_ref(), locks: &locks, session: None, now };
         let role = decide_approval(caller, &found.role, &found.requester, &rules, standing)?;
         let decision = NewDecision {
             session: found.id,

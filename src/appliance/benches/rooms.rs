@@ -79,6 +79,7 @@ async fn measure_ledger() {
                     role: "deploy".to_owned(),
                     session: None,
                     idempotency: None,
+                    on_behalf_of: None,
                     lineage: None,
                     card: None,
                     now,

@@ -1,8 +1,8 @@
 use std::{collections::HashSet, sync::Arc};
 
 use ldap3::{
-    Ldap, LdapConnAsync, LdapConnSettings, LdapError, LdapResult, Mod, Scope, SearchEntry,
-    SearchOptions, ldap_escape,
+    Ldap, LdapConnAsync, LdapConnSettings, LdapError, LdapResult, Mod, ResultEntry, Scope,
+    SearchEntry, SearchOptions, ldap_escape,
 };
 use pki::{names::Upn, secret::Secret};
 use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs as provider};
@@ -22,6 +22,41 @@ struct Account {
     name: String,
     /// The values of the attribute that says whether it is disabled.
     disabled: Vec<String>,
+}
+
+/// What a search has found.
+pub(super) struct Entry {
+    /// Its distinguished name.
+    pub(super) name: String,
+    values: Vec<(String, Vec<Vec<u8>>)>,
+}
+
+impl Entry {
+    fn new(found: ResultEntry) -> Self {
+        let SearchEntry { dn, attrs, bin_attrs } = SearchEntry::construct(found);
+        // Binary values that are UTF-8 by chance stand among the texts.
+        let texts = attrs.into_iter().map(|(name, values)| {
+            (name, values.into_iter().map(String::into_bytes).collect::<Vec<_>>())
+        });
+        Self { name: dn, values: texts.chain(bin_attrs).collect() }
+    }
+
+    #[cfg(test)]
+    pub(super) fn of(name: &str, values: Vec<(String, Vec<Vec<u8>>)>) -> Self {
+        Self { name: name.to_owned(), values }
+    }
+
+    /// The values of an attribute; none if it is missing.
+    pub(super) fn values(&self, attribute: &str) -> Vec<Vec<u8>> {
+        let own = self.values.iter().filter(|(name, _)| name.eq_ignore_ascii_case(attribute));
+        own.flat_map(|(_, values)| values.clone()).collect()
+    }
+
+    /// Those that are text.
+    pub(super) fn texts(&self, attribute: &str) -> Vec<String> {
+        let values = self.values(attribute).into_iter();
+        values.filter_map(|value| String::from_utf8(value).ok()).collect()
+    }
 }
 
 impl<'a> Connection<'a> {
@@ -71,31 +106,54 @@ impl<'a> Connection<'a> {
         }
     }
 
-    /// The one account of this user principal name.
     async fn find(&mut self, upn: &Upn) -> Result<Account, DirectoryError> {
+        let attribute = self.settings.disabled.attribute();
+        let entry = self.entry(upn, &[attribute]).await?;
+        Ok(Account { disabled: entry.texts(attribute), name: entry.name })
+    }
+
+    pub(super) fn settings(&self) -> &'a config::Directory {
+        self.settings
+    }
+
+    /// The one entry with this user principal name.
+    pub(super) async fn entry(
+        &mut self,
+        upn: &Upn,
+        attributes: &[&str],
+    ) -> Result<Entry, DirectoryError> {
         let name = &self.settings.account_attribute;
         let filter = format!("({name}={})", ldap_escape(upn.as_str()));
-        let attribute = self.settings.disabled.attribute();
+        let base = &self.settings.base_dn;
         let mut options = SearchOptions::new();
         options.sizelimit = 2;
         let searching = self.ldap.with_search_options(options).search(
-            &self.settings.base_dn,
+            base,
             Scope::Subtree,
             &filter,
-            [attribute],
+            attributes,
         );
         let found = searching.await.map_err(|error| unreachable(self.settings, error))?;
-        let mut entries = found.0.into_iter().map(SearchEntry::construct);
+        let mut entries = found.0.into_iter().map(Entry::new);
         match (entries.next(), entries.next(), found.1.rc) {
             (Some(_), Some(_), _) => Err(DirectoryError::Ambiguous(upn.clone())),
-            (Some(entry), None, 0) => {
-                let same = |name: &String| name.eq_ignore_ascii_case(attribute);
-                let values = entry.attrs.iter().filter(|(name, _)| same(name));
-                let disabled = values.flat_map(|(_, values)| values.clone()).collect();
-                Ok(Account { name: entry.dn, disabled })
-            }
+            (Some(entry), None, 0) => Ok(entry),
             (None, None, 0) => Err(DirectoryError::NoAccount(upn.clone())),
             _ => Err(refused(format!("to look for {upn}"), found.1)),
+        }
+    }
+
+    /// The values of an attribute that is made up for each question, and for one entry only.
+    pub(super) async fn values(
+        &mut self,
+        name: &str,
+        attribute: &str,
+    ) -> Result<Vec<Vec<u8>>, DirectoryError> {
+        let searching = self.ldap.search(name, Scope::Base, "(objectClass=*)", [attribute]);
+        let found = searching.await.map_err(|error| unreachable(self.settings, error))?;
+        match (found.0.into_iter().map(Entry::new).next(), found.1.rc) {
+            (Some(entry), 0) => Ok(entry.values(attribute)),
+            _ => Err(refused(format!("to read {attribute} of {name}"), found.1)),
         }
     }
 
@@ -181,6 +239,11 @@ impl Change {
         let new = self.new.map(|value| Mod::Add(attribute.to_owned(), of(value)));
         old.into_iter().chain(new).collect()
     }
+}
+
+/// Whether these values say that the account is disabled.
+pub(super) fn is_disabled(disabled: &Disabled, values: &[String]) -> bool {
+    changed_values(disabled, values, true).is_none()
 }
 
 /// The change that disables or enables; none if it is so already.

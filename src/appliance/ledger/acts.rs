@@ -64,6 +64,7 @@ pub(super) fn begin(
         caller: &new.caller,
         role: &new.role,
         card: new.card.as_ref().map(|card| cards::key(&card.attestation)),
+        on_behalf_of: new.on_behalf_of.as_deref(),
         text_sha256: sha256(&text.bytes),
     })?;
     let names = json(&text.summary.names)?;

@@ -124,6 +124,8 @@ pub(super) enum Act<'a> {
         role: &'a str,
         #[serde(skip_serializing_if = "Option::is_none")]
         card: Option<CardKey>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        on_behalf_of: Option<&'a str>,
         text_sha256: String,
     },
     /// Who asks for it, and for how long, is in the intent's entry; it was taken back before it

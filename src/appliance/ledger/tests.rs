@@ -432,6 +432,7 @@ fn new_intent(idempotency: Option<Idempotency>) -> NewIntent {
         role: "staff".into(),
         session: None,
         idempotency,
+        on_behalf_of: None,
         lineage: None,
         card: None,
         now: now(),

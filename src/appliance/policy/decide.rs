@@ -11,19 +11,35 @@ use pki::{
 use thiserror::Error;
 
 use super::{
-    BotDenial, Caller, CardDenial, Certify, Grant, OpenSession, Role, Rules, SignDigest, SshUser,
-    Standing, Subject, Template, Validity, Wanted, X509Names, attestation, bot, certificate_roles,
+    Account, BotDenial, Caller, CardDenial, Certify, Grant, OpenSession, Role, Rules, SignDigest,
+    SshUser, Standing, Subject, Template, Validity, Wanted, Whose, X509Names, attestation, bot,
+    card, certificate_roles,
     pattern::{self, DnsPattern, PrincipalPattern, SpiffePattern},
     rules::{
         self, CertificateRule, Grants, KdcRule, SmartcardRule, SshHostRule, SshUserRule,
         TlsClientRule, TlsServerRule,
     },
 };
+use crate::directory::AnySid;
 
 /// Why policy refuses: the reason is data, audited and answered.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 #[expect(missing_docs, reason = "each variant's message says what it is and names its fields")]
 pub enum Denial {
+    #[error("more than one account of the directory is called {upn}")]
+    AccountAmbiguous { upn: Upn },
+    #[error("the rules pin another SID for {upn} than the directory has")]
+    AccountContradicted { upn: Upn },
+    #[error("the account {upn} is disabled")]
+    AccountDisabled { upn: Upn },
+    #[error("{caller} may not know about this account")]
+    AccountNotShown { caller: SpiffeId },
+    #[error("role {role:?} is not for {upn}: it is in none of the role's units and groups")]
+    AccountOutOfReach { role: String, upn: Upn },
+    #[error("{upn} is in the protected group {group}")]
+    AccountProtected { upn: Upn, group: AnySid },
+    #[error("the account {upn} can have no card: {why}")]
+    AccountUnfit { upn: Upn, why: String },
     #[error("no account of the directory is called {upn}")]
     AccountUnknown { upn: Upn },
     #[error("role {role:?} does not allow the address {address}")]
@@ -120,6 +136,13 @@ impl Denial {
     /// The stable word for programs and the audit log.
     pub fn reason(&self) -> &'static str {
         match self {
+            Self::AccountAmbiguous { .. } => "account-ambiguous",
+            Self::AccountContradicted { .. } => "account-contradicted",
+            Self::AccountDisabled { .. } => "account-disabled",
+            Self::AccountNotShown { .. } => "account-not-shown",
+            Self::AccountOutOfReach { .. } => "account-out-of-reach",
+            Self::AccountProtected { .. } => "account-protected",
+            Self::AccountUnfit { .. } => "account-unfit",
             Self::AccountUnknown { .. } => "account-unknown",
             Self::AddressNotAllowed { .. } => "address-not-allowed",
             Self::Bot(denial) => denial.reason(),
@@ -180,8 +203,31 @@ impl Denial {
 
     fn fixed_hint(&self) -> &'static str {
         match self {
+            Self::AccountAmbiguous { .. } => {
+                "have the directory's administrators give each account a name of its own"
+            }
+            Self::AccountContradicted { .. } => {
+                "an operator finds out which is right: chancery directory check"
+            }
+            Self::AccountDisabled { .. } => {
+                "have it enabled, or ask for it in a session that enables it"
+            }
+            Self::AccountNotShown { .. } => {
+                "operators are told about all accounts, others about those that a role of theirs \
+                 gives cards of"
+            }
+            Self::AccountOutOfReach { .. } => {
+                "ask whoever enrols for that unit, or an operator to widen the role"
+            }
+            Self::AccountProtected { .. } => {
+                "an operator lists the group in protected_groups of a role, if that is to be"
+            }
+            Self::AccountUnfit { .. } => {
+                "have the directory's administrators see to it: chancery directory check"
+            }
             Self::AccountUnknown { .. } => {
-                "an operator adds accounts, with their SIDs, to the appliance's rules"
+                "an operator adds it where the role takes accounts from: to the appliance's rules, \
+                 with its SID, or to the directory"
             }
             Self::Bot(_)
             | Self::Card(_)
@@ -280,7 +326,8 @@ pub fn decide(
     Denial::unless_free(standing, &subject)?;
     let mut wanted = request.wanted;
     let (claim, wishes) = wanted.take_card();
-    let template = decide_names(caller, wanted, role, rule, rules)?;
+    let standing = Standing { session, ..standing };
+    let (template, on_behalf_of) = decide_names(caller, wanted, role, rule, rules, standing)?;
     if let Template::X509 { profile: Profile::SmartcardLogon { upn, sid, .. }, .. } = &template {
         wishes.check_logon(upn, sid).map_err(CardDenial::Excess)?;
     }
@@ -303,6 +350,7 @@ pub fn decide(
         },
         session: session.cloned(),
         card,
+        on_behalf_of,
     })
 }
 
@@ -404,12 +452,13 @@ fn decide_names(
     role: &Role,
     rule: &CertificateRule,
     rules: &Rules,
-) -> Result<Template, Denial> {
+    standing: Standing<'_>,
+) -> Result<(Template, Option<Upn>), Denial> {
     use CertificateRule as Rule;
 
-    match (wanted, rule) {
+    let template = match (wanted, rule) {
         (Wanted::Smartcard { upn, .. }, Rule::Smartcard(rule)) => {
-            smartcard(caller, upn, role, rule, rules)
+            return smartcard(caller, upn, role, rule, rules, standing);
         }
         (Wanted::SshHost(names), Rule::SshHost(rule)) => ssh_host(caller, names, role, rule),
         (Wanted::SshUser(user), Rule::SshUser(rule)) => ssh_user(caller, user, role, rule),
@@ -417,7 +466,8 @@ fn decide_names(
         (Wanted::X509(names), Rule::TlsClient(rule)) => tls_client(caller, names, role, rule),
         (Wanted::X509(names), Rule::TlsServer(rule)) => tls_server(caller, names, role, rule),
         (wanted, _) => Err(wrong_operation(role, &wanted)),
-    }
+    };
+    template.map(|template| (template, None))
 }
 
 fn ssh_user(
@@ -519,20 +569,18 @@ fn smartcard(
     role: &Role,
     rule: &SmartcardRule,
     rules: &Rules,
-) -> Result<Template, Denial> {
-    if !rule.upns.iter().any(|pattern| pattern.matches(&upn, caller)) {
-        return Err(Denial::UpnNotAllowed { role: role.name.clone(), upn });
-    }
-    let Some(account) = rules.account(&upn) else { return Err(Denial::AccountUnknown { upn }) };
-    Ok(Template::X509 {
-        subject: Some(account.subject.clone()),
-        profile: Profile::SmartcardLogon {
-            upn: account.upn.clone(),
-            sid: account.sid.clone(),
-            template: rule.template.clone(),
-        },
+    standing: Standing<'_>,
+) -> Result<(Template, Option<Upn>), Denial> {
+    let known = (standing.account, standing.session);
+    let (account, whose) = card::decide_account(caller, upn, role, rule, rules, known)?;
+    let Account { upn, sid, subject } = account;
+    let on_behalf_of = (whose == Whose::Others).then(|| upn.clone());
+    let template = Template::X509 {
+        subject: Some(subject),
+        profile: Profile::SmartcardLogon { upn, sid, template: rule.template.clone() },
         policies: rule.policies.clone(),
-    })
+    };
+    Ok((template, on_behalf_of))
 }
 
 fn kdc(caller: &Caller, names: X509Names, role: &Role, rule: &KdcRule) -> Result<Template, Denial> {

@@ -29,6 +29,8 @@ pub struct Grant {
     pub(super) template: Template,
     /// The session that it is for.
     pub(super) session: Option<OpenSession>,
+    /// The owner of the card, if somebody else asks for it.
+    pub(super) on_behalf_of: Option<Upn>,
     /// What the card has said, and was believed.
     pub(super) card: Option<Attestation>,
 }
@@ -102,6 +104,7 @@ impl Grant {
             },
             session: None,
             card: None,
+            on_behalf_of: None,
         }
     }
 
@@ -125,6 +128,7 @@ impl Grant {
             },
             session: None,
             card: None,
+            on_behalf_of: None,
         }
     }
 
@@ -165,6 +169,7 @@ impl Grant {
             },
             session: None,
             card: None,
+            on_behalf_of: None,
         }
     }
 
@@ -196,6 +201,11 @@ impl Grant {
             }),
             _ => None,
         }
+    }
+
+    /// The owner of the card, if somebody else asks for it.
+    pub fn on_behalf_of(&self) -> Option<&Upn> {
+        self.on_behalf_of.as_ref()
     }
 
     /// The SSH certificate that was granted.

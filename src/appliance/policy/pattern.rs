@@ -61,6 +61,14 @@ impl FromStr for SpiffePattern {
 }
 
 impl SpiffePattern {
+    /// Whether it is about callers of these kinds only: `/user/…` and the like.
+    pub(super) fn is_of(&self, kinds: &[&str]) -> bool {
+        let path = match self {
+            Self::Exact(id) | Self::Below(id) => id.path(),
+        };
+        path.split('/').nth(1).is_some_and(|kind| kinds.contains(&kind))
+    }
+
     /// Whether the id is one of these.
     pub fn matches(&self, id: &SpiffeId) -> bool {
         match self {

@@ -21,10 +21,10 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
-use crate::config;
+use crate::{config, directory::SidPattern};
 
 use super::{
-    Caller, Grant,
+    AccountSource, Caller, Grant, OnBehalf,
     attestation::{self, Demand},
     decide::Denial,
     pattern::{DnsPattern, HostPattern, PrincipalPattern, SpiffePattern, UpnPattern},
@@ -89,7 +89,7 @@ pub struct Validity {
     pub max_ttl: SignedDuration,
 }
 
-/// A smart-card account of the directory: the SID is pinned here and never taken from a requester.
+/// A smart-card account: the SID is pinned in the rules or looked up, and never taken from a requester.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Account {
     /// The account's user principal name.
@@ -98,6 +98,19 @@ pub struct Account {
     pub sid: Sid,
     /// `CN=account,DC=corp,DC=example`: clients outside the domain find it by the DC parts.
     pub subject: DistinguishedName,
+}
+
+impl Account {
+    /// An account of this DNS domain.
+    pub(super) fn new(upn: Upn, sid: Sid, domain: &str) -> Result<Self, String> {
+        let mut subject = common_name(upn.account());
+        for label in domain.split('.') {
+            subject.push_str(",DC=");
+            subject.push_str(label);
+        }
+        let subject = subject.parse().map_err(|error| format!("account {upn}: {error}"))?;
+        Ok(Self { upn, sid, subject })
+    }
 }
 
 /// The profile of a role's certificates, and the names that they may have.
@@ -177,6 +190,15 @@ pub struct TlsClientRule {
 pub struct SmartcardRule {
     /// For which accounts; `{name}@domain` is the caller's own, `*@domain` any of the domain.
     pub upns: Vec<UpnPattern>,
+    /// Where they come from; pinned in the rules unless set.
+    #[serde(default)]
+    pub accounts: AccountSource,
+    /// Which accounts of others, if they come from the directory.
+    #[serde(default)]
+    pub on_behalf: Option<OnBehalf>,
+    /// The protected groups whose members may be among them; none unless listed.
+    #[serde(default)]
+    pub protected_groups: Vec<SidPattern>,
     /// The certificate template extension, the same at each renewal.
     #[serde(default)]
     pub template: Option<CertificateTemplate>,
@@ -341,24 +363,39 @@ impl Rules {
         self.roles.get(name)
     }
 
-    /// Whether what sessions give in a directory can be given.
+    /// Whether there is a directory for what roles want of it.
     ///
     /// # Errors
     ///
-    /// [`RulesError::Misfit`] if a role has `[role.session.directory]` and there is no directory.
+    /// [`RulesError::Misfit`] if a role has `[role.session.directory]`, or accounts of the directory,
+    /// and there is none.
     pub fn check_directory(&self, directory: Option<&config::Directory>) -> Result<(), RulesError> {
-        let wants = |role: &&Role| match &role.grants {
-            Grants::Session { rule, .. } => rule.directory.is_some(),
-            Grants::Certificate { .. } | Grants::Sign(_) => false,
-        };
-        match self.roles.values().find(wants) {
-            Some(role) if directory.is_none() => Err(RulesError::Misfit {
-                role: role.name.clone(),
-                what: "it has [role.session.directory], and chanceryd.toml no [directory]"
-                    .to_owned(),
-            }),
-            _ => Ok(()),
+        if directory.is_some() {
+            return Ok(());
         }
+        let wants = |role: &Role| match &role.grants {
+            Grants::Session { rule, .. } if rule.directory.is_some() => {
+                Some("[role.session.directory]")
+            }
+            Grants::Certificate { rule: CertificateRule::Smartcard(rule), .. }
+                if rule.accounts == AccountSource::Directory =>
+            {
+                Some("accounts = \"directory\"")
+            }
+            _ => None,
+        };
+        match self.roles.values().find_map(|role| Some((role, wants(role)?))) {
+            Some((role, what)) => Err(RulesError::Misfit {
+                role: role.name.clone(),
+                what: format!("it has {what}, and chanceryd.toml no [directory]"),
+            }),
+            None => Ok(()),
+        }
+    }
+
+    /// All roles, by name.
+    pub fn roles(&self) -> impl Iterator<Item = &Role> {
+        self.roles.values()
     }
 
     /// Whether certificates of this role are given in sessions only.
@@ -543,13 +580,8 @@ struct RawAccount {
 
 impl RawAccount {
     fn parse(self) -> Result<Account, String> {
-        let mut subject = common_name(self.upn.account());
-        for label in self.upn.domain().split('.') {
-            subject.push_str(",DC=");
-            subject.push_str(label);
-        }
-        let subject = subject.parse().map_err(|error| format!("account {}: {error}", self.upn))?;
-        Ok(Account { upn: self.upn, sid: self.sid, subject })
+        let domain = self.upn.domain();
+        Account::new(self.upn, self.sid, &domain)
     }
 }
 
@@ -606,6 +638,9 @@ impl RawRole {
         let schedule = self.schedule.take().map(|raw| holidays.schedule(raw)).transpose();
         let schedule = schedule.map_err(|what| format!("role {name:?}: schedule: {what}"))?;
         let grants = self.grants().map_err(|what| format!("role {name:?}: {what}"))?;
+        if let Grants::Certificate { rule: CertificateRule::Smartcard(rule), .. } = &grants {
+            rule.check(&callers).map_err(|what| format!("role {name:?}: {what}"))?;
+        }
         Ok(Role { name, callers, grants, schedule })
     }
 

@@ -16,6 +16,7 @@ use axum::{
 use base64::{Engine, engine::general_purpose::STANDARD};
 use http::{HeaderMap, HeaderValue, StatusCode, Uri, header, request::Parts};
 use pki::{
+    names::NameError,
     seal::{Kind, Summary},
     ssh, x509,
 };
@@ -52,6 +53,7 @@ pub(super) fn router(service: Arc<Service>) -> Router {
         .route("/v1/certificates", get(certificates))
         .route("/v1/certificates/{issuer}/{serial}", get(certificate))
         .route("/v1/consume", post(hosts::consume))
+        .route("/v1/directory/accounts/{upn}", get(account))
         .route("/v1/effects/{change}", get(revocations::effect))
         .route("/v1/hosts", get(hosts::list).post(hosts::add))
         .route("/v1/hosts/{name}/remove", post(hosts::remove))
@@ -80,6 +82,19 @@ pub(super) fn router(service: Arc<Service>) -> Router {
 
 async fn authorities(State(service): State<Arc<Service>>, _: Caller) -> Response {
     answer::json(StatusCode::OK, &service.authorities)
+}
+
+async fn account(
+    State(service): State<Arc<Service>>,
+    caller: Caller,
+    upn: Result<Path<String>, PathRejection>,
+) -> Result<Response, Failure> {
+    let Path(upn) = upn.map_err(answer::bad_path)?;
+    let upn = upn.parse().map_err(|error: NameError| {
+        Problem::new(ProblemKind::BadRequest, error.to_string())
+            .with_hint("name the account as account@domain")
+    })?;
+    Ok(answer::json(StatusCode::OK, &service.authority.account(&caller, &upn).await?))
 }
 
 async fn batch(State(service): State<Arc<Service>>, request: Request) -> Result<Response, Failure> {

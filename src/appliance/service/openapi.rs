@@ -2,14 +2,15 @@
 //! where they go.
 
 use api::{
-    Acknowledgement, Authorities, Authority, BatchItem, BatchOutcome, BatchResult, Because, Bot,
-    BotApplied, BotIdentity, BotInstance, BotInstanceState, BotJoinRequest, BotRenewRequest,
-    BotRole, BotSpec, BotStatus, BotToken, BotTokenRequest, Bots, Card, CardAttestation,
-    CardCertificate, CardChanged, CardKey, CardQuery, CardRecord, CardState, CardTaken, Cards,
-    CertificatePage, CertificateRecord, Challenge, ConsumeRequest, CutConnection, Decision, Effect,
-    EndCause, Host, HostEffect, HostMode, HostRequest, Hosts, IDEMPOTENCY_KEY, Issued, JoinMethod,
-    JoinProof, JoinRequest, JoinToken, Joined, ListQuery, Lock, LockEffect, LockPreview,
-    LockRequest, Locked, Locks, Login, LoginReport, NDJSON, Operation, PROBLEM_JSON, Problem,
+    AccountDenial, AccountReport, AccountRole, AccountWhose, Acknowledgement, Authorities,
+    Authority, BatchItem, BatchOutcome, BatchResult, Because, Bot, BotApplied, BotIdentity,
+    BotInstance, BotInstanceState, BotJoinRequest, BotRenewRequest, BotRole, BotSpec, BotStatus,
+    BotToken, BotTokenRequest, Bots, Card, CardAttestation, CardCertificate, CardChanged, CardKey,
+    CardQuery, CardRecord, CardState, CardTaken, Cards, CertificatePage, CertificateRecord,
+    Challenge, ConsumeRequest, CutConnection, Decision, DirectoryAnswer, Effect, EndCause, Host,
+    HostEffect, HostMode, HostRequest, Hosts, IDEMPOTENCY_KEY, Issued, JoinMethod, JoinProof,
+    JoinRequest, JoinToken, Joined, ListQuery, Lock, LockEffect, LockPreview, LockRequest, Locked,
+    Locks, Login, LoginReport, NDJSON, Operation, PROBLEM_JSON, PinnedAccount, Problem,
     ProblemKind, RevocationBundle, RevocationReason, RevokeRequest, Revoked, Session, SessionEnded,
     SessionQuery, SessionRequest, SessionState, Sessions, SignRequest, Signed, SmartcardRequest,
     SshHostRequest, SshUserRequest, UnlockRequest, X509Request,
@@ -43,6 +44,10 @@ pub(super) fn document() -> openapi::OpenApi {
                        certificate, the rest on the public one. Errors are problems (RFC 9457)."
     ),
     components(schemas(
+        AccountDenial,
+        AccountReport,
+        AccountRole,
+        AccountWhose,
         Acknowledgement,
         Authorities,
         Authority,
@@ -79,6 +84,7 @@ pub(super) fn document() -> openapi::OpenApi {
         ConsumeRequest,
         CutConnection,
         Decision,
+        DirectoryAnswer,
         Effect,
         EndCause,
         Host,
@@ -102,6 +108,7 @@ pub(super) fn document() -> openapi::OpenApi {
         Login,
         LoginReport,
         Operation,
+        PinnedAccount,
         Problem,
         RevocationBundle,
         RevocationReason,
@@ -188,6 +195,11 @@ const PATHS: &[Path] = &[
             (JSON, Some("Session")),
         )
     },
+    reading(
+        "/v1/directory/accounts/{upn}",
+        "What directory and rules say of an account",
+        (JSON, Some("AccountReport")),
+    ),
     reading("/v1/locks", "The locks in force", (JSON, Some("Locks"))),
     reading("/v1/sessions", "Lists sessions", (JSON, Some("Sessions"))),
     reading("/v1/sessions/{id}", "One session", (JSON, Some("Session"))),

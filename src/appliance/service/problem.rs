@@ -7,6 +7,7 @@ use api::{Problem, ProblemKind};
 
 use crate::{
     authority::IssueError,
+    directory::{DirectoryError, Trouble},
     join::Refusal,
     ledger::LedgerError,
     policy::{BadRequest, CardDenial, Denial},
@@ -33,6 +34,7 @@ impl From<IssueError> for Problem {
     fn from(error: IssueError) -> Self {
         match error {
             IssueError::Denied(denial) => denial.into(),
+            IssueError::Directory(error) => (&error).into(),
             IssueError::Ledger(error) => error.into(),
             IssueError::Lint(refused) => Self::new(ProblemKind::Lint, refused.to_string())
                 .with_reason(refused.rule())
@@ -67,6 +69,17 @@ impl From<Refusal> for Problem {
         Self::new(kind, crate::describe(&refusal))
             .with_reason(refusal.reason())
             .with_hint(refusal.hint())
+    }
+}
+
+impl From<&DirectoryError> for Problem {
+    fn from(error: &DirectoryError) -> Self {
+        // The log has said what it is.
+        unavailable(match error.trouble() {
+            Trouble::Refuses => "the directory does not let the appliance look accounts up",
+            Trouble::Unreachable => "the directory that knows the account does not answer",
+        })
+        .with_reason(error.trouble().word())
     }
 }
 
@@ -148,6 +161,7 @@ mod tests {
             (BadRequest::Key(KeyError::Malformed("no".to_owned())).into(), ProblemKind::BadKey),
             (IssueError::Denied(denial).into(), ProblemKind::Denied),
             (IssueError::Ledger(conflict).into(), ProblemKind::IdempotencyConflict),
+            (IssueError::Directory(unreachable()).into(), ProblemKind::Unavailable),
             (LedgerError::Refused("twice".to_owned()).into(), ProblemKind::Internal),
             (LedgerError::Unavailable("full".to_owned()).into(), ProblemKind::Unavailable),
             (Refusal::OtherMethod("a bound key").into(), ProblemKind::Denied),
@@ -167,6 +181,10 @@ mod tests {
         }
     }
 
+    fn unreachable() -> DirectoryError {
+        DirectoryError::Unreachable { url: "ldaps://secret".to_owned(), what: "gone".to_owned() }
+    }
+
     #[test]
     fn a_client_hears_the_reason_that_it_can_mend_and_no_trouble_of_ours() {
         let denied = Problem::from(Denial::NoSuchRole { role: "r".to_owned() });
@@ -177,6 +195,7 @@ mod tests {
         let ours = [
             Problem::from(LedgerError::Unavailable("/secret/path".to_owned())),
             Problem::from(LedgerError::Refused("/secret/path".to_owned())),
+            Problem::from(&unreachable()),
             Problem::from(SigningError::Down("/secret/path".to_owned())),
             Problem::from(IssueError::NoIssuer { issuer: "/secret/path".to_owned() }),
         ];

@@ -2,6 +2,7 @@
 
 pub(super) mod bot;
 pub(super) mod card;
+pub(super) mod directory;
 pub(super) mod host;
 pub(super) mod lock;
 pub(super) mod session;
@@ -108,6 +109,9 @@ pub(super) enum Command {
     /// Smart cards that have attested a key: whose they are, and taking them away
     #[command(subcommand)]
     Card(card::CardCommand),
+    /// The organisation's directory, which knows the accounts of smart cards
+    #[command(subcommand)]
+    Directory(directory::DirectoryCommand),
     /// Hosts: let them join; on them, the agent for sshd
     #[command(subcommand)]
     Host(host::HostCommand),

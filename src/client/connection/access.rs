@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use api::{
-    Because, Effect, EffectQuery, LockEffect, LockPreview, LockRequest, Locked, Locks,
-    RevokeRequest, Revoked, Session, SessionEnded, SessionQuery, SessionRequest, Sessions,
+    AccountReport, Because, Effect, EffectQuery, LockEffect, LockPreview, LockRequest, Locked,
+    Locks, RevokeRequest, Revoked, Session, SessionEnded, SessionQuery, SessionRequest, Sessions,
     UnlockRequest,
 };
+use pki::names::Upn;
 use reqwest::Method;
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::time::Instant;
@@ -15,6 +16,15 @@ use super::{Client, append_query};
 use crate::Error;
 
 impl Client {
+    /// `GET /v1/directory/accounts/{upn}`.
+    ///
+    /// # Errors
+    ///
+    /// As all: [`Error`].
+    pub async fn account(&self, upn: &Upn) -> Result<AccountReport, Error> {
+        self.get(&["directory", "accounts", upn.as_str()]).await
+    }
+
     /// `POST /v1/sessions`.
     ///
     /// # Errors

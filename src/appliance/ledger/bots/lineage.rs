@@ -519,6 +519,7 @@ fn adopt(
         role: Grant::BOT_ROLE.to_owned(),
         session: None,
         idempotency: None,
+        on_behalf_of: None,
         lineage: None,
         card: None,
         now,

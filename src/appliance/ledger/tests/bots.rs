@@ -719,6 +719,7 @@ async fn begin_own(
         role: "bot".to_owned(),
         session: None,
         idempotency: None,
+        on_behalf_of: None,
         lineage: Some(lineage),
         card: None,
         now,

@@ -163,7 +163,7 @@ fn caller() -> Caller {
 
 fn standing(now: Timestamp) -> Standing<'static> {
     static LOCKS: Locks = Locks(Vec::new());
-    Standing { bot: None, locks: &LOCKS, session: None, now }
+    Standing { account: None, bot: None, locks: &LOCKS, session: None, now }
 }
 
 fn now() -> Timestamp {

@@ -137,8 +137,8 @@ fn every_decision_of_the_table() {
 }
 
 /// Every word of [`Denial::reason`] but `own-key` and `outside-schedule`, which have tests of their
-/// own, those of cards (`policy/attestation/tests.rs`), and those of locks and sessions
-/// (`policy/sessions/tests.rs`).
+/// own, those of the directory's accounts (`policy/card/tests.rs`) and of cards
+/// (`policy/attestation/tests.rs`), and those of locks and sessions (`policy/sessions/tests.rs`).
 const ALL_REASONS: [&str; 17] = [
     "account-unknown",
     "address-not-allowed",
@@ -633,7 +633,13 @@ fn key() -> PublicKey {
 fn free() -> Standing<'static> {
     static LOCKS: Locks = Locks(Vec::new());
     static BOT: LazyLock<BotSpec> = LazyLock::new(|| bot(&["backup"], None));
-    Standing { bot: Some(&BOT), locks: &LOCKS, session: None, now: Timestamp::UNIX_EPOCH }
+    Standing {
+        account: None,
+        bot: Some(&BOT),
+        locks: &LOCKS,
+        session: None,
+        now: Timestamp::UNIX_EPOCH,
+    }
 }
 
 fn bot(roles: &[&str], max_ttl: Option<u32>) -> BotSpec {

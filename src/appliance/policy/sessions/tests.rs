@@ -282,7 +282,7 @@ fn free() -> Standing<'static> {
         }))
         .unwrap()
     });
-    Standing { bot: Some(&BOT), locks: &LOCKS, session: None, now: time(0) }
+    Standing { account: None, bot: Some(&BOT), locks: &LOCKS, session: None, now: time(0) }
 }
 
 fn locks(target: &str) -> Locks {
