@@ -53,6 +53,17 @@ pub enum Failure {
     /// The machine is not one that the plan lets pass.
     #[error("the machine is not as the plan demands it ({}); nothing was changed", listed(.0))]
     Environment(BTreeMap<Check, String>),
+    /// A key and its copy could not be made, nor all of them destroyed.
+    #[error("{error}; and not all that was made of the key {label} could be destroyed")]
+    Left {
+        /// The key.
+        label: KeyLabel,
+        /// Why it was not made.
+        error: TokenError,
+        /// Why it was not destroyed.
+        #[source]
+        left: Box<Failure>,
+    },
     /// The plan hands something off, and nobody said where.
     #[error("the plan hands something off, and there is no --handoff that says where")]
     HandOffNowhere,
@@ -277,7 +288,11 @@ impl Failure {
             | Self::Token(TokenError::KeyExists { .. })
             | Self::TokenExists(_)
             | Self::TokenNotEmpty(_) => 3,
-            Self::Misused { .. } | Self::NotDestroyed(_) | Self::Signature(_) | Self::Token(_) => 4,
+            Self::Left { .. }
+            | Self::Misused { .. }
+            | Self::NotDestroyed(_)
+            | Self::Signature(_)
+            | Self::Token(_) => 4,
             Self::Verify(VerifyError::Read { .. }) => 2,
             Self::Verify(_) => 5,
         }
@@ -346,6 +361,10 @@ impl Failure {
             Self::KeyFound(_) => {
                 "decide, and go on with `chancery-ceremony resume --found-key adopt` or \
                  `--found-key destroy`"
+            }
+            Self::Left { .. } => {
+                "keep both tokens in sight, mend the cause, then go on with `chancery-ceremony resume`: it \
+                 destroys what is left"
             }
             Self::Machine(_) => "see that /proc is mounted",
             Self::Made(_) => {
@@ -428,6 +447,9 @@ impl Failure {
             Self::Signature(_) => "do not use this token: replace it and start anew",
             Self::Site(SiteError::NoPin(_) | SiteError::PinInSite(_) | SiteError::TwoPins(_)) => {
                 "name a file with the PIN, or say that custodians have it, in the site"
+            }
+            Self::Site(SiteError::NoBackup) => {
+                "add [backup] to the site: token = { label = … } and pin_file"
             }
             Self::Site(SiteError::FirstPin(_)) => {
                 "give the token its first PIN from a file; pin-split and pin-rotate replace it"

@@ -25,6 +25,8 @@ pub struct Made {
     pub token: Option<TokenIdentity>,
     keys: BTreeMap<Name, KeyRef>,
     certificates: BTreeMap<Name, Vec<u8>>,
+    /// The tokens that have copies of keys.
+    copies: BTreeMap<Name, TokenIdentity>,
     /// The sets of shares that custodians have.
     sets: BTreeMap<Name, HandedOut>,
     /// Which of them give the token's PINs.
@@ -94,6 +96,20 @@ impl Made {
         let issuer = Issuer::new(der, key, Publication::default())?;
         self.certificates.insert(plan.name.clone(), issuer.certificate_der().to_vec());
         Ok(())
+    }
+
+    /// A copy of a key is in this token.
+    pub fn add_copy(&mut self, name: Name, token: TokenIdentity) {
+        self.copies.insert(name, token);
+    }
+
+    /// The keys that this token has, by what was made: the token itself, or one with copies.
+    pub fn keys_in(&self, token: &TokenIdentity) -> Vec<&KeyRef> {
+        if self.token.as_ref() == Some(token) {
+            return self.keys.values().collect();
+        }
+        let copied = self.copies.iter().filter(|(_, it)| *it == token);
+        copied.filter_map(|(name, _)| self.keys.get(name)).collect()
     }
 
     /// Takes a key out that was destroyed.

@@ -103,6 +103,8 @@ enum Command {
 enum Template {
     /// Every kind of key, in a token that is initialized already.
     Demo,
+    /// A root with a copy in a second token.
+    BackupAndRestore,
     /// A token's PINs, split anew among custodians.
     PinRotation,
     /// A root and one issuing CA, in a token that is initialized first.
@@ -113,6 +115,7 @@ impl Template {
     fn text(self) -> &'static str {
         match self {
             Self::Demo => include_str!("plans/demo.toml"),
+            Self::BackupAndRestore => include_str!("plans/backup-and-restore.toml"),
             Self::PinRotation => include_str!("plans/pin-rotation.toml"),
             Self::RootAndIssuing => include_str!("plans/root-and-issuing.toml"),
         }
@@ -195,6 +198,9 @@ struct RehearseArguments {
 struct RehearsalTokenArguments {
     /// The site.
     site: PathBuf,
+    /// The one that copies of keys go into.
+    #[arg(long)]
+    backup: bool,
 }
 
 #[derive(Args)]
@@ -545,7 +551,8 @@ fn rehearsal_token(arguments: &RehearsalTokenArguments) -> Result<Answer, Failur
     let module = Module::load(&site.module()?.path)?;
     let made = {
         let (so_pin, pin) = site.first_pins()?;
-        module.initialize(&site.token.label, &so_pin, &pin)?
+        let label = if arguments.backup { &site.backup()?.token.label } else { &site.token.label };
+        module.initialize(label, &so_pin, &pin)?
     };
     Ok(Answer::Text(made.to_string()))
 }

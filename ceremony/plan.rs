@@ -13,6 +13,7 @@ use pki::{
 use thiserror::Error;
 
 pub use crate::steps::{
+    back_up_key::BackUpKey,
     destroy_key::DestroyKey,
     generate_key::Key,
     pin_rotate::PinRotate,
@@ -71,6 +72,8 @@ pub enum Schema {
 #[derive(Clone, Debug, Eq, PartialEq, serde::Deserialize, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Step {
+    /// Make a key pair in the token, and a copy in the backup token.
+    BackUpKey(BackUpKey),
     /// Close the transcript.
     Close,
     /// Destroy a key pair.
@@ -171,7 +174,7 @@ impl Plan {
     /// The keys that are made.
     pub fn keys(&self) -> impl Iterator<Item = &Key> {
         self.script.steps.iter().filter_map(|step| match step {
-            Step::GenerateKey(key) => Some(key),
+            Step::BackUpKey(BackUpKey { key }) | Step::GenerateKey(key) => Some(key),
             _ => None,
         })
     }
@@ -197,6 +200,11 @@ impl Plan {
     /// Whether the token is initialized first.
     pub fn initializes_token(&self) -> bool {
         self.script.steps.contains(&Step::TokenInit)
+    }
+
+    /// Whether copies of keys go into another token.
+    pub fn backs_up(&self) -> bool {
+        self.script.steps.iter().any(|step| matches!(step, Step::BackUpKey(_)))
     }
 
     /// Whether the appliance gets something of it.
@@ -236,6 +244,7 @@ impl Step {
     /// What it is.
     pub(crate) fn kind(&self) -> &dyn Kind {
         match self {
+            Self::BackUpKey(key) => key,
             Self::Close => &Close,
             Self::DestroyKey(destruction) => destruction,
             Self::GenerateKey(key) => key,

@@ -265,6 +265,12 @@ impl<'a> Bench<'a> {
         // Where the custodians of a rehearsal keep their pages.
         fs::DirBuilder::new().mode(0o700).create(bench.path("pages"))?;
         bench.write_site(token, shim.is_some())?;
+        if plan.backs_up() {
+            let site = bench.path("site.toml");
+            let flag = OsStr::new("--backup");
+            let made = bench.call([OsStr::new("rehearsal-token"), site.as_os_str(), flag])?;
+            require("the backup token", &made)?;
+        }
         if !plan.initializes_token() {
             let site = bench.path("site.toml");
             let made = bench.call([OsStr::new("rehearsal-token"), site.as_os_str()])?;
@@ -285,7 +291,8 @@ impl<'a> Bench<'a> {
                 "KRYOPTIC_CONF",
                 "kryoptic.conf",
                 format!(
-                    "[[slots]]\nslot = 1\ndbtype = \"sqlite\"\ndbargs = \"{here}/token.sql\"\n"
+                    "[[slots]]\nslot = 1\ndbtype = \"sqlite\"\ndbargs = \"{here}/token.sql\"\n\
+                     [[slots]]\nslot = 2\ndbtype = \"sqlite\"\ndbargs = \"{here}/backup.sql\"\n"
                 ),
             ),
             Kind::SoftHsm => {
@@ -304,7 +311,8 @@ impl<'a> Bench<'a> {
         }
         let site = format!(
             "module = {module:?}\npin_file = \"user.pin\"\nso_pin_file = \"so.pin\"\n\
-             share_pages = \"pages\"\n[token]\nlabel = \"rehearsal\"\n[environment]\n{environment}"
+             share_pages = \"pages\"\n[token]\nlabel = \"rehearsal\"\n\
+             [backup]\ntoken = {{ label = \"rehearsal-backup\" }}\npin_file = \"user.pin\"\n[environment]\n{environment}"
         );
         Ok(fs::write(self.path("site.toml"), site)?)
     }
@@ -375,6 +383,14 @@ impl<'a> Bench<'a> {
             transcript.as_os_str(),
         ];
         require("the inventory", &self.call(arguments)?)?;
+        if verified.progress.plan.backs_up() {
+            let other = String::from_utf8_lossy(&self.read("site.toml")?)
+                .replace("label = \"rehearsal\"", "label = \"rehearsal-backup\"");
+            let backup = self.path("backup.toml");
+            fs::write(&backup, other)?;
+            let arguments = arguments.map(|it| if it == site { backup.as_os_str() } else { it });
+            require("the inventory of the backup token", &self.call(arguments)?)?;
+        }
         Ok(verified)
     }
 

@@ -1,5 +1,6 @@
 //! The performance: confirm, write the intent, act, check, write the outcome; step by step.
 
+mod backup;
 pub(crate) mod pins;
 
 use std::{

@@ -28,9 +28,30 @@ pub struct Site {
     /// Where the pages of shares go; they are shown on the terminal where there is no such place.
     pub share_pages: Option<PathBuf>,
     module_sha256: Option<Digest>,
+    backup: Option<Backup>,
     pin: PinSource,
     so_pin: Option<PinSource>,
     environment: BTreeMap<String, String>,
+}
+
+/// The token that copies of keys go into; behind the same module.
+#[derive(Clone, Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Backup {
+    /// Which token.
+    pub token: TokenIdentity,
+    pin_file: PathBuf,
+}
+
+impl Backup {
+    /// Its user's PIN.
+    ///
+    /// # Errors
+    ///
+    /// Its file cannot be read, or others can read it.
+    pub fn pin(&self) -> Result<Secret, SiteError> {
+        secret(&self.pin_file)
+    }
 }
 
 /// Where a PIN comes from.
@@ -64,6 +85,7 @@ struct SiteFile {
     so_pin_file: Option<PathBuf>,
     so_pin: Option<Word>,
     share_pages: Option<PathBuf>,
+    backup: Option<Backup>,
     changeable_keys: Option<String>,
     software_token: Option<String>,
     token: TokenIdentity,
@@ -103,6 +125,9 @@ impl Site {
             software_token: file.software_token,
             module: file.module,
             module_sha256: file.module_sha256,
+            backup: file
+                .backup
+                .map(|backup| Backup { pin_file: directory.join(backup.pin_file), ..backup }),
             share_pages: file.share_pages.map(|path| directory.join(path)),
             pin: PinSource::of("pin", file.pin_file, file.pin, directory)?
                 .ok_or(SiteError::NoPin("pin"))?,
@@ -161,6 +186,15 @@ impl Site {
         self.so_pin.as_ref().ok_or(SiteError::NoPin("so_pin"))?.read()
     }
 
+    /// The backup token.
+    ///
+    /// # Errors
+    ///
+    /// The site names none.
+    pub fn backup(&self) -> Result<&Backup, SiteError> {
+        self.backup.as_ref().ok_or(SiteError::NoBackup)
+    }
+
     /// The PINs of a token that is yet to be made, the security officer's first. Nobody can have
     /// shares of them.
     ///
@@ -211,6 +245,9 @@ pub enum SiteError {
     /// A token is to be made, and its first PIN would be nowhere.
     #[error("the token is yet to be made, and nobody can have shares of its first {0}")]
     FirstPin(&'static str),
+    /// The plan makes copies of keys, and the site has no token for them.
+    #[error("the plan makes copies of keys, and the site names no backup token")]
+    NoBackup,
     /// A PIN is wanted that the site says nothing of.
     #[error("the site names no {0}_file, nor custodians who have it ({0} = \"shares\")")]
     NoPin(&'static str),

@@ -4,6 +4,7 @@
 //! A new kind is a file here, and a line in each of: [`Step`], its [`Step::kind`], the entries of a
 //! plan file, [`Intent`] and [`Outcome`].
 
+pub mod back_up_key;
 pub mod close;
 pub mod destroy_key;
 pub mod generate_key;

@@ -29,8 +29,8 @@ use crate::{
     name::Name,
     plan::Script,
     steps::{
-        destroy_key, generate_key, pin_rotate, shares_verify, sign_certificate, split_shares,
-        token_init,
+        back_up_key, destroy_key, generate_key, pin_rotate, shares_verify, sign_certificate,
+        split_shares, token_init,
     },
 };
 
@@ -288,6 +288,8 @@ impl From<TokenInfo> for TokenFound {
 #[derive(Clone, Debug, Eq, PartialEq, serde::Deserialize, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Intent {
+    /// Make a key pair, and a copy in the backup token.
+    BackUpKey(generate_key::Intended),
     /// Destroy a key pair.
     DestroyKey(destroy_key::Intended),
     /// Make a key pair.
@@ -310,6 +312,8 @@ pub enum Intent {
 pub enum Outcome {
     /// A certificate was signed, and its signature verified.
     CertificateSigned(sign_certificate::Signed),
+    /// A key pair is in two tokens, and each was read back and proved to sign.
+    KeyBackedUp(back_up_key::BackedUp),
     /// A key pair was destroyed, and is gone.
     KeyDestroyed(destroy_key::Destroyed),
     /// A key pair was made, read back, and proved to sign.

@@ -11,7 +11,7 @@ use crate::{
     name::Name,
     people::{People, Person, Quorum},
     steps::{
-        Entry, close, destroy_key,
+        Entry, back_up_key, close, destroy_key,
         generate_key::{self, KeyEntry},
         hand_off, pin_rotate, shares_verify,
         sign_certificate::{self, CertificateEntry},
@@ -56,6 +56,7 @@ struct RoleEntry {
 enum StepEntry {
     Close(close::Entry),
     GenerateKey(generate_key::Entry),
+    GenerateWithBackup(back_up_key::Entry),
     HandOff(hand_off::Entry),
     KeyDestroy(destroy_key::DestroyKey),
     PinRotate(pin_rotate::PinRotate),
@@ -72,6 +73,7 @@ impl StepEntry {
         match self {
             Self::Close(entry) => entry,
             Self::GenerateKey(entry) => entry,
+            Self::GenerateWithBackup(entry) => entry,
             Self::HandOff(entry) => entry,
             Self::KeyDestroy(entry) => entry,
             Self::PinRotate(entry) => entry,

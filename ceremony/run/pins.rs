@@ -125,7 +125,7 @@ impl Performance<'_> {
         let former = match (owner, in_force) {
             (_, PinInForce::New) => None,
             (PinOwner::User, PinInForce::Former) => Some(user_pin.clone()),
-            (PinOwner::SecurityOfficer, PinInForce::Former) => Some(self.former_so_pin()?),
+            (PinOwner::SecurityOfficer, PinInForce::Former) => Some(self.so_pin()?),
         };
         if let Some(former) = former {
             self.module.change_pin(&token, owner, &former, &new)?;
@@ -154,7 +154,8 @@ impl Performance<'_> {
         Ok(pin(wanted, Some(set), &mut self.custody())?.0)
     }
 
-    fn former_so_pin(&mut self) -> Result<Secret, Failure> {
+    /// The security officer's PIN that is in force.
+    pub(super) fn so_pin(&mut self) -> Result<Secret, Failure> {
         let shares = self.progress.made.set_in_force(Use::So).cloned();
         let of_site = if shares.is_none() { self.place.site.so_pin()? } else { None };
         match of_site {

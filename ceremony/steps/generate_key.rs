@@ -177,11 +177,8 @@ impl Kind for Key {
             && key.label == self.label
             && key.public_key.algorithm() == self.algorithm;
         progress.require(same, "the planned key")?;
-        let fit = ATTRIBUTES.iter().all(|(name, value)| attributes.get(*name) == Some(value));
-        progress.require(fit, "a key that signs, and never leaves its token")?;
-        let changes = if progress.opened.changeable_keys.is_none() { &CHANGES[..] } else { &[] };
-        let mut wanted = ATTEMPTS.iter().chain(changes);
-        let refused = wanted.all(|what| attempts.get(*what).is_some_and(|code| !code.is_empty()));
+        progress.require(fit(attributes), "a key that signs, and never leaves its token")?;
+        let refused = tried_in_vain(attempts, progress);
         progress.require(refused, "a key that was attempted to be misused, in vain")?;
         progress.made.add_key(name.clone(), key.clone());
         Ok(Concluded::Done)
@@ -189,7 +186,7 @@ impl Kind for Key {
 }
 
 impl Key {
-    fn intended(&self, plan: &Plan) -> Intended {
+    pub(super) fn intended(&self, plan: &Plan) -> Intended {
         let Self { name, algorithm, label } = self.clone();
         Intended { id: plan.key_id(&name), name, algorithm, label }
     }
@@ -223,7 +220,7 @@ impl Key {
 }
 
 /// Attempts what nobody may do with a key. One that lets it be done is destroyed at once.
-fn misuse(
+pub(super) fn misuse(
     performance: &mut Performance<'_>,
     key: &KeyRef,
 ) -> Result<BTreeMap<String, String>, Failure> {
@@ -239,6 +236,18 @@ fn misuse(
     }
     performance.console.add(&format!("{} attempts to misuse it were refused", attempts.len()))?;
     Ok(attempts)
+}
+
+/// Whether these are the attributes of a key that signs, and never leaves its token.
+pub(super) fn fit(attributes: &BTreeMap<String, bool>) -> bool {
+    ATTRIBUTES.iter().all(|(name, value)| attributes.get(*name) == Some(value))
+}
+
+/// Whether all that is to be attempted was, and refused.
+pub(super) fn tried_in_vain(attempts: &BTreeMap<String, String>, progress: &Progress) -> bool {
+    let changes = if progress.opened.changeable_keys.is_none() { &CHANGES[..] } else { &[] };
+    let mut wanted = ATTEMPTS.iter().chain(changes);
+    wanted.all(|what| attempts.get(*what).is_some_and(|code| !code.is_empty()))
 }
 
 /// What every token says of a private key that is fit for a CA (PKCS#11 v3.1 section 4.9).

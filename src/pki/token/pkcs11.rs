@@ -3,6 +3,7 @@
 //! One process loads one module. A [`Module`] may be cloned and shared; each thread opens a
 //! [`Session`] of its own.
 
+mod backup;
 mod failure;
 mod lone_sign;
 mod mechanism;
@@ -30,6 +31,7 @@ use crate::{secret::Secret, token::TokenError};
 use failure::token_error;
 use mechanism::Mechanisms;
 
+pub use backup::Opening;
 pub use misuse::{ATTEMPTS, Attempt, CHANGES};
 pub use remains::{ObjectFound, Remains};
 pub use session::{LoginGuard, Session};

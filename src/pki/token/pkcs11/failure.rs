@@ -70,6 +70,8 @@ fn from_return_value(value: RvError, call: &'static str) -> TokenError {
 
 fn call_name(function: Function) -> &'static str {
     match function {
+        Function::CopyObject => "C_CopyObject",
+        Function::CreateObject => "C_CreateObject",
         Function::DestroyObject => "C_DestroyObject",
         Function::FindObjects => "C_FindObjects",
         Function::FindObjectsInit => "C_FindObjectsInit",
@@ -89,6 +91,8 @@ fn call_name(function: Function) -> &'static str {
         Function::SetPIN => "C_SetPIN",
         Function::Sign => "C_Sign",
         Function::SignInit => "C_SignInit",
+        Function::UnwrapKey => "C_UnwrapKey",
+        Function::WrapKey => "C_WrapKey",
         _ => "a PKCS#11 function",
     }
 }

@@ -241,7 +241,8 @@ pub(super) fn read_generator(
     })
 }
 
-fn key_type(algorithm: KeyAlgorithm) -> KeyType {
+/// CKA_KEY_TYPE of a kind of key.
+pub(super) fn key_type(algorithm: KeyAlgorithm) -> KeyType {
     match algorithm {
         KeyAlgorithm::EcP256 | KeyAlgorithm::EcP384 => KeyType::EC,
         KeyAlgorithm::Ed25519 => KeyType::EC_EDWARDS,

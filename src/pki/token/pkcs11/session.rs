@@ -399,7 +399,7 @@ impl Session {
         Ok(Generated { key, attributes })
     }
 
-    fn prove_possession(&mut self, key: &KeyRef) -> Result<(), TokenError> {
+    pub(super) fn prove_possession(&mut self, key: &KeyRef) -> Result<(), TokenError> {
         let mut challenge = [0; 32];
         aws_lc_rs::rand::fill(&mut challenge).map_err(|_| TokenError::Refused {
             call: "the system's random generator".into(),
