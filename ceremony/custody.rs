@@ -139,11 +139,11 @@ impl Custody<'_> {
                     _ => Err(ShareError::Missing(index)),
                 }
             };
-            shares.push(self.typed(
-                &format!("{holder}, share {index}"),
-                Some((set, index)),
-                own,
-            )?);
+            let share = self.typed(&format!("{holder}, share {index}"), Some((set, index)), own);
+            shares.push(share.map_err(|error| match error {
+                Failure::NotConfirmed => ShareError::Missing(index).into(),
+                error => error,
+            })?);
             self.console.add(&format!("share {index} is as it was given to {holder}"))?;
         }
         Ok(shares)

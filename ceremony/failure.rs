@@ -249,6 +249,7 @@ impl Failure {
             | Self::KeyFound(_)
             | Self::Machine(_)
             | Self::NotConfirmed
+            | Self::Share(ShareError::Missing(_))
             | Self::Pdf(_)
             | Self::Pages { .. }
             | Self::People(PeopleError::NotSigned | PeopleError::SshKeygen(_))
@@ -410,7 +411,8 @@ impl Failure {
                 "compare what you type with the page, character by character"
             }
             Self::Share(ShareError::Missing(_) | ShareError::Twice(_)) => {
-                "each custodian types their own share, in the order in which they are called"
+                "each custodian types their own share, in the order in which they are called; \
+                 `chancery-ceremony resume` goes on"
             }
             Self::Share(ShareError::Numbers | ShareError::Scheme(_)) => {
                 "2 to 15 holders, each with a name of their own, and a threshold from 2 to their number"

@@ -101,9 +101,9 @@ fn wrong_shares_are_named_and_nothing_is_done_with_them() {
 #[test]
 fn shares_of_a_set_that_was_replaced_are_told_from_the_new_ones() {
     let custody = Custody::new();
-    let (mut child, first) = custody.printed("first", &[]);
-    child.kill().unwrap();
-    child.wait().unwrap();
+    let (child, first) = custody.printed("first", &[]);
+    // Nobody types.
+    Answer(child.wait_with_output().unwrap()).refused(1, "share 1 is missing");
     // Who saw them while nobody watched? They are void, and their files are gone.
     let mut child = custody.resume("first");
     custody.wait_for_sets("first", 3);
