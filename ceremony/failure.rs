@@ -22,6 +22,7 @@ use crate::{
     plan::PlanError,
     progress::ProgressError,
     rehearsal::RehearsalError,
+    second_opinion::OpinionError,
     shares::{Purpose, ShareError},
     site::SiteError,
     verify::VerifyError,
@@ -136,6 +137,9 @@ pub enum Failure {
         /// Where.
         path: PathBuf,
     },
+    /// Another parser reads something else in a certificate than was meant.
+    #[error(transparent)]
+    Opinion(#[from] OpinionError),
     /// The pages cannot be written as a PDF.
     #[error(transparent)]
     Pdf(#[from] PdfError),
@@ -278,6 +282,7 @@ impl Failure {
             Self::Aborted
             | Self::Changed(_)
             | Self::Environment(_)
+            | Self::Opinion(_)
             | Self::SoftwareToken(_)
             | Self::Made(_)
             | Self::NoRehearsal(_)
@@ -325,6 +330,7 @@ impl Failure {
             Self::Environment(_) => {
                 "mend the machine, or let people approve a plan whose [machine] does not refuse it"
             }
+            Self::Opinion(_) => "nothing of it was given out: report this, and do not go on",
             Self::SoftwareToken(_) => {
                 "use a hardware token; or, where nothing is to be protected, say why in software_token of \
                  the site"

@@ -36,6 +36,7 @@ pub mod rehearsal;
 pub mod report;
 pub mod run;
 pub mod script;
+pub mod second_opinion;
 pub mod secrets;
 pub mod shares;
 pub mod site;

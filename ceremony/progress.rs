@@ -473,6 +473,10 @@ impl Progress {
 /// Who takes part has approved and rehearsed; and nobody is left out where there should be people.
 fn check_people(plan: &Plan, opened: &Opened) -> Result<(), ProgressError> {
     let people = &plan.script().people;
+    if opened.linters.len() < 2 || opened.linters.iter().any(String::is_empty) {
+        let wanted = "an opening that names two lints or parsers";
+        return Err(ProgressError::Unexpected { line: 1, wanted });
+    }
     let holds = match opened.attendance {
         Attendance::Attended => opened.rehearsal.is_some(),
         Attendance::Rehearsed => opened.approvals.is_empty(),

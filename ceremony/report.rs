@@ -87,6 +87,7 @@ fn cover(verified: &Verified) -> Vec<Block> {
             "PKCS#11 module, SHA-256",
             vec![Line::code(opened.module.path.display()), Line::code(opened.module.sha256)],
         ),
+        ("Linted and read by", vec![Line::text(opened.linters.join(", "))]),
         ("Records", vec![Line::text(verified.records)]),
         ("Interruptions", vec![Line::text(progress.interruptions)]),
         ("Exceptions", vec![Line::text(progress.exceptions.len())]),

@@ -37,6 +37,7 @@ use crate::{
     plan::{Certificate, Plan, Step},
     progress::{Ending, Progress, agree},
     qr,
+    second_opinion::LINTERS,
     shares::{SetId, Whole},
     site::Site,
     transcript::{
@@ -290,6 +291,7 @@ fn opened(plan: &Plan, beginning: &Beginning, place: &Place) -> Result<Opened, F
         site_hash: place.site.hash,
         changeable_keys: place.site.changeable_keys.clone(),
         software_token: place.site.software_token.clone(),
+        linters: LINTERS.map(str::to_owned).to_vec(),
         module: place.site.module()?,
         plan: plan.script().clone(),
     })

@@ -139,6 +139,8 @@ pub struct Opened {
     /// Why keys are taken from a software token, as the site says; without a reason, none are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub software_token: Option<String>,
+    /// What every certificate passed before it was signed, and afterwards: lints and parsers.
+    pub linters: Vec<String>,
     /// The PKCS#11 module.
     pub module: ModuleFile,
     /// The plan.

@@ -278,6 +278,8 @@ class Ceremony:
         opened, people = self.opened, self.people
         plan_hash = tagged("chancery-ceremony-plan-v1", one_text(self.plan))
         require(opened["plan_hash"] == plan_hash, f"line 1: the plan has the hash {plan_hash}, not {opened['plan_hash']}")
+        linters = opened["linters"]
+        self.need(len(linters) >= 2 and all(linters), "an opening that names two lints or parsers")
         self.need(not self.records[0].get("who") and "step" not in self.records[0], "the opening")
         steps = self.plan["steps"]
         ending = ["sign-off", "hand-off"] if people["persons"] else ["hand-off"]
@@ -577,7 +579,7 @@ OPENED = {
     "tool": str, "tool_sha256": HASH, "boot": str,
     "attendance": re.compile("attended|rehearsed|unattended"), "rehearsal?": HASH,
     "approvals?": {"*": SSH_SIGNATURE}, "plan_hash": HASH, "site_hash": HASH,
-    "changeable_keys?": str, "software_token?": str, "module": MODULE, "plan": PLAN,
+    "changeable_keys?": str, "software_token?": str, "linters": [str], "module": MODULE, "plan": PLAN,
 }
 TOKEN = {"identity": TOKEN_IDENTITY, "hardware_version": str, "firmware_version": str, "library": str,
          "flags": [str]}

@@ -20,6 +20,7 @@ use crate::{
     progress::{Progress, ProgressError},
     run::{Performance, random_serial},
     script::Sheet,
+    second_opinion::{Expected, LINTERS},
     transcript::{Decision, Intent, Outcome},
 };
 
@@ -224,6 +225,11 @@ impl Kind for Certificate {
             _ => random_serial()?,
         };
         let prepared = performance.progress.prepare(self, serial)?;
+        let to_be_signed = prepared.bytes().to_vec();
+        let key = performance.progress.made.key(&self.key)?.clone();
+        let expected = Expected { planned: self, key: &key, serial };
+        expected.check_text(&to_be_signed)?;
+        performance.console.add(&format!("no finding by {}", LINTERS.join(" and ")))?;
         if performance.progress.in_doubt().is_some() {
             performance.decide(Decision::SignAgain)?;
         } else {
@@ -235,6 +241,7 @@ impl Kind for Certificate {
         let session = performance.session()?;
         let Signature(signature) = session.sign(prepared.key().key(), prepared.scheme(), input)?;
         let certificate = prepared.seal(Signature(signature.clone()))?.bytes().to_vec();
+        expected.check_certificate(&certificate, &to_be_signed)?;
         performance.conclude(Outcome::CertificateSigned(Signed {
             name,
             signature,
@@ -352,7 +359,7 @@ impl Certificate {
 }
 
 impl AuthorityKind {
-    fn path_length(&self) -> Option<u8> {
+    pub(crate) fn path_length(&self) -> Option<u8> {
         match self {
             Self::Issuing { path_length, .. } => Some(*path_length),
             Self::Root { path_length } => *path_length,
