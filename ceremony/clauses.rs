@@ -117,7 +117,12 @@ fn auditors_word(record: &Record, plan: &Plan) -> bool {
 /// More than one person: approval, roll call, confirmation, signature.
 fn several_people(record: &Record, plan: &Plan) -> bool {
     let approved = matches!(&record.event, Event::Opened(it) if it.approvals.len() > 1);
+    let split = matches!(
+        record.event,
+        Event::Outcome(Outcome::SharesGiven(_) | Outcome::SharesVerified(_))
+    );
     approved
+        || split
         || record.who.len() > 1
         || matches!(record.event, Event::SignedOff { .. }) && plan.script().people.persons.len() > 1
 }

@@ -163,6 +163,11 @@ pub enum Failure {
     /// A record would not be admissible.
     #[error(transparent)]
     Progress(#[from] ProgressError),
+    /// What people say for the record has a key or a password in it.
+    #[error(
+        "the text has something in it that looks like a key or a password; nothing was recorded"
+    )]
+    SecretText,
     /// Two files would have one name.
     #[error("two files are called {0}")]
     SameName(String),
@@ -274,6 +279,7 @@ impl Failure {
             | Self::NotARehearsal
             | Self::OneJournal
             | Self::SameName(_)
+            | Self::SecretText
             | Self::PeopleNeeded
             | Self::Plan(_)
             | Self::Read { .. } => 2,
@@ -396,6 +402,7 @@ impl Failure {
             }
             Self::People(_) => "each person signs the hash of this very plan, with the key in it",
             Self::Read { .. } => "name a file that can be read",
+            Self::SecretText => "say it in other words: everybody may read the record",
             Self::SameName(_) => "give one of them another name",
             Self::PeopleNeeded => "leave --unattended out, or rehearse it",
             Self::NotARehearsal => "`chancery-ceremony rehearse --faults all` does it for you",

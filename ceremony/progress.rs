@@ -17,6 +17,7 @@ use crate::{
     name::Name,
     people::{PeopleError, Statement},
     plan::{Certificate, Plan, PlanError, Step},
+    secrets::is_secret_shaped,
     steps::Concluded,
     transcript::{Attendance, Decision, Event, Intent, Opened, Outcome, Record, TokenFound},
 };
@@ -142,6 +143,8 @@ impl Progress {
         let step = self.step().cloned();
         self.require(record.step == self.place(&record.event), "a record of the plan's next step")?;
         self.check_who(record)?;
+        let secret = record.event.said().is_some_and(is_secret_shaped);
+        self.require(!secret, "a text without a key or a password in it")?;
         match (&record.event, step) {
             (Event::Aborted { .. }, _) => self.ending = Some(Ending::Aborted),
             (Event::Exception { text }, _) => self.exceptions.push(text.clone()),

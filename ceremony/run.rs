@@ -38,6 +38,7 @@ use crate::{
     progress::{Ending, Progress, agree},
     qr,
     second_opinion::LINTERS,
+    secrets::check_said,
     shares::{SetId, Whole},
     site::Site,
     transcript::{
@@ -175,6 +176,7 @@ pub fn resume(
     let Resumption { reason, found_key, pin: pin_in_force } = resumption;
     let boot = machine::boot().map_err(Failure::Machine)?;
     let resumed = Event::Resumed(Resumed { reason, boot, journals: found.journals });
+    check_said(&resumed)?;
     let session = None;
     let kept = Vec::new();
     let mut performance = Performance {

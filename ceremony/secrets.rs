@@ -1,5 +1,19 @@
 //! What must not be written down: a last look at what goes into the evidence.
 
+use crate::{failure::Failure, transcript::Event};
+
+/// Checks what people say before it is written down for everybody.
+///
+/// # Errors
+///
+/// There is something in it that looks like a key or a password.
+pub fn check_said(event: &Event) -> Result<(), Failure> {
+    match event.said() {
+        Some(text) if is_secret_shaped(text) => Err(Failure::SecretText),
+        _ => Ok(()),
+    }
+}
+
 /// Whether a private key, in the armor in which programs write them, is in this content.
 pub fn private_key(content: &[u8]) -> bool {
     // The short look first: attachments are large.

@@ -10,6 +10,7 @@ use crate::{
     journal::Journals,
     name::Name,
     progress::{Ending, Progress},
+    secrets::check_said,
     transcript::Event,
 };
 
@@ -33,6 +34,7 @@ pub fn add(
     event: Event,
     clock: &dyn Clock,
 ) -> Result<(), Failure> {
+    check_said(&event)?;
     let (mut journals, found) = Journals::reopen(journals, None)?;
     let mut progress = Progress::replay(&found.chain.records)?;
     let now = progress.moment(clock.now());

@@ -110,6 +110,17 @@ pub enum Event {
     Token(TokenFound),
 }
 
+impl Event {
+    /// What people say in their own words, where they do.
+    pub fn said(&self) -> Option<&str> {
+        match self {
+            Self::Aborted { reason } | Self::Resumed(Resumed { reason, .. }) => Some(reason),
+            Self::Exception { text } => Some(text),
+            _ => None,
+        }
+    }
+}
+
 /// What a ceremony starts from.
 #[derive(Clone, Debug, Eq, PartialEq, serde::Deserialize, serde::Serialize)]
 #[serde(deny_unknown_fields)]

@@ -24,6 +24,7 @@ import argparse
 import base64
 import hashlib
 import json
+import math
 import re
 import subprocess
 import sys
@@ -228,6 +229,14 @@ PLANNED_CERTIFICATE = {
     "subject": str, "not_before": TIME, "not_after": TIME,
     "publication": {"crl_url?": URL, "issuer_url?": URL, "ocsp_url?": URL},
 }
+SET_ID = re.compile("[0-9a-f]{12}")
+PIN_FORM = {"alphabet": re.compile("digits|letters-and-digits"), "length": int}
+PURPOSE = Either({"so-pin": PIN_FORM}, {"user-pin": PIN_FORM}, re.compile("wrapping-key"))
+PIN_OWNER = re.compile("security-officer|user")
+SHARE_SET = {"terms": {"set": SET_ID, "purpose": PURPOSE, "threshold": int, "count": int},
+             "holders": [NAME], "commitment": HASH, "checks": [HASH]}
+PLANNED_SHARES = {"set": NAME, "purpose": PURPOSE, "threshold": int, "holders": [NAME],
+                  "secret": re.compile("new|shares")}
 PEOPLE = {
     "roles": {"*": int},
     "persons": {"*": {"role": NAME, "key": SSH_KEY}},
@@ -249,6 +258,7 @@ class Ceremony:
         self.running, self.session, self.confirmed = True, False, False
         self.looked, self.present, self.compared, self.signed_off = False, [], [], []
         self.token, self.keys, self.certificates, self.serials = None, {}, {}, set()
+        self.sets = {}
         # What other programs verify, by the line that it belongs to: they are slow, and come last.
         self.claims = []
         self.line, self.ended, self.time = 1, False, instant(records[0]["time"])
@@ -282,8 +292,9 @@ class Ceremony:
         self.need(len(linters) >= 2 and all(linters), "an opening that names two lints or parsers")
         self.need(not self.records[0].get("who") and "step" not in self.records[0], "the opening")
         steps = self.plan["steps"]
-        ending = ["sign-off", "hand-off"] if people["persons"] else ["hand-off"]
-        self.need(steps[-len(ending):] == ending and steps.count("hand-off") == 1, "a plan that ends as it should")
+        last = [step for step in steps if step in LAST]
+        ended = last == steps[-1:] and (not people["persons"] or steps[-2:-1] == ["sign-off"])
+        self.need(ended, "a plan that ends as it should")
         self.need("people" not in self.plan or people["persons"], "a plan with people, or none at all")
         refuse = self.plan.get("machine", {"refuse": [""]})["refuse"]
         self.need(refuse and refuse == sorted(set(refuse)), "a plan that refuses machines, or none at all")
@@ -314,12 +325,17 @@ class Ceremony:
         known = all(name in self.people["persons"] for name in who)
         self.need(known and len(set(who)) == len(who), "a record by people of the plan")
         self.need(not who or event in OF_PEOPLE, "a record by people of the plan")
+        if event in SAID:
+            self.need(not is_secret(data[SAID[event]]), "a text without a key or a password in it")
         if event == "exception":
             return
         if event == "resumed":
             self.in_doubt = self.intent is not None and not self.token_made
             self.running, self.session, self.confirmed = True, False, False
             self.looked, self.present, self.compared = False, [], []
+            for handed in self.sets.values():
+                # What was not read back until now may be anybody's.
+                handed["state"] = "doubtful" if handed["state"] == "given" else handed["state"]
             return
         self.need(self.running, "the resumption")
         if event == "stopped":
@@ -342,7 +358,7 @@ class Ceremony:
             self.open_token(data["identity"], data["library"])
         elif event == "confirmed":
             self.confirm(who)
-        elif event == "closed" and kind == "hand-off":
+        elif event == "closed" and kind in LAST:
             self.need(self.has_session(kind), "the opened token")
             self.advance()
             self.ended = True
@@ -439,9 +455,10 @@ class Ceremony:
     def conclude(self, kind, planned, outcome):
         self.need(self.intent is not None and not self.in_doubt and not self.token_made,
                   "an intent, or a decision, before an outcome")
-        self.need(list(outcome) == [kind.outcome], "the outcome of the planned step")
-        kind.check_outcome(self, planned, self.intent, outcome[kind.outcome])
-        if not self.token_made:
+        (name, made), = outcome.items()
+        self.need(name in kind.outcomes, "the outcome of the planned step")
+        more = kind.check_outcome(self, planned, self.intent, made, name)
+        if not self.token_made and not more:
             self.advance()
 
     def advance(self):
@@ -467,6 +484,9 @@ class Ceremony:
 
 SOFTWARE = re.compile(r"(?<![^\W_])(kryoptic|mozilla|nss|softhsm)")
 
+# What people say in their own words.
+SAID = {"aborted": "reason", "exception": "text", "resumed": "reason"}
+LAST = ("close", "hand-off")
 OF_A_STEP = ("closed", "confirmed", "decided", "intent", "outcome", "signed-off")
 OF_PEOPLE = ("aborted", "clock", "confirmed", "exception", "present", "signed-off")
 
@@ -485,13 +505,13 @@ def instant(text):
 
 class TokenInit:
     intent, intended = "initialize-token", {"label": str}
-    outcome, concluded = "token-initialized", TOKEN_IDENTITY
+    outcomes = {"token-initialized": TOKEN_IDENTITY}
     decisions = ["repeat", "finish-token"]
 
     def check_intent(self, ceremony, planned, intent):
         ceremony.need(ceremony.done == 0, "the first step")
 
-    def check_outcome(self, ceremony, planned, intent, made):
+    def check_outcome(self, ceremony, planned, intent, made, _):
         ceremony.need(made["label"] == intent["label"], "the token that was initialized")
         ceremony.token_made = made
 
@@ -499,8 +519,8 @@ class TokenInit:
 class GenerateKey:
     intent = "generate-key"
     intended = {"name": NAME, "algorithm": ALGORITHM, "label": LABEL, "id": KEY_ID}
-    outcome = "key-generated"
-    concluded = {"name": NAME, "key": KEY_REF, "attributes": {"*": bool}, "attempts": {"*": str}}
+    outcomes = {"key-generated": {
+        "name": NAME, "key": KEY_REF, "attributes": {"*": bool}, "attempts": {"*": str}}}
     decisions = ["repeat", "adopt-key", {"destroy-and-repeat": {"found": "orphan"}},
                  {"destroy-and-repeat": {"found": "pair"}}]
 
@@ -517,24 +537,61 @@ class GenerateKey:
         others = [key["label"] for key in ceremony.keys.values()]
         ceremony.need(name not in ceremony.keys and planned["label"] not in others, "another key")
 
-    def check_outcome(self, ceremony, planned, intent, made):
+    def check_outcome(self, ceremony, planned, intent, made, _):
         key = made["key"]
         same = made["name"] == planned["name"] and key["id"] == intent["id"] and key["label"] == intent["label"]
         ceremony.need(same and algorithm_of(spki(key)) == planned["algorithm"], "the planned key")
+        self.check_kept(ceremony, made)
+        ceremony.need(spki(key) not in map(spki, ceremony.keys.values()), "another key than the others")
+        ceremony.keys[made["name"]] = key
+
+    def check_kept(self, ceremony, made):
         fit = all(made["attributes"].get(name) is value for name, value in self.ATTRIBUTES.items())
         ceremony.need(fit, "a key that signs, and never leaves its token")
         changes = [] if "changeable_keys" in ceremony.opened else self.CHANGES
         refused = all(made["attempts"].get(what) for what in self.ATTEMPTS + changes)
         ceremony.need(refused, "a key that was attempted to be misused, in vain")
-        ceremony.need(spki(key) not in map(spki, ceremony.keys.values()), "another key than the others")
-        ceremony.keys[made["name"]] = key
+
+
+class BackUpKey(GenerateKey):
+    """A key that is made with a copy in another token."""
+    intent = "back-up-key"
+    COPY = {"token": TOKEN_IDENTITY, "attributes": {"*": bool}, "attempts": {"*": str}}
+    outcomes = {"key-backed-up": {"made": GenerateKey.outcomes["key-generated"], "copy": COPY}}
+    decisions = [it for it in GenerateKey.decisions if it != "adopt-key"]
+
+    def check_intent(self, ceremony, planned, intent):
+        super().check_intent(ceremony, planned["key"], intent)
+
+    def check_outcome(self, ceremony, planned, intent, made, name):
+        copy = made["copy"]
+        ceremony.need(copy["token"] != ceremony.token, "a copy in another token")
+        self.check_kept(ceremony, copy)
+        super().check_outcome(ceremony, planned["key"], intent, made["made"], name)
+
+
+class DestroyKey:
+    intent, intended = "destroy-key", {"name": NAME, "key": KEY_REF}
+    outcomes = {"key-destroyed": {"name": NAME, "key": KEY_REF, "left": [{"class": str, "label": str, "id": str}]}}
+    decisions = ["repeat"]
+
+    def check_intent(self, ceremony, planned, intent):
+        wanted = {"name": planned["key"], "key": ceremony.keys.get(planned["key"])}
+        ceremony.need(intent == wanted, "the intent to destroy the planned key")
+
+    def check_outcome(self, ceremony, planned, intent, destroyed, _):
+        key = destroyed["key"]
+        same = destroyed["name"] == planned["key"] and key == ceremony.keys.get(planned["key"])
+        ceremony.need(same, "the key that was to be destroyed")
+        gone = all(it["label"] != key["label"] and it["id"] != key["id"] for it in destroyed["left"])
+        ceremony.need(gone, "a token that has nothing of the key")
+        del ceremony.keys[destroyed["name"]]
 
 
 class SignCertificate:
     intent = "sign-certificate"
     intended = {"name": NAME, "serial": re.compile("[0-7][0-9a-f]{31}"), "to_be_signed": HEX}
-    outcome = "certificate-signed"
-    concluded = {"name": NAME, "signature": HEX, "certificate": HEX}
+    outcomes = {"certificate-signed": {"name": NAME, "signature": HEX, "certificate": HEX}}
     decisions = ["sign-again"]
 
     def check_intent(self, ceremony, planned, intent):
@@ -548,7 +605,7 @@ class SignCertificate:
             return ceremony.fail(f"after {missing} was made")
         ceremony.need(text.hex() == intent["to_be_signed"], wanted)
 
-    def check_outcome(self, ceremony, planned, intent, signed):
+    def check_outcome(self, ceremony, planned, intent, signed, _):
         der = bytes.fromhex(signed["certificate"])
         try:
             text, algorithm, signature = (whole for _, _, whole in children(only(der, 0x30)))
@@ -564,15 +621,87 @@ class SignCertificate:
         ceremony.claims.append((ceremony.line, lambda: check_certificate(chain, time)))
 
 
+class SplitShares:
+    intent, intended = "split-shares", {"name": NAME}
+    outcomes = {"shares-given": {"name": NAME, "set": SHARE_SET}}
+    decisions = ["split-anew"]
+
+    def check_intent(self, ceremony, planned, intent):
+        ceremony.need(intent["name"] == planned["set"], "the intent to split the planned secret")
+
+    def check_outcome(self, ceremony, planned, intent, given, _):
+        terms, holders = given["set"]["terms"], given["set"]["holders"]
+        sound = len(set(holders)) == len(holders) == terms["count"] == len(given["set"]["checks"])
+        sound = sound and 2 <= terms["threshold"] <= terms["count"] <= 15
+        forms = terms["purpose"].values() if isinstance(terms["purpose"], dict) else []
+        sound = sound and all(6 <= form["length"] <= 48 for form in forms)
+        same = given["name"] == planned["set"] and terms["purpose"] == planned["purpose"]
+        same = same and terms["threshold"] == planned["threshold"] and holders == planned["holders"]
+        known = [it["set"]["terms"]["set"] for it in ceremony.sets.values()]
+        ceremony.need(sound and same and terms["set"] not in known, "the planned set of shares")
+        ceremony.sets[given["name"]] = {"set": given["set"], "state": "given"}
+
+
+class VerifyShares:
+    intent, intended = "verify-shares", {"name": NAME}
+    outcomes = {**SplitShares.outcomes, "shares-verified": {"set": SET_ID, "shares": int, "combined": int}}
+    decisions = ["split-anew"]
+
+    def check_intent(self, ceremony, planned, intent):
+        ceremony.need(intent["name"] == planned["set"], "the intent to verify the planned shares")
+
+    def check_outcome(self, ceremony, planned, intent, made, name):
+        """True if the step goes on: shares that became doubtful were given anew."""
+        handed = ceremony.sets.get(planned["set"])
+        ceremony.need(handed, "shares that were handed out")
+        if handed["state"] == "doubtful":
+            ceremony.need(name == "shares-given", "the shares that were handed out")
+            split = [step["split-shares"] for step in ceremony.plan["steps"] if "split-shares" in step]
+            split = [it for it in split if it["set"] == planned["set"]]
+            SplitShares().check_outcome(ceremony, split[0], intent, made, name)
+            return True
+        ceremony.need(name == "shares-verified", "the shares that were read back")
+        terms = handed["set"]["terms"]
+        every = math.comb(terms["count"], terms["threshold"])
+        all_of_them = made == {"set": terms["set"], "shares": terms["count"], "combined": every}
+        ceremony.need(all_of_them, "every share of the set, and every choice of them")
+        handed["state"] = "verified"
+        return False
+
+
+class RotatePin:
+    intent, intended = "rotate-pin", {"set": SET_ID, "owner": PIN_OWNER}
+    outcomes = {"pin-rotated": {"set": SET_ID, "owner": PIN_OWNER}}
+    decisions = ["pin-is-former", "pin-is-new"]
+
+    OWNERS = {"so-pin": "security-officer", "user-pin": "user"}
+
+    def check_intent(self, ceremony, planned, intent):
+        handed = ceremony.sets.get(planned["set"], {"state": None})
+        ceremony.need(handed["state"] == "verified", "after shares were read back")
+        terms = handed["set"]["terms"]
+        owner = self.OWNERS.get(next(iter(terms["purpose"])))
+        ceremony.need(intent == {"set": terms["set"], "owner": owner}, "the intent to set the planned PIN")
+
+    def check_outcome(self, ceremony, planned, intent, rotated, _):
+        ceremony.need(rotated == intent, "the PIN that was to be set")
+
+
 KINDS = {
+    "destroy-key": DestroyKey(),
+    "back-up-key": BackUpKey(),
     "generate-key": GenerateKey(),
+    "pin-rotate": RotatePin(),
+    "shares-verify": VerifyShares(),
     "sign-certificate": SignCertificate(),
+    "split-shares": SplitShares(),
     "token-init": TokenInit(),
 }
 
 CHECKS = ["core-dumps", "entropy", "network", "radio", "space", "swap", "time-zone", "variables", "virtual-machine"]
-STEP = Either(re.compile("hand-off|sign-off|token-init"), {"generate-key": PLANNED_KEY},
-              {"sign-certificate": PLANNED_CERTIFICATE})
+STEP = Either(re.compile("close|hand-off|sign-off|token-init"), {"generate-key": PLANNED_KEY},
+              {"back-up-key": {"key": PLANNED_KEY}}, {"destroy-key": {"key": NAME}}, {"sign-certificate": PLANNED_CERTIFICATE}, {"split-shares": PLANNED_SHARES},
+              {"shares-verify": {"set": NAME}}, {"pin-rotate": {"set": NAME}})
 PLAN = {"schema": re.compile("chancery-ceremony/1"), "id": NAME, "steps": [STEP],
         "ssh": {"*": {"key": NAME, "usage": re.compile("host|user")}}, "people?": PEOPLE, "machine?": {"refuse": [re.compile("|".join(CHECKS))]}}
 OPENED = {
@@ -582,7 +711,7 @@ OPENED = {
     "changeable_keys?": str, "software_token?": str, "linters": [str], "module": MODULE, "plan": PLAN,
 }
 TOKEN = {"identity": TOKEN_IDENTITY, "hardware_version": str, "firmware_version": str, "library": str,
-         "flags": [str]}
+         "flags": [str], "given_by?": {"set": SET_ID, "shares": [int]}}
 RESUMED = {"reason": str, "boot": str, "journals": [{"records": int, "torn": HEX}]}
 EVENTS = {
     "aborted": {"reason": str}, "clock": {"reads": TIME}, "closed": {}, "confirmed": {},
@@ -593,7 +722,7 @@ EVENTS = {
     "exception": {"text": str},
     "intent": Either(*({kind.intent: kind.intended} for kind in KINDS.values())),
     "opened": OPENED,
-    "outcome": Either(*({kind.outcome: kind.concluded} for kind in KINDS.values())),
+    "outcome": Either(*({name: form} for kind in KINDS.values() for name, form in kind.outcomes.items())),
     "present": {}, "resumed": RESUMED, "signed-off": {"signature": SSH_SIGNATURE},
     "stopped": {"reason": str}, "token": TOKEN,
 }
@@ -820,10 +949,6 @@ def verify_transcript(content):
     except Bad:
         ceremony.prove(before=ceremony.line)
         raise
-    for record in records:
-        texts = [record["data"].get(it, "") for it in ("reason", "text")]
-        require(not any(map(is_secret, texts)) or record["event"] == "stopped",
-                f"line {record['seq']} has something in it that looks like a secret")
     return ceremony
 
 
@@ -881,7 +1006,8 @@ def verify_bundle(content):
         require(name in files, f"{name} is missing")
         require(body is None or files[name] == body, f"{name} is not what it must be")
     check_about(files["bundle.json"], ceremony)
-    check_hand_off(files["handoff/handoff.toml"], ceremony)
+    if "handoff/handoff.toml" in expected:
+        check_hand_off(files["handoff/handoff.toml"], ceremony)
     check_clauses(files["clauses.json"], ceremony)
     for name in files:
         known = name in expected or name in GIVEN or re.fullmatch(ATTACHMENT, name)
@@ -950,12 +1076,18 @@ def derived(ceremony):
             text = f"chancery-ceremony: sign off\nplan {opened['plan_hash']}\nhead {record['prev']}\n"
             files[f"people/{name}.sign-off.txt"] = text.encode()
             files[f"people/{name}.sign-off"] = record["data"]["signature"].encode()
-    for name, key in ceremony.keys.items():
-        files[f"keys/{name}.pem"] = key["public_key"].encode()
+    for record in ceremony.records:
+        if record["event"] == "outcome" and "key-generated" in record["data"]:
+            made = record["data"]["key-generated"]
+            files[f"keys/{made['name']}.pem"] = made["key"]["public_key"].encode()
     for name, (_, der) in ceremony.certificates.items():
         files[f"certificates/{name}.der"] = der
         files[f"certificates/{name}.pem"] = files[f"handoff/{name}.pem"] = pem(der).encode()
         files[f"certificates/{name}.tbs.der"] = next(children(only(der, 0x30)))[2]
+    for name, handed in ceremony.sets.items():
+        files[f"shares/{name}.json"] = pretty(handed["set"])
+    if "hand-off" not in plan["steps"]:
+        return {name: body for name, body in files.items() if not name.startswith("handoff/")}
     for name, authority in plan["ssh"].items():
         line = ssh_key(spki(ceremony.keys[authority["key"]]))
         files[f"handoff/{name}.pub"] = f"{line} {name}\n".encode()

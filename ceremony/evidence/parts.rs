@@ -7,7 +7,7 @@ use crate::{
     clauses::clauses,
     people::{NAMESPACE, Statement},
     qr,
-    steps::{generate_key::Generated, sign_certificate::Signed},
+    steps::{generate_key::Generated, sign_certificate::Signed, split_shares::Given},
     transcript::{Event, Intent, Outcome, Record, chain},
     verify::Verified,
 };
@@ -85,6 +85,9 @@ impl Parts {
             }
             Event::Outcome(Outcome::KeyGenerated(Generated { name, key, .. })) => {
                 self.text(&format!("keys/{name}.pem"), &key.public_key.to_pem());
+            }
+            Event::Outcome(Outcome::SharesGiven(Given { name, set })) => {
+                self.json(&format!("shares/{name}.json"), &json!(set));
             }
             _ => {}
         }

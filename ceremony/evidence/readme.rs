@@ -91,6 +91,7 @@ WHAT IS IN IT
   people/                whose key is whose, what was signed, and the signatures
   keys/                  public keys
   certificates/          what was to be signed (.tbs.der), and the certificates (.der, .pem)
+  shares/                who has which share of a PIN, and how it is recognised; no values
   handoff/               what the appliance reads
   exceptions.json        what happened that the plan does not have
   clauses.json           which records answer which demand of the Baseline Requirements

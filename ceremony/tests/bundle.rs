@@ -115,6 +115,22 @@ fn both_verifiers_find_nothing_wrong_in_the_bundle_of_several_people() {
 }
 
 #[test]
+fn the_second_verifier_knows_every_kind_of_step_that_the_plans_have() {
+    let place = Place::new();
+    for entry in fs::read_dir(manifest("plans")).unwrap() {
+        let plan = entry.unwrap().path();
+        let name = plan.file_stem().unwrap().to_str().unwrap();
+        let output = place.text(&format!("{name}.jsonl"));
+        program(&["rehearse", plan.to_str().unwrap(), "-o", &output]).ok();
+        let said = second_verifier(&[&output, "--json"]).ok();
+        let said: Value = serde_json::from_str(&said).unwrap();
+        let first: Value =
+            serde_json::from_str(&program(&["verify", &output, "--json"]).ok()).unwrap();
+        assert_eq!(said["head"], first["head"], "{name}");
+    }
+}
+
+#[test]
 fn a_bundle_names_the_one_before_it() {
     let place = Place::new();
     place.run(ROOT_AND_ISSUING, &["--unattended"]).ok();

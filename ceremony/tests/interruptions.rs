@@ -61,6 +61,24 @@ fn a_key_whose_making_was_interrupted_is_taken_or_made_again_as_people_say() {
 }
 
 #[test]
+fn no_secret_is_said_for_the_record() {
+    let place = Place::new();
+    place.initialize_token();
+    interrupted_after_the_key(&place);
+    let before = place.text_of("transcript.jsonl");
+    let secret = "the passphrase is dGhpcyBpcyBhIHNlY3JldCBrZXk0Mg, do not lose it";
+    let key = "found: -----BEGIN PRIVATE KEY-----";
+    for text in [secret, key] {
+        place.about(&["except", "--text", text]).refused(2, "looks like a key or a password");
+        place.about(&["abort", "--reason", text]).refused(2, "looks like a key or a password");
+    }
+    assert_eq!(place.text_of("transcript.jsonl"), before);
+    place.about(&["except", "--text", "bag CH-2026-000123 of safe 2 was opened"]).ok();
+    place.resume(&["--found-key", "adopt"]).ok();
+    place.verify(&[]).ok();
+}
+
+#[test]
 fn half_a_key_pair_is_destroyed_and_made_again() {
     for half in ["privkey", "pubkey"] {
         let place = Place::new();

@@ -185,7 +185,13 @@ impl Place {
     }
 
     pub(crate) fn verify(&self, flags: &[&str]) -> Answer {
-        program(&[&["verify", &self.text("transcript.jsonl")], flags].concat())
+        let transcript = self.text("transcript.jsonl");
+        let answer = program(&[&["verify", &transcript], flags].concat());
+        if answer.0.status.success() {
+            // Whatever the story was: the verifier in Python finds nothing wrong in it, either.
+            peer("python3", &[&manifest("verify.py"), &transcript], &[]).ok();
+        }
+        answer
     }
 
     pub(crate) fn records(&self) -> usize {
