@@ -8,10 +8,11 @@
 # issuer    the OpenID Connect issuer of the tests: npm packages, as its lock file has them
 # pkilint   the linter of certificates of the tests: Python packages, pinned, in a place of their own
 # snapshots the checked-in output of programs, made again
+# windows   chancery.exe and chancery-card.exe; with WINDOWS_PROFILE=release, for people
 # kryoptic  the second software token of the tests, a workspace of its own
 # packages  what the above need from the system (Debian; a no-op when all is there)
 
-.PHONY: demo test check bench mutations issuer kryoptic packages pkilint snapshots
+.PHONY: demo test check bench mutations issuer kryoptic packages pkilint snapshots windows
 
 CARGO = cargo
 KRYOPTIC = --manifest-path softhsm-tests/kryoptic/Cargo.toml
@@ -21,7 +22,7 @@ demo: packages
 	target/debug/demo
 
 # The stories run the programs that lie beside them, so those are built first.
-test: packages issuer kryoptic pkilint
+test: packages issuer kryoptic pkilint windows
 	$(CARGO) build --locked --workspace --bins
 	$(CARGO) test --locked --workspace --no-fail-fast
 
@@ -59,6 +60,27 @@ snapshots:
 
 kryoptic: packages
 	$(CARGO) build --locked $(KRYOPTIC) --target-dir target/kryoptic
+
+# Debian's compiler, since its source is there to build the standard library from; rustup's has that
+# for Windows only from a server of its own. Building it is allowed to nightly compilers alone, hence
+# the variable.
+WINDOWS_PROFILE = dev
+windows: packages target/windows/wine/system.reg
+	RUSTC=/usr/bin/rustc RUSTC_BOOTSTRAP=1 \
+	CARGO_TARGET_X86_64_PC_WINDOWS_GNU_LINKER=x86_64-w64-mingw32-gcc \
+	$(CARGO) build --locked -Zbuild-std=std,panic_abort --target x86_64-pc-windows-gnu \
+	    --target-dir target/windows --profile $(WINDOWS_PROFILE) -p chancery-client -p chancery-card --bins
+
+# The stories run the programs under Wine: one Windows for all of them, and what Wine lacks.
+target/windows/wine/system.reg: softhsm-tests/wine/bcryptprimitives.c | packages
+	mkdir -p target/windows/lacking
+	x86_64-w64-mingw32-gcc -shared -o target/windows/lacking/bcryptprimitives.dll $< -ladvapi32
+	rm -rf target/windows/wine target/windows/wine.new
+	DISPLAY= WINEPREFIX=$(CURDIR)/target/windows/wine.new WINEDEBUG=-all \
+	WINEDLLOVERRIDES='mscoree=;mshtml=;winemenubuilder.exe=' /usr/lib/wine/wine64 wineboot --init
+	WINEPREFIX=$(CURDIR)/target/windows/wine.new /usr/lib/wine/wineserver64 -w
+	mv target/windows/wine.new target/windows/wine
+	touch $@
 
 packages:
 	scripts/install-packages

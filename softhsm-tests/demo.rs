@@ -4,6 +4,7 @@
 use std::{
     borrow::BorrowMut,
     fs,
+    os::unix::fs::PermissionsExt as _,
     path::Path,
     process::{Command, ExitCode},
     time::Duration,
@@ -20,8 +21,10 @@ use harness::{
     openssl,
     peers::{ours, source_tree},
     process::{Answer, run, wait_until},
+    readers::Readers,
     ssh::{self, Login},
     sshd::{Settings, Sshd},
+    virtual_card::{Kind, VirtualCard},
 };
 use tokio::{
     runtime::Builder,
@@ -81,7 +84,8 @@ impl Demonstration {
         let alice = self.enrolment()?;
         self.ssh(&alice)?;
         self.tls()?;
-        self.smart_card(&alice)?;
+        let kdc = self.smart_card(&alice)?;
+        self.yubikey(&alice, kdc)?;
         self.digest(&alice)?;
         self.just_in_time(&alice)?;
         self.bot()?;
@@ -186,7 +190,7 @@ impl Demonstration {
         self.refused(request)
     }
 
-    fn smart_card(&mut self, alice: &Identity) -> Story {
+    fn smart_card(&mut self, alice: &Identity) -> Result<Kdc, Failure> {
         self.narrator.chapter("A smart-card logon: Kerberos gives Alice a ticket, by PKINIT")?;
         let kdc = self.kdc()?;
         openssl::generate("rsa:2048", &self.office.path("card.key"))?;
@@ -199,12 +203,45 @@ impl Demonstration {
         let (certificate, key) = (self.office.path("card.pem"), self.office.path("card.key"));
         let identity = kdc::Identity::File { certificate: &certificate, key: &key };
         let ticket = kdc.kinit("alice@corp.example.test", &identity, None)?.granted("alice")?;
-        self.narrator.command(&kinit("alice"))?;
+        self.narrator.command(&kinit("FILE:card.pem,card.key", "alice"))?;
         self.narrator.answer(&line_with(&ticket.listed, "krbtgt/"))?;
         let ticket = kdc.kinit("bob@corp.example.test", &identity, None)?;
         let ticket = ticket.refused("Client name mismatch")?;
-        self.narrator.command(&kinit("bob"))?;
-        self.narrator.refused(&ticket.why())
+        self.narrator.command(&kinit("FILE:card.pem,card.key", "bob"))?;
+        self.narrator.refused(&ticket.why())?;
+        Ok(kdc)
+    }
+
+    fn yubikey(&mut self, alice: &Identity, kdc: Kdc) -> Story {
+        self.narrator
+            .chapter("A YubiKey out of its box: the key is made on it, and logs Alice in")?;
+        let directory = self.office.path("readers");
+        fs::create_dir(&directory).doing("make a directory")?;
+        let readers = Readers::start(&directory, &["Yubico YubiKey OTP+FIDO+CCID"])?;
+        readers.insert(0, &VirtualCard::new(Kind::YubiKey57, 12_345_678)?)?;
+        for (file, secret) in [("alice.pin", CARD_PIN), ("alice.puk", "13579135")] {
+            self.write(file, secret)?;
+            let closed = fs::Permissions::from_mode(0o600);
+            fs::set_permissions(self.office.path(file), closed).doing("close a file")?;
+        }
+        let card = |words: &str| -> Result<Command, Failure> {
+            let mut command = readers.command(&ours("chancery-card")?);
+            command.current_dir(self.office.path("")).args(words.split(' '));
+            Ok(command)
+        };
+        self.run(card("list")?)?;
+        self.run(card("init --from-defaults --pin-file alice.pin --puk-file alice.puk")?)?;
+        self.run(card("request --slot 9a --pin-file alice.pin --out alice.csr")?)?;
+        let upn = "alice@corp.example.test";
+        let request = ["request", "smartcard", "--role", "card", "--csr", "alice.csr"];
+        let mut request = self.office.chancery(alice, &request)?;
+        self.run(request.args(["--upn", upn, "--out", "alice-card.pem"]))?;
+        self.run(card("install --slot 9a --pin-file alice.pin --certificate alice-card.pem")?)?;
+        // As OpenSC numbers slot 9A.
+        let identity = kdc::Identity::Card { readers: &readers, id: "01", pin: CARD_PIN };
+        let ticket = kdc.kinit(upn, &identity, None)?.granted("alice")?;
+        self.narrator.command(&kinit("PKCS11:module_name=opensc-pkcs11.so", "alice"))?;
+        self.narrator.answer(&line_with(&ticket.listed, "krbtgt/"))
     }
 
     fn digest(&mut self, alice: &Identity) -> Story {
@@ -345,10 +382,7 @@ impl Demonstration {
 
     fn kdc(&self) -> Result<Kdc, Failure> {
         let operator = self.office.operator();
-        openssl::generate("rsa:2048", &self.office.path("kdc.key"))?;
-        let request = self.office.path("kdc.csr");
-        openssl::request(&self.office.path("kdc.key"), "/CN=kdc", &[], &request)?;
-        let request = ["request", "x509", "--role", "domain-controller", "--csr", "kdc.csr"];
+        let request = ["kdc", "--role", "domain-controller", "--new-key", "kdc.key"];
         let mut request = self.office.chancery(operator, &request)?;
         self.run(request.args(["--dns", "kdc.corp.example.test"]))?;
         fs::create_dir(self.office.path("kdc")).doing("make a directory")?;
@@ -435,9 +469,12 @@ fn line_with(text: &str, what: &str) -> String {
     text.lines().rfind(|line| line.contains(what)).unwrap_or_default().to_owned()
 }
 
-fn kinit(account: &str) -> String {
-    format!("kinit -X X509_user_identity=FILE:card.pem,card.key -E {account}@corp.example.test")
+fn kinit(identity: &str, account: &str) -> String {
+    format!("kinit -X X509_user_identity={identity} -E {account}@corp.example.test")
 }
+
+/// The PIN of Alice's card.
+const CARD_PIN: &str = "246810";
 
 /// Who may work on hosts after somebody else said yes.
 const ACCESS: &str = r#"

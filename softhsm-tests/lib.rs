@@ -39,5 +39,6 @@ pub mod token;
 pub mod tpm;
 mod unprivileged;
 pub mod virtual_card;
+pub mod windows;
 
 pub use failure::{Doing, Failure, Story};

@@ -1,6 +1,11 @@
 //! Ports for peers that cannot be told to take any free one.
 
-use std::net::{Ipv4Addr, TcpListener, UdpSocket};
+use std::{
+    net::{Ipv4Addr, SocketAddrV4, TcpListener, UdpSocket},
+    os::fd::OwnedFd,
+};
+
+use rustix::net::{AddressFamily, SocketType, bind, getsockname, socket};
 
 use crate::failure::{Doing, Failure};
 
@@ -22,6 +27,19 @@ pub fn on_free_port<T>(
         }
     }
     Err(Failure::new(format!("{TRIES} free ports were taken before the peer could listen")))
+}
+
+/// A port of 127.0.0.1 where nobody listens, and nobody can as long as the socket is kept.
+///
+/// # Errors
+///
+/// The system gives none.
+pub fn closed_port() -> Result<(OwnedFd, u16), Failure> {
+    let held = socket(AddressFamily::INET, SocketType::STREAM, None).doing("make a socket")?;
+    bind(&held, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0)).doing("take a port")?;
+    let address = getsockname(&held).doing("ask for a port")?;
+    let address = SocketAddrV4::try_from(address).doing("read an address")?;
+    Ok((held, address.port()))
 }
 
 /// A loopback port that is free for TCP and UDP now.

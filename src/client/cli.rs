@@ -33,9 +33,11 @@ use client::{
     profile::{Overrides, ProfileFile, Settings},
 };
 
+#[cfg(unix)]
+use arguments::session::SessionCommand;
 use arguments::{
     Arguments, Command, Global, ProfileCommand, Request, directory::DirectoryCommand,
-    session::SessionCommand, windows::WindowsCommand,
+    windows::WindowsCommand,
 };
 use failure::Failure;
 use output::Output;

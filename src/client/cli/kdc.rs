@@ -39,6 +39,7 @@ pub(super) async fn run(
     let source = Source::take(&it.source, it.renew_if.is_some())?;
     let bundle = it.pfx.clone().zip(it.pfx_password_file.as_deref().map(password).transpose()?);
     let out = it.out.clone().unwrap_or_else(|| source.path().with_extension("pem"));
+    let name = it.dns_names.first().map(DnsName::to_string).unwrap_or_default();
     let names: BTreeSet<DnsName> = it.dns_names.into_iter().collect();
     if let Some(left) = it.renew_if {
         let due = due(&out, bundle.as_ref(), &source, &names, left, SystemClock.now());
@@ -69,7 +70,6 @@ pub(super) async fn run(
     let certificates = iter::once(&issued.certificate).chain(chain);
     let text: String = certificates.map(|pem| format!("{}\n", pem.trim_end())).collect();
     if let (Some((path, password)), Some(key)) = (&bundle, source.key()) {
-        let name = request.dns_names.first().map(DnsName::to_string).unwrap_or_default();
         files::replace_private(path, &pfx(key, &issued, &name, password)?)?;
     }
     // Last, so that a run that was interrupted is due again.

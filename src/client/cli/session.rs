@@ -2,7 +2,9 @@
 
 use std::{process::ExitCode, time::Duration};
 
-use api::{Because, Decision, EndCause, Problem, ProblemKind, Session, SessionQuery, SessionState};
+#[cfg(unix)]
+use api::Problem;
+use api::{Because, Decision, EndCause, ProblemKind, Session, SessionQuery, SessionState};
 use client::{Client, Error};
 use tokio::time::{Instant, sleep};
 
@@ -259,6 +261,7 @@ fn length(seconds: u32) -> String {
 }
 
 /// The appliance's refusal of a session that is not open.
+#[cfg(unix)]
 pub(super) fn not_open(session: &Session) -> Failure {
     let detail = format!("session {} is not open: {}", session.id, why_not_open(session));
     Error::Problem(Box::new(Problem::new(ProblemKind::Denied, detail))).into()
