@@ -144,11 +144,11 @@ fn key_events(record: &Record, plan: &Plan) -> bool {
 }
 
 fn signed(record: &Record, _: &Plan) -> bool {
-    matches!(record.event, Event::Outcome(Outcome::CertificateSigned(_)))
+    matches!(record.event, Event::Outcome(Outcome::CertificateSigned(_) | Outcome::CrlSigned(_)))
 }
 
 fn to_be_signed(record: &Record, _: &Plan) -> bool {
-    matches!(record.event, Event::Intent(Intent::SignCertificate(_)))
+    matches!(record.event, Event::Intent(Intent::SignCertificate(_) | Intent::SignCrl(_)))
 }
 
 /// What a root's key signed.
@@ -166,7 +166,7 @@ fn signed_by_root(record: &Record, plan: &Plan) -> bool {
 fn direct_command(record: &Record, plan: &Plan) -> bool {
     let step = record.step.and_then(|number| plan.steps().find(|(it, _)| *it == number));
     matches!(record.event, Event::Confirmed {})
-        && matches!(step, Some((_, Step::SignCertificate(_))))
+        && matches!(step, Some((_, Step::SignCertificate(_) | Step::SignCrl(_))))
 }
 
 const ROWS: [Row; 22] = [

@@ -45,6 +45,9 @@ pub enum Failure {
         /// What this machine's says.
         machine: Timestamp,
     },
+    /// The token made a signature of a list that does not verify.
+    #[error("the token made a wrong signature of a revocation list")]
+    CrlSignature,
     /// Something is not what the ceremony began with.
     #[error("the {0} is not the one that the ceremony began with; nothing was changed")]
     Changed(&'static str),
@@ -83,6 +86,31 @@ pub enum Failure {
     /// What would be made breaks a rule, or what was made is not what the plan says.
     #[error(transparent)]
     Made(#[from] MadeError),
+    /// The plan speaks with other machines, and there is no directory for it.
+    #[error("the plan exchanges files with another machine, and names no directory for them")]
+    NoExchange,
+    /// What another machine is to sign has not come back.
+    #[error("the certificate has not come back from the other machine: {} is not there", path.display())]
+    NotReturned {
+        /// Where it should be.
+        path: PathBuf,
+        /// Why it cannot be read.
+        source: io::Error,
+    },
+    /// What came back is not what was asked for.
+    #[error("{} is not the certificate that was asked for: {what}", path.display())]
+    Returned {
+        /// Where it is.
+        path: PathBuf,
+        /// What is wrong.
+        what: String,
+    },
+    /// The token made a signature of a request that does not verify.
+    #[error("the token made a wrong signature of a request")]
+    RequestSignature,
+    /// What should stand in for a certificate in a rehearsal does not.
+    #[error("no certificate can stand in for {0} in a rehearsal")]
+    StandIn(Name),
     /// There is no directory for a file or directory that is to be written.
     #[error("there is no directory for the {what} {}; nothing was changed", path.display())]
     NoDirectory {
@@ -261,6 +289,7 @@ impl Failure {
             | Self::Share(ShareError::Missing(_))
             | Self::Pdf(_)
             | Self::Pages { .. }
+            | Self::NotReturned { .. }
             | Self::People(PeopleError::NotSigned | PeopleError::SshKeygen(_))
             | Self::Random(_)
             | Self::Restart(_)
@@ -276,6 +305,7 @@ impl Failure {
             | Self::NoDirectory { .. }
             | Self::NoPages
             | Self::NothingToHandOff
+            | Self::NoExchange
             | Self::NotARehearsal
             | Self::OneJournal
             | Self::SameName(_)
@@ -296,13 +326,17 @@ impl Failure {
             | Self::OtherForm(_)
             | Self::OutOfValidity(_)
             | Self::OutputExists { .. }
+            | Self::Returned { .. }
             | Self::Share(_)
+            | Self::StandIn(_)
             | Self::Token(TokenError::KeyExists { .. })
             | Self::TokenExists(_)
             | Self::TokenNotEmpty(_) => 3,
-            Self::Left { .. }
+            Self::CrlSignature
+            | Self::Left { .. }
             | Self::Misused { .. }
             | Self::NotDestroyed(_)
+            | Self::RequestSignature
             | Self::Signature(_)
             | Self::Token(_) => 4,
             Self::Verify(VerifyError::Read { .. }) => 2,
@@ -384,6 +418,15 @@ impl Failure {
                 "correct the plan; `chancery-ceremony plan` shows the same without a token"
             }
             Self::NoDirectory { .. } => "make the directory first",
+            Self::NoExchange => "name an existing directory with --exchange",
+            Self::NotReturned { .. } => {
+                "carry the request to the other machine, put the certificate there as NAME.pem, then go \
+                 on with `chancery-ceremony resume`"
+            }
+            Self::Returned { .. } => {
+                "ask for another one: nothing but the plan's subject, key and validity is taken"
+            }
+            Self::StandIn(_) => "correct the plan; `chancery-ceremony plan` shows the same",
             Self::Misused { .. } => {
                 "use another token; or, where only attributes can be changed and the key is safe all the \
                  same, say why in changeable_keys of the site"
@@ -459,7 +502,9 @@ impl Failure {
                 "free space or mend the disk, and name a path that does not exist"
             }
             Self::Restart(_) => "set the variables of [environment] yourself, then run it again",
-            Self::Signature(_) => "do not use this token: replace it and start anew",
+            Self::CrlSignature | Self::RequestSignature | Self::Signature(_) => {
+                "do not use this token: replace it and start anew"
+            }
             Self::Site(SiteError::NoPin(_) | SiteError::PinInSite(_) | SiteError::TwoPins(_)) => {
                 "name a file with the PIN, or say that custodians have it, in the site"
             }

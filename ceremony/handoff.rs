@@ -9,8 +9,8 @@ use std::{
 };
 
 use pki::{
-    handoff::{Ceremony, Handoff, HandoffError, SshAuthority, X509Authority},
-    token::Purpose,
+    handoff::{Ceremony, Handoff, HandoffError, OfflineCrl, SshAuthority, X509Authority},
+    token::{KeyRef, Purpose},
     x509,
 };
 use rustix::fs::{CWD, RenameFlags, renameat_with};
@@ -26,10 +26,14 @@ use crate::{
 /// A hand-off and the files that it names.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Bundle {
-    /// What `handoff.toml` says.
-    pub handoff: Handoff,
-    /// Certificates (`NAME.pem`) and SSH CA keys (`NAME.pub`), by file name.
-    pub files: BTreeMap<String, String>,
+    /// What `handoff.toml` says; nothing where an export ends the ceremony, as no appliance reads
+    /// it.
+    pub handoff: Option<Handoff>,
+    /// By file name: certificates (`NAME.pem`), revocation lists (`NAME.crl`), requests
+    /// (`NAME.csr`), SSH CA keys (`NAME.pub`); and `ceremony.toml` in an export.
+    pub files: BTreeMap<String, Vec<u8>>,
+    /// It was made in a rehearsal, and nobody else may use it.
+    rehearsed: bool,
 }
 
 impl Bundle {
@@ -39,23 +43,20 @@ impl Bundle {
     ///
     /// Something that the plan makes was not made.
     pub fn new(plan: &Plan, made: &Made, head: Digest) -> Result<Self, HandoffFailure> {
-        let missing = |what| HandoffFailure::Incomplete(what);
-        let handoff = Handoff {
-            ceremony: Ceremony {
-                id: plan.script().id.to_string(),
-                plan: plan.hash().to_string(),
-                transcript: head.to_string(),
-            },
-            token: made.token.clone().ok_or(missing("token"))?,
-            x509: x509_authorities(plan, made)?,
-            ssh: ssh_authorities(plan, made)?,
-            publication: keys_for(Purpose::Publication, plan, made)?
-                .pop_first()
-                .ok_or(missing("publication key"))?
-                .1,
-            raw: keys_for(Purpose::Raw, plan, made)?,
+        let ceremony = Ceremony {
+            id: plan.script().id.to_string(),
+            plan: plan.hash().to_string(),
+            transcript: head.to_string(),
         };
-        Ok(Self { files: files(plan, made)?, handoff })
+        let mut files = files(plan, made)?;
+        let handoff = if plan.is_for_appliance() {
+            Some(handoff(plan, made, ceremony)?)
+        } else {
+            let text = toml::to_string_pretty(&ceremony).map_err(HandoffFailure::Text)?;
+            files.insert(EXPORT.to_owned(), text.into_bytes());
+            None
+        };
+        Ok(Self { handoff, files, rehearsed: made.poisons })
     }
 
     /// Writes the directory: whole, or not at all.
@@ -84,20 +85,24 @@ impl Bundle {
     /// # Errors
     ///
     /// `handoff.toml` has no text.
-    pub fn texts(&self) -> Result<BTreeMap<String, String>, HandoffFailure> {
-        let text = toml::to_string_pretty(&self.handoff)
-            .map_err(|_| HandoffFailure::Incomplete("handoff.toml"))?;
-        let own = [(Handoff::FILE.to_owned(), text)];
-        Ok(self.files.clone().into_iter().chain(own).collect())
+    pub fn contents(&self) -> Result<BTreeMap<String, Vec<u8>>, HandoffFailure> {
+        let mut files = self.files.clone();
+        if let Some(handoff) = &self.handoff {
+            let text = toml::to_string_pretty(handoff).map_err(HandoffFailure::Text)?;
+            files.insert(Handoff::FILE.to_owned(), text.into_bytes());
+        }
+        Ok(files)
     }
 
     fn write_files(&self, staging: &Path) -> Result<(), HandoffFailure> {
         let at = |source| HandoffFailure::Write { path: staging.to_owned(), source };
         for (name, content) in &self.files {
             let mut file = File::create_new(staging.join(name)).map_err(at)?;
-            file.write_all(content.as_bytes()).and_then(|()| file.sync_all()).map_err(at)?;
+            file.write_all(content).and_then(|()| file.sync_all()).map_err(at)?;
         }
-        self.handoff.write(staging)?;
+        if let Some(handoff) = &self.handoff {
+            handoff.write(staging)?;
+        }
         File::open(staging).and_then(|directory| directory.sync_all()).map_err(at)
     }
 
@@ -108,19 +113,24 @@ impl Bundle {
     /// A file is missing, differs, or should not be there.
     pub fn check(&self, directory: &Path) -> Result<(), HandoffFailure> {
         let differs = |what: String| HandoffFailure::Differs { path: directory.to_owned(), what };
-        if Handoff::read(directory)? != self.handoff {
-            return Err(differs("handoff.toml says something else than the transcript".into()));
+        if let Some(handoff) = &self.handoff {
+            let read = if self.rehearsed { Handoff::read_rehearsed } else { Handoff::read };
+            if read(directory)? != *handoff {
+                return Err(differs("handoff.toml says something else than the transcript".into()));
+            }
         }
         for (name, content) in &self.files {
             let found = fs::read(directory.join(name));
-            if found.ok().as_deref() != Some(content.as_bytes()) {
+            if found.ok().as_ref() != Some(content) {
                 return Err(differs(format!("{name} is missing or has another content")));
             }
         }
         let at = |source| HandoffFailure::Write { path: directory.to_owned(), source };
         for entry in fs::read_dir(directory).map_err(at)? {
             let name = entry.map_err(at)?.file_name();
-            let known = |name: &str| name == "handoff.toml" || self.files.contains_key(name);
+            let known = |name: &str| {
+                (name == Handoff::FILE && self.handoff.is_some()) || self.files.contains_key(name)
+            };
             if !name.to_str().is_some_and(known) {
                 return Err(differs(format!("{} does not belong there", name.display())));
             }
@@ -149,11 +159,38 @@ fn publish(staging: &Path, directory: &Path) -> Result<(), HandoffFailure> {
     }
 }
 
+fn handoff(plan: &Plan, made: &Made, ceremony: Ceremony) -> Result<Handoff, HandoffFailure> {
+    let missing = |what| HandoffFailure::Incomplete(what);
+    let publication = keys_for(Purpose::Publication, made).pop_first();
+    Ok(Handoff {
+        ceremony,
+        token: made.token.clone().ok_or(missing("token"))?,
+        x509: x509_authorities(plan, made)?,
+        ssh: ssh_authorities(plan, made)?,
+        publication: publication.ok_or(missing("publication key"))?.1,
+        raw: keys_for(Purpose::Raw, made),
+        cross: plan
+            .certificates()
+            .filter(|it| is_cross(it))
+            .map(|it| (it.name.to_string(), file(it)))
+            .collect(),
+        crls: plan
+            .crls()
+            .map(|crl| {
+                let (file, issuer) = (format!("{}.crl", crl.name), format!("{}.pem", crl.signer));
+                (crl.name.to_string(), OfflineCrl { file, issuer })
+            })
+            .collect(),
+    })
+}
+
+/// The CAs whose keys are in the token.
 fn x509_authorities(
     plan: &Plan,
     made: &Made,
 ) -> Result<BTreeMap<String, X509Authority>, MadeError> {
     plan.certificates()
+        .filter(|certificate| made.key(&certificate.key).is_ok() && !is_cross(certificate))
         .map(|certificate| {
             let authority = X509Authority {
                 chain: chain(plan, certificate),
@@ -165,10 +202,18 @@ fn x509_authorities(
         .collect()
 }
 
+fn is_cross(certificate: &Certificate) -> bool {
+    matches!(certificate.kind, AuthorityKind::Cross { .. })
+}
+
+fn file(certificate: &Certificate) -> String {
+    format!("{}.pem", certificate.name)
+}
+
 /// The files of the certificate itself, then of those above it, up to the root.
 fn chain(plan: &Plan, certificate: &Certificate) -> Vec<String> {
     let up = std::iter::successors(Some(certificate), |below| plan.signer(below));
-    up.map(|certificate| format!("{}.pem", certificate.name)).collect()
+    up.map(file).collect()
 }
 
 fn ssh_authorities(plan: &Plan, made: &Made) -> Result<BTreeMap<String, SshAuthority>, MadeError> {
@@ -180,26 +225,32 @@ fn ssh_authorities(plan: &Plan, made: &Made) -> Result<BTreeMap<String, SshAutho
     .collect()
 }
 
-fn keys_for(
-    purpose: Purpose,
-    plan: &Plan,
-    made: &Made,
-) -> Result<BTreeMap<String, pki::token::KeyRef>, MadeError> {
-    let keys = plan.keys().filter(|key| key.label.purpose() == purpose);
-    keys.map(|key| Ok((key.label.name().to_owned(), made.key(&key.name)?.clone()))).collect()
+fn keys_for(purpose: Purpose, made: &Made) -> BTreeMap<String, KeyRef> {
+    let keys = made.keys().filter(|key| key.label.purpose() == purpose);
+    keys.map(|key| (key.label.name().to_owned(), key.clone())).collect()
 }
 
-fn files(plan: &Plan, made: &Made) -> Result<BTreeMap<String, String>, MadeError> {
-    let certificates = plan.certificates().map(|certificate| {
+fn files(plan: &Plan, made: &Made) -> Result<BTreeMap<String, Vec<u8>>, MadeError> {
+    let mut files = BTreeMap::new();
+    for certificate in plan.certificates() {
         let pem = x509::to_pem(made.certificate(&certificate.name)?);
-        Ok((format!("{}.pem", certificate.name), pem))
-    });
-    let ssh = plan.script().ssh.iter().map(|(name, authority)| {
+        files.insert(file(certificate), pem.into_bytes());
+    }
+    for (name, crl) in &made.crls {
+        files.insert(format!("{name}.crl"), crl.clone());
+    }
+    for (name, request) in &made.requests {
+        files.insert(format!("{name}.csr"), request.clone().into_bytes());
+    }
+    for (name, authority) in &plan.script().ssh {
         let line = made.key(&authority.key)?.public_key.to_openssh();
-        Ok((format!("{name}.pub"), format!("{line} {name}\n")))
-    });
-    certificates.chain(ssh).collect()
+        files.insert(format!("{name}.pub"), format!("{line} {name}\n").into_bytes());
+    }
+    Ok(files)
 }
+
+/// The file of an export that says which ceremony it is of.
+const EXPORT: &str = "ceremony.toml";
 
 /// A hand-off cannot be written, or is not the transcript's.
 #[derive(Debug, Error)]
@@ -227,6 +278,9 @@ pub enum HandoffFailure {
     /// A key or certificate was not made.
     #[error(transparent)]
     Made(#[from] MadeError),
+    /// What it says of its ceremony has no text.
+    #[error("the hand-off cannot be written as TOML")]
+    Text(#[source] toml::ser::Error),
     /// A file cannot be written or listed.
     #[error("cannot write or list the hand-off {}", path.display())]
     Write {

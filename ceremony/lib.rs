@@ -40,6 +40,7 @@ pub mod second_opinion;
 pub mod secrets;
 pub mod shares;
 pub mod site;
+mod stand_in;
 pub mod status;
 pub mod steps;
 pub mod transcript;

@@ -4,15 +4,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use pki::{
+    keys::PublicKey,
     seal::Prepared,
     serial::X509Serial,
-    token::{IssuingKey, KeyRef, WrongPurpose, pkcs11::TokenIdentity},
+    token::{
+        IssuingKey, KeyId, KeyLabel, KeyRef, ParseKeyNameError, Purpose, TokenError, WrongPurpose,
+        pkcs11::TokenIdentity,
+    },
     x509::{Issuer, IssuerError, Publication, Template, lint::Findings, profile::Profile},
 };
 use thiserror::Error;
 
 use crate::{
     custody::Use,
+    digest::Digest,
     name::Name,
     plan::{AuthorityKind, Certificate},
     shares::{HandedOut, SetId, ShareSet, State},
@@ -23,7 +28,15 @@ use crate::{
 pub struct Made {
     /// The token that the keys are in.
     pub token: Option<TokenIdentity>,
+    /// Whether certificates are marked so that nobody can use them.
+    pub poisons: bool,
+    /// Certificate requests (PEM) that were made here.
+    pub requests: BTreeMap<Name, String>,
+    /// Revocation lists (DER).
+    pub crls: BTreeMap<Name, Vec<u8>>,
     keys: BTreeMap<Name, KeyRef>,
+    /// Keys of other machines.
+    foreign: BTreeMap<Name, PublicKey>,
     certificates: BTreeMap<Name, Vec<u8>>,
     /// The tokens that have copies of keys.
     copies: BTreeMap<Name, TokenIdentity>,
@@ -34,6 +47,11 @@ pub struct Made {
 }
 
 impl Made {
+    /// Nothing yet.
+    pub fn new(poisons: bool) -> Self {
+        Self { poisons, ..Self::default() }
+    }
+
     /// Adds a set of shares that was handed out; one of the same name is void.
     pub fn add_set(&mut self, name: Name, set: ShareSet) {
         self.sets.insert(name, HandedOut { set, state: State::Given });
@@ -81,9 +99,14 @@ impl Made {
         }
     }
 
-    /// Adds a key.
+    /// Adds a key in the token.
     pub fn add_key(&mut self, name: Name, key: KeyRef) {
         self.keys.insert(name, key);
+    }
+
+    /// Adds a key of another machine.
+    pub fn add_foreign(&mut self, name: Name, key: PublicKey) {
+        self.foreign.insert(name, key);
     }
 
     /// Adds a certificate (DER).
@@ -93,7 +116,7 @@ impl Made {
     /// It is no CA's, or not for the key that the plan says.
     pub fn add_certificate(&mut self, plan: &Certificate, der: Vec<u8>) -> Result<(), MadeError> {
         let key = self.issuing_key(&plan.key)?;
-        let issuer = Issuer::new(der, key, Publication::default())?;
+        let issuer = self.certified(der, key, Publication::default())?;
         self.certificates.insert(plan.name.clone(), issuer.certificate_der().to_vec());
         Ok(())
     }
@@ -117,7 +140,7 @@ impl Made {
         self.keys.remove(name);
     }
 
-    /// A key.
+    /// A key in the token.
     ///
     /// # Errors
     ///
@@ -129,6 +152,18 @@ impl Made {
     /// The keys in the token.
     pub fn keys(&self) -> impl Iterator<Item = &KeyRef> {
         self.keys.values()
+    }
+
+    /// The public half of a key, wherever the key is.
+    ///
+    /// # Errors
+    ///
+    /// It was neither made nor taken in.
+    pub fn public_key(&self, name: &Name) -> Result<&PublicKey, MadeError> {
+        match self.foreign.get(name) {
+            Some(key) => Ok(key),
+            None => Ok(&self.key(name)?.public_key),
+        }
     }
 
     /// A certificate (DER).
@@ -156,38 +191,85 @@ impl Made {
         let template = Template {
             serial,
             subject: Some(plan.subject.clone()),
-            public_key: self.key(&plan.key)?.public_key.clone(),
+            public_key: self.public_key(&plan.key)?.clone(),
             not_before: plan.not_before,
             not_after: plan.not_after,
             profile: profile(&plan.kind),
             policies: Vec::new(),
         };
-        let lint = |findings| MadeError::Lint { certificate: plan.name.clone(), findings };
+        let lint = |findings| MadeError::Lint { name: plan.name.clone(), findings };
         self.issuer(plan, signer)?.prepare(template).map_err(lint)
     }
 
-    fn issuer(
+    /// Who signs a certificate: itself, or the CA of the certificate that is its signer.
+    ///
+    /// # Errors
+    ///
+    /// A key or the signer's certificate is missing.
+    pub fn issuer(
         &self,
         plan: &Certificate,
         signer: Option<&Certificate>,
     ) -> Result<Issuer, MadeError> {
-        let Some(signer) = signer else {
-            let key = self.issuing_key(&plan.key)?;
-            return Ok(Issuer::self_signed(plan.subject.clone(), key));
-        };
-        let key = self.issuing_key(&signer.key)?;
-        let certificate = self.certificate(&signer.name)?.to_vec();
-        Ok(Issuer::new(certificate, key, signer.publication.clone())?)
+        match signer {
+            Some(signer) => self.authority(signer),
+            None => {
+                let key = self.issuing_key(&plan.key)?;
+                let issuer = Issuer::self_signed(plan.subject.clone(), key);
+                Ok(if self.poisons { issuer.rehearsing() } else { issuer })
+            }
+        }
     }
 
-    fn issuing_key(&self, name: &Name) -> Result<IssuingKey, MadeError> {
-        Ok(IssuingKey::new(self.key(name)?.clone())?)
+    /// A CA with its certificate.
+    ///
+    /// # Errors
+    ///
+    /// Its key or its certificate is missing.
+    pub fn authority(&self, plan: &Certificate) -> Result<Issuer, MadeError> {
+        let key = self.issuing_key(&plan.key)?;
+        let certificate = self.certificate(&plan.name)?.to_vec();
+        Ok(self.certified(certificate, key, plan.publication.clone())?)
     }
+
+    fn certified(
+        &self,
+        der: Vec<u8>,
+        key: IssuingKey,
+        publication: Publication,
+    ) -> Result<Issuer, IssuerError> {
+        if self.poisons {
+            Issuer::rehearsed(der, key, publication)
+        } else {
+            Issuer::new(der, key, publication)
+        }
+    }
+
+    /// A key of another machine gets a label and a CKA_ID that no key in the token has, so that
+    /// nothing is ever signed with it here.
+    fn issuing_key(&self, name: &Name) -> Result<IssuingKey, MadeError> {
+        let key = match self.foreign.get(name) {
+            Some(public_key) => {
+                let (label, id) = foreign(name)?;
+                KeyRef { label, id, public_key: public_key.clone() }
+            }
+            None => self.key(name)?.clone(),
+        };
+        Ok(IssuingKey::new(key)?)
+    }
+}
+
+/// Label and CKA_ID of a key of another machine.
+pub(crate) fn foreign(name: &Name) -> Result<(KeyLabel, KeyId), ParseKeyNameError> {
+    let digest = Digest::of("chancery-ceremony-foreign-key-v1", &[name.as_str().as_bytes()]);
+    Ok((KeyLabel::new(Purpose::Issuing, name.as_str())?, KeyId::new(&digest.as_bytes()[..20])?))
 }
 
 fn profile(kind: &AuthorityKind) -> Profile {
     match kind {
-        AuthorityKind::Issuing { path_length, .. } => Profile::Issuing { path_len: *path_length },
+        AuthorityKind::Cross { path_length, .. } | AuthorityKind::Issuing { path_length, .. } => {
+            Profile::Issuing { path_len: *path_length }
+        }
         AuthorityKind::Root { path_length } => Profile::Root { path_len: *path_length },
     }
 }
@@ -198,11 +280,14 @@ pub enum MadeError {
     /// The certificate cannot be an issuer's.
     #[error(transparent)]
     Issuer(#[from] IssuerError),
+    /// A key has a name that cannot be a label.
+    #[error(transparent)]
+    Label(#[from] ParseKeyNameError),
     /// The to-be-signed text breaks rules.
-    #[error("certificate {certificate} would break rules: {findings}")]
+    #[error("{name} would break rules: {findings}")]
     Lint {
-        /// Which.
-        certificate: Name,
+        /// The certificate or list.
+        name: Name,
         /// How.
         findings: Findings,
     },
@@ -217,4 +302,10 @@ pub enum MadeError {
     /// The key's label says another purpose.
     #[error(transparent)]
     Purpose(#[from] WrongPurpose),
+    /// A request cannot be made of the key and the name.
+    #[error(transparent)]
+    Request(#[from] pki::x509::csr::CsrError),
+    /// There is no key that stands in for another machine's.
+    #[error(transparent)]
+    StandIn(#[from] TokenError),
 }

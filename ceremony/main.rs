@@ -101,23 +101,47 @@ enum Command {
 
 #[derive(Clone, Copy, ValueEnum)]
 enum Template {
+    /// A certificate of another root by an offline root.
+    Cross,
     /// Every kind of key, in a token that is initialized already.
     Demo,
     /// A root with a copy in a second token.
     BackupAndRestore,
+    /// The certificate of an issuing CA on another machine, by an offline root.
+    IssueIntermediate,
+    /// An issuing CA whose certificate comes from another machine.
+    Issuing,
+    /// An offline root with its first revocation list, on a machine of its own.
+    OfflineRoot,
     /// A token's PINs, split anew among custodians.
     PinRotation,
+    /// A root's successor beside it, each certified by the other.
+    RollOver,
     /// A root and one issuing CA, in a token that is initialized first.
     RootAndIssuing,
+    /// The next revocation list of an offline root.
+    RootCrl,
+    /// A root and an issuing CA for smart cards and domain controllers.
+    SmartCards,
+    /// SSH CAs alone.
+    Ssh,
 }
 
 impl Template {
     fn text(self) -> &'static str {
         match self {
+            Self::Cross => include_str!("plans/cross.toml"),
             Self::Demo => include_str!("plans/demo.toml"),
             Self::BackupAndRestore => include_str!("plans/backup-and-restore.toml"),
+            Self::IssueIntermediate => include_str!("plans/issue-intermediate.toml"),
+            Self::Issuing => include_str!("plans/issuing.toml"),
+            Self::OfflineRoot => include_str!("plans/offline-root.toml"),
             Self::PinRotation => include_str!("plans/pin-rotation.toml"),
+            Self::RollOver => include_str!("plans/roll-over.toml"),
             Self::RootAndIssuing => include_str!("plans/root-and-issuing.toml"),
+            Self::RootCrl => include_str!("plans/root-crl.toml"),
+            Self::SmartCards => include_str!("plans/smart-cards.toml"),
+            Self::Ssh => include_str!("plans/ssh.toml"),
         }
     }
 }
@@ -186,6 +210,10 @@ struct RehearseArguments {
     /// The PKCS#11 module that dies when it is told; beside this program, unless said otherwise.
     #[arg(long)]
     shim: Option<PathBuf>,
+    /// Do not mark the certificates, so that their texts are those of the ceremony. The keys are
+    /// destroyed as in each rehearsal.
+    #[arg(long)]
+    faithful: bool,
     /// Where the transcript of the rehearsal goes, which `run` wants to see; must not exist.
     #[arg(short, long)]
     output: Option<PathBuf>,
@@ -234,6 +262,9 @@ struct RunArguments {
     /// It is a rehearsal: `rehearse` runs it so.
     #[arg(long, hide = true, conflicts_with = "unattended")]
     rehearsed: bool,
+    /// In a rehearsal: certificates are not marked.
+    #[arg(long, hide = true, requires = "rehearsed")]
+    faithful: bool,
     /// Answer in JSON on standard output; what is done is told on standard error.
     #[arg(long)]
     json: bool,
@@ -249,6 +280,10 @@ struct PlaceArguments {
     /// Where the hand-off directory goes, if the plan hands something off; must not exist.
     #[arg(long)]
     handoff: Option<PathBuf>,
+    /// The directory in which requests go out (NAME.csr) and certificates come back (NAME.pem), if
+    /// the plan speaks with other machines.
+    #[arg(long, value_name = "DIRECTORY")]
+    exchange: Option<PathBuf>,
     /// Die at this write of a journal, in a rehearsal.
     #[arg(long, hide = true, value_name = "LINE:HOW")]
     power_loss: Option<PowerLoss>,
@@ -526,6 +561,7 @@ fn rehearse(arguments: RehearseArguments) -> Result<Answer, Failure> {
         plan: arguments.plan,
         tokens: arguments.on,
         faults: arguments.faults.unwrap_or(Faults::None),
+        faithful: arguments.faithful,
         shim: arguments.shim.unwrap_or_else(|| program.with_file_name("libchancery_shim.so")),
         program,
     };
@@ -592,7 +628,8 @@ fn perform(arguments: RunArguments) -> Result<Answer, Failure> {
         fs::read_to_string(path).map_err(|source| Failure::Read { path: path.clone(), source })
     });
     let approvals = approvals.collect::<Result<_, _>>()?;
-    let beginning = Beginning { attendance, rehearsal, approvals };
+    let faithful = arguments.faithful;
+    let beginning = Beginning { attendance, faithful, rehearsal, approvals };
     let mut console = console(arguments.json);
     console.say(&format!("plan {}\n     {}", plan.hash(), spoken(plan.hash())))?;
     let head = run(&plan, &beginning, &place, &SystemClock, &mut console)?;
@@ -618,9 +655,9 @@ fn go_on(arguments: ResumeArguments) -> Result<Answer, Failure> {
 fn place(arguments: PlaceArguments) -> Result<Place, Failure> {
     let site = Site::read(&arguments.site)?;
     enter_environment(&site)?;
-    let PlaceArguments { journals, handoff, power_loss, .. } = arguments;
-    let variables = variables();
-    Ok(Place { site, journals: journals.journals, handoff, variables, power_loss })
+    let PlaceArguments { journals, handoff, exchange, power_loss, .. } = arguments;
+    let (variables, journals) = (variables(), journals.journals);
+    Ok(Place { site, journals, handoff, exchange, variables, power_loss })
 }
 
 fn performed(place: &Place, head: Digest, json: bool) -> Answer {

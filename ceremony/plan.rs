@@ -1,6 +1,7 @@
 //! The plan: what a ceremony makes, in which order. It says nothing of places and secrets.
 
 pub(crate) mod file;
+pub(crate) mod input;
 pub mod lint;
 
 use std::{collections::BTreeMap, fmt, fs, io, path::Path};
@@ -26,7 +27,12 @@ use crate::{
     environment::Demands,
     name::Name,
     people::People,
-    steps::{Kind, close::Close, hand_off::HandOff, sign_off::SignOff, token_init::TokenInit},
+    steps::{
+        Kind, close::Close, export::Export, hand_off::HandOff,
+        import_certificate::ReturningCertificate, import_request::ForeignRequest,
+        request_certificate::OwnRequest, sign_crl::Crl, sign_off::SignOff, token_init::TokenInit,
+        use_certificate::ExistingCertificate, use_key::ExistingKey,
+    },
     words::words,
 };
 
@@ -78,6 +84,8 @@ pub enum Step {
     Close,
     /// Destroy a key pair.
     DestroyKey(DestroyKey),
+    /// Close the transcript and write what others need.
+    Export,
     /// Make a key pair in the token.
     GenerateKey(Key),
     /// Close the transcript and write what the appliance reads.
@@ -86,14 +94,26 @@ pub enum Step {
     PinRotate(PinRotate),
     /// Let every share of a set be read back.
     SharesVerify(SharesVerify),
+    /// Take in the certificate that another machine signed.
+    ImportCertificate(ReturningCertificate),
+    /// Take in the request of another machine.
+    ImportRequest(ForeignRequest),
+    /// Sign a request for a certificate, and write it out.
+    RequestCertificate(OwnRequest),
     /// Sign a CA certificate.
     SignCertificate(Certificate),
+    /// Sign a revocation list.
+    SignCrl(Crl),
     /// Let everybody who is present sign what was recorded.
     SignOff,
     /// Split a secret among custodians.
     SplitShares(Split),
     /// Set the label, the SO PIN and the user PIN of an uninitialized token.
     TokenInit,
+    /// Take in a certificate that is there already.
+    UseCertificate(ExistingCertificate),
+    /// Find a key in the token that an earlier ceremony made.
+    UseKey(ExistingKey),
 }
 
 /// An SSH CA to be handed off.
@@ -115,16 +135,22 @@ impl Plan {
     pub fn read(path: &Path) -> Result<Self, PlanError> {
         let text = fs::read_to_string(path)
             .map_err(|source| PlanError::Read { path: path.display().to_string(), source })?;
-        Self::parse(&text)
+        Self::parse_in(&text, path.parent().unwrap_or(Path::new("")))
     }
 
-    /// Reads the text of a plan file and lints it.
+    /// Reads the text of a plan file that names no other files, and lints it.
     ///
     /// # Errors
     ///
     /// As [`read`](Self::read).
     pub fn parse(text: &str) -> Result<Self, PlanError> {
-        let file: file::PlanFile = toml::from_str(text)?;
+        Self::parse_in(text, Path::new(""))
+    }
+
+    /// Reads the text of a plan file in this directory, with what it names from there.
+    fn parse_in(text: &str, directory: &Path) -> Result<Self, PlanError> {
+        let mut file: file::PlanFile = toml::from_str(text)?;
+        file.directory = directory.to_owned();
         let (script, mut findings) = file.resolve();
         findings.extend(lint::lint(&script));
         Self::linted(script, findings)
@@ -179,22 +205,45 @@ impl Plan {
         })
     }
 
-    /// The certificates that are signed.
+    /// The certificates that are signed or taken in.
     pub fn certificates(&self) -> impl Iterator<Item = &Certificate> {
-        self.script.steps.iter().filter_map(|step| match step {
-            Step::SignCertificate(certificate) => Some(certificate),
-            _ => None,
-        })
+        self.script.steps.iter().filter_map(|step| step.kind().certificate())
+    }
+
+    /// The certificate of this name.
+    pub fn certificate(&self, name: &Name) -> Option<&Certificate> {
+        self.certificates().find(|certificate| certificate.name == *name)
     }
 
     /// The certificate whose key signs this one; `None` for a root.
     pub fn signer(&self, certificate: &Certificate) -> Option<&Certificate> {
         match &certificate.kind {
-            AuthorityKind::Issuing { signer, .. } => {
-                self.certificates().find(|other| other.name == *signer)
+            AuthorityKind::Cross { signer, .. } | AuthorityKind::Issuing { signer, .. } => {
+                self.certificate(signer)
             }
             AuthorityKind::Root { .. } => None,
         }
+    }
+
+    /// Whether requests go out to other machines, or certificates come back.
+    pub fn exchanges(&self) -> bool {
+        self.script
+            .steps
+            .iter()
+            .any(|step| matches!(step, Step::ImportCertificate(_) | Step::RequestCertificate(_)))
+    }
+
+    /// The revocation lists that are signed.
+    pub fn crls(&self) -> impl Iterator<Item = &Crl> {
+        self.script.steps.iter().filter_map(|step| match step {
+            Step::SignCrl(crl) => Some(crl),
+            _ => None,
+        })
+    }
+
+    /// Whether an appliance reads what was made.
+    pub fn is_for_appliance(&self) -> bool {
+        self.script.steps.contains(&Step::HandOff)
     }
 
     /// Whether the token is initialized first.
@@ -207,9 +256,9 @@ impl Plan {
         self.script.steps.iter().any(|step| matches!(step, Step::BackUpKey(_)))
     }
 
-    /// Whether the appliance gets something of it.
+    /// Whether the appliance gets something of it, or others do.
     pub fn hands_off(&self) -> bool {
-        self.script.steps.contains(&Step::HandOff)
+        self.is_for_appliance() || self.script.steps.contains(&Step::Export)
     }
 
     /// The CKA_ID of a key, chosen before the key is made, so that what an interrupted ceremony
@@ -251,10 +300,17 @@ impl Step {
             Self::HandOff => &HandOff,
             Self::PinRotate(rotation) => rotation,
             Self::SharesVerify(verification) => verification,
+            Self::Export => &Export,
+            Self::ImportCertificate(certificate) => certificate,
+            Self::ImportRequest(request) => request,
+            Self::RequestCertificate(request) => request,
             Self::SignCertificate(certificate) => certificate,
+            Self::SignCrl(crl) => crl,
             Self::SignOff => &SignOff,
             Self::SplitShares(split) => split,
             Self::TokenInit => &TokenInit,
+            Self::UseCertificate(certificate) => certificate,
+            Self::UseKey(key) => key,
         }
     }
 }

@@ -99,7 +99,7 @@ impl Progress {
         Ok(Self {
             plan,
             opened: (**opened).clone(),
-            made: Made::default(),
+            made: Made::new(opened.poisons()),
             exceptions: Vec::new(),
             interruptions: 0,
             done: 0,
@@ -164,7 +164,7 @@ impl Progress {
             }
             (Event::Token(found), _) => self.open(found)?,
             (Event::Confirmed {}, _) => self.confirm(&record.who)?,
-            (Event::Closed {}, Some(Step::Close | Step::HandOff)) => self.close()?,
+            (Event::Closed {}, Some(step)) if step.kind().closes() => self.close()?,
             (Event::Intent(intent), Some(step)) => self.intend(intent, &step)?,
             (Event::Decided(decision), _) => self.decide(decision)?,
             (Event::Outcome(outcome), Some(step)) => self.conclude(outcome, &step)?,
@@ -425,7 +425,7 @@ impl Progress {
             return Err(self.unexpected("a record without an interruption before it"));
         };
         let intent = intent.clone();
-        let fits = self.step().is_some_and(|step| step.kind().decide(decision));
+        let fits = self.step().is_some_and(|step| step.kind().decide(decision, self));
         self.require(fits, "a decision of what was interrupted")?;
         self.require(!self.wants_session(), "the opened token")?;
         self.require_confirmed()?;
@@ -484,7 +484,7 @@ fn check_people(plan: &Plan, opened: &Opened) -> Result<(), ProgressError> {
         Attendance::Attended => opened.rehearsal.is_some(),
         Attendance::Rehearsed => opened.approvals.is_empty(),
         Attendance::Unattended => people.is_empty() && opened.approvals.is_empty(),
-    };
+    } && (!opened.faithful || opened.is_rehearsal());
     if !holds {
         let wanted = "an opening with the rehearsal and the people that it takes";
         return Err(ProgressError::Unexpected { line: 1, wanted });

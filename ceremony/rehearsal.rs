@@ -41,6 +41,8 @@ pub struct Rehearsal {
     pub tokens: Vec<SoftToken>,
     /// How often it is killed on each.
     pub faults: Faults,
+    /// Certificates are not marked, so that their texts are those of the ceremony.
+    pub faithful: bool,
     /// The PKCS#11 module that forwards to the token's, and dies when it is told.
     pub shim: PathBuf,
 }
@@ -264,6 +266,7 @@ impl<'a> Bench<'a> {
         }
         // Where the custodians of a rehearsal keep their pages.
         fs::DirBuilder::new().mode(0o700).create(bench.path("pages"))?;
+        fs::create_dir(bench.path("exchange"))?;
         bench.write_site(token, shim.is_some())?;
         if plan.backs_up() {
             let site = bench.path("site.toml");
@@ -398,6 +401,9 @@ impl<'a> Bench<'a> {
         let mut arguments = self.arguments("run");
         arguments.insert(1, self.rehearsal.plan.clone());
         arguments.push("--rehearsed".into());
+        if self.rehearsal.faithful {
+            arguments.push("--faithful".into());
+        }
         arguments.extend(flags.iter().map(PathBuf::from));
         self.call(arguments)
     }
@@ -408,9 +414,10 @@ impl<'a> Bench<'a> {
             ("--site", "site.toml"),
             ("--journal", "a.jsonl"),
             ("--journal", "b.jsonl"),
+            ("--exchange", "exchange"),
             ("--handoff", "handoff"),
         ];
-        for (flag, name) in flags.into_iter().take(if self.hands_off { 4 } else { 3 }) {
+        for (flag, name) in flags.into_iter().take(if self.hands_off { 5 } else { 4 }) {
             arguments.extend([PathBuf::from(flag), self.path(name)]);
         }
         arguments

@@ -5,9 +5,9 @@ pub(crate) mod pins;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs,
+    fs, io,
     os::unix::fs::MetadataExt as _,
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use jiff::{Timestamp, civil, tz::TimeZone};
@@ -15,7 +15,7 @@ use pki::{
     clock::Clock,
     serial::X509Serial,
     token::{
-        KeyStore as _, Token as _, TokenError,
+        Token as _, TokenError,
         pkcs11::{Module, Session, TokenIdentity},
     },
 };
@@ -30,7 +30,7 @@ use crate::{
     environment::Environment,
     failure::Failure,
     handoff::Bundle,
-    journal::{Found, Journals, PowerLoss, directory_of},
+    journal::{Found, Journals, PowerLoss, directory_of, sync_directory_of},
     machine,
     name::Name,
     people::{PeopleError, Statement},
@@ -41,6 +41,7 @@ use crate::{
     secrets::check_said,
     shares::{SetId, Whole},
     site::Site,
+    stand_in,
     transcript::{
         Attendance, Decision, Event, Intent, Opened, Outcome, Resumed, TOOL, is_software,
     },
@@ -59,6 +60,8 @@ pub struct Place {
     pub variables: BTreeSet<String>,
     /// The hand-off's directory, if the plan hands something off.
     pub handoff: Option<PathBuf>,
+    /// The directory in which requests go out and certificates come back.
+    pub exchange: Option<PathBuf>,
     /// Where a rehearsal loses its power.
     pub power_loss: Option<PowerLoss>,
 }
@@ -76,6 +79,8 @@ impl Place {
 pub struct Beginning {
     /// Who confirms the steps.
     pub attendance: Attendance,
+    /// In a rehearsal: certificates are not marked.
+    pub faithful: bool,
     /// The rehearsal of the plan.
     pub rehearsal: Option<Verified>,
     /// The approvals of the plan: signatures, as `ssh-keygen -Y sign` makes them.
@@ -118,6 +123,7 @@ pub fn run(
     // 1. Everything that can fail without the token.
     check_rehearsed(beginning.attendance, place)?;
     check_outputs(plan, place, beginning.attendance, console)?;
+    check_exchange(plan, place)?;
     check_validity(plan, clock.now())?;
     dry_run(plan)?;
     let opened = opened(plan, beginning, place)?;
@@ -171,6 +177,7 @@ pub fn resume(
     check_handoff(plan, place)?;
     check_same(&progress.opened, &place.site)?;
     check_machine(plan, progress.opened.attendance, place)?;
+    check_exchange(&progress.plan, place)?;
     let module = Module::load(&progress.opened.module.path)?;
 
     let Resumption { reason, found_key, pin: pin_in_force } = resumption;
@@ -263,6 +270,17 @@ fn check_outputs(
     Ok(())
 }
 
+/// Where the plan speaks with other machines, there is a directory for it.
+fn check_exchange(plan: &Plan, place: &Place) -> Result<(), Failure> {
+    match &place.exchange {
+        None if plan.exchanges() => Err(Failure::NoExchange),
+        Some(path) if !path.is_dir() => {
+            Err(Failure::NoDirectory { what: "exchange", path: path.clone() })
+        }
+        _ => Ok(()),
+    }
+}
+
 fn check_validity(plan: &Plan, now: Timestamp) -> Result<(), Failure> {
     let dead = |it: &&Certificate| now < it.not_before || it.not_after < now;
     match plan.certificates().find(dead) {
@@ -287,6 +305,7 @@ fn opened(plan: &Plan, beginning: &Beginning, place: &Place) -> Result<Opened, F
         tool_sha256,
         boot: machine::boot().map_err(Failure::Machine)?,
         attendance,
+        faithful: beginning.faithful,
         rehearsal,
         approvals,
         plan_hash: plan.hash(),
@@ -385,8 +404,9 @@ fn open_if_there(
     }
     let mut custody = pins::custody(site, attendance, console);
     let mut opened = pins::open(module, site, None, None, &mut custody)?;
-    for key in plan.keys() {
-        opened.session.vacant(&key.label, &plan.key_id(&key.name))?;
+    let rehearsed = attendance == Attendance::Rehearsed;
+    for (_, step) in plan.steps() {
+        step.kind().check_token(plan, rehearsed, &mut opened.session)?;
     }
     Ok(Some(opened))
 }
@@ -442,6 +462,8 @@ impl Performance<'_> {
         if self.progress.wants_session() {
             self.open_token()?;
         }
+        // What was recorded and not written before an interruption.
+        self.write_requests()?;
         while let Some(step) = self.progress.step().cloned() {
             self.console.say(&format!("{:>3}/{count}  {step}", self.progress.number()))?;
             if let Some(details) = step.details() {
@@ -468,6 +490,35 @@ impl Performance<'_> {
         self.console.say("     the machine")?;
         self.console.add(&environment.to_string())?;
         self.record(Event::Environment(environment))
+    }
+
+    /// The directory in which requests go out and certificates come back.
+    pub(crate) fn exchange(&self) -> Result<&Path, Failure> {
+        self.place.exchange.as_deref().ok_or(Failure::NoExchange)
+    }
+
+    /// Writes the requests that were signed so far, each once.
+    pub(crate) fn write_requests(&mut self) -> Result<(), Failure> {
+        for (name, request) in self.progress.made.requests.clone() {
+            let path = self.exchange()?.join(format!("{name}.csr"));
+            match fs::read_to_string(&path) {
+                Ok(written) if written == request => continue,
+                Ok(_) => return Err(Failure::OutputExists { what: "request", path }),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(source) => return Err(Failure::Read { path, source }),
+            }
+            write_whole(&path, request.as_bytes())?;
+            let sha256 = Digest::of_file(request.as_bytes());
+            self.console.add(&format!("request {}\nSHA-256 {sha256}", path.display()))?;
+        }
+        Ok(())
+    }
+
+    /// Makes what stands in, in a rehearsal, for a certificate of another machine.
+    pub(crate) fn stand_in(&mut self, certificate: &Certificate) -> Result<Vec<u8>, Failure> {
+        let open = self.session.as_mut().ok_or_else(no_session)?;
+        let Progress { made, plan, .. } = &self.progress;
+        stand_in::certificate(made, plan, certificate, &mut open.session)
     }
 
     fn call_roll(&mut self) -> Result<(), Failure> {
@@ -618,6 +669,15 @@ fn no_session() -> TokenError {
 }
 
 const EXAMPLE: &str = "2026-10-01 08:30";
+
+/// Writes a file: whole, or not at all.
+fn write_whole(path: &Path, content: &[u8]) -> Result<(), Failure> {
+    let at = |source| Failure::Write { path: path.to_owned(), source };
+    let new = path.with_extension("new");
+    fs::write(&new, content).map_err(at)?;
+    fs::File::open(&new).and_then(|file| file.sync_all()).map_err(at)?;
+    fs::rename(&new, path).and_then(|()| sync_directory_of(path)).map_err(at)
+}
 
 /// A serial number that nobody can foresee.
 pub(crate) fn random_serial() -> Result<X509Serial, Failure> {

@@ -231,7 +231,8 @@ fn made(plan: &Plan) -> Vec<Block> {
 fn certificate(certificate: &Certificate) -> Vec<Cell> {
     let Certificate { name, subject, not_before, not_after, publication, .. } = certificate;
     let (signer, below) = match &certificate.kind {
-        AuthorityKind::Issuing { signer, path_length } => {
+        AuthorityKind::Cross { signer, path_length, .. }
+        | AuthorityKind::Issuing { signer, path_length } => {
             (signer.to_string(), below(Some(*path_length)))
         }
         AuthorityKind::Root { path_length } => ("itself".to_owned(), below(*path_length)),

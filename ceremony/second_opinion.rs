@@ -5,7 +5,7 @@
 
 use std::fmt::Display;
 
-use pki::{serial::X509Serial, token::KeyRef};
+use pki::{keys::PublicKey, serial::X509Serial};
 use thiserror::Error;
 use x509_parser::{
     certificate::{TbsCertificate, X509Certificate},
@@ -26,7 +26,7 @@ pub struct Expected<'a> {
     /// As the plan has it.
     pub planned: &'a Certificate,
     /// The key that it certifies.
-    pub key: &'a KeyRef,
+    pub key: &'a PublicKey,
     /// Its serial number.
     pub serial: X509Serial,
 }
@@ -64,7 +64,7 @@ impl Expected<'_> {
         let validity = [text.validity.not_before, text.validity.not_after].map(|it| it.timestamp());
         let planned = [not_before.as_second(), not_after.as_second()];
         self.require(validity == planned, "another validity")?;
-        self.require(text.subject_pki.raw == self.key.public_key.spki_der(), "another key")?;
+        self.require(text.subject_pki.raw == self.key.spki_der(), "another key")?;
         let subject = subject.to_string();
         for attribute in text.subject.iter_attributes() {
             let value = attribute.as_str().map_err(|error| self.wrong(error))?;

@@ -7,22 +7,32 @@
 pub mod back_up_key;
 pub mod close;
 pub mod destroy_key;
+pub mod export;
 pub mod generate_key;
 pub mod hand_off;
+pub mod import_certificate;
+pub mod import_request;
 pub mod pin_rotate;
+pub mod request_certificate;
 pub mod shares_verify;
 pub mod sign_certificate;
+pub mod sign_crl;
 pub mod sign_off;
 pub mod split_shares;
 pub mod token_init;
+pub mod use_certificate;
+pub mod use_key;
 
-use pki::{token::pkcs11::TokenIdentity, x509::lint::Finding};
+use pki::{
+    token::pkcs11::{Session, TokenIdentity},
+    x509::lint::Finding,
+};
 
 use crate::{
     dry_run::DryRun,
     failure::Failure,
     name::Name,
-    plan::{Step, file::PlanFile, lint::Model},
+    plan::{Certificate, Plan, Step, file::PlanFile, lint::Model},
     progress::{Progress, ProgressError},
     run::Performance,
     script::Sheet,
@@ -48,9 +58,31 @@ pub(crate) trait Kind {
     /// Checks what must hold before the step, then assumes what holds after it.
     fn lint<'a>(&'a self, model: &mut Model<'a>);
 
+    /// The certificate that is there after the step, if one is.
+    fn certificate(&self) -> Option<&Certificate> {
+        None
+    }
+
+    /// Whether the step closes the transcript.
+    fn closes(&self) -> bool {
+        false
+    }
+
     /// Makes on throwaway keys what the step makes.
     fn dry_run(&self, dry: &mut DryRun<'_>) -> Result<(), Failure> {
         let _ = dry;
+        Ok(())
+    }
+
+    /// Checks before the first step that the token has room for what the step makes, and has what
+    /// it uses; a rehearsal's has only what is made in it.
+    fn check_token(
+        &self,
+        plan: &Plan,
+        rehearsed: bool,
+        session: &mut Session,
+    ) -> Result<(), Failure> {
+        let _ = (plan, rehearsed, session);
         Ok(())
     }
 
@@ -64,7 +96,8 @@ pub(crate) trait Kind {
     }
 
     /// Whether this may be done after an interruption between intent and outcome.
-    fn decide(&self, decision: &Decision) -> bool {
+    fn decide(&self, decision: &Decision, progress: &Progress) -> bool {
+        let _ = progress;
         *decision == Decision::Repeat
     }
 

@@ -29,8 +29,9 @@ use crate::{
     name::Name,
     plan::Script,
     steps::{
-        back_up_key, destroy_key, generate_key, pin_rotate, shares_verify, sign_certificate,
-        split_shares, token_init,
+        back_up_key, destroy_key, generate_key, import_certificate, import_request, pin_rotate,
+        request_certificate, shares_verify, sign_certificate, sign_crl, split_shares, token_init,
+        use_certificate, use_key,
     },
 };
 
@@ -133,6 +134,9 @@ pub struct Opened {
     pub boot: String,
     /// Who confirms the steps.
     pub attendance: Attendance,
+    /// In a rehearsal: certificates are not marked, so that their texts are those of the ceremony.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub faithful: bool,
     /// The head of the rehearsal of the same plan by the same program.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rehearsal: Option<Digest>,
@@ -156,6 +160,18 @@ pub struct Opened {
     pub module: ModuleFile,
     /// The plan.
     pub plan: Script,
+}
+
+impl Opened {
+    /// Whether it is a rehearsal, whose keys are thrown away.
+    pub fn is_rehearsal(&self) -> bool {
+        self.attendance == Attendance::Rehearsed
+    }
+
+    /// Whether certificates are marked so that nobody can use them.
+    pub fn poisons(&self) -> bool {
+        self.is_rehearsal() && !self.faithful
+    }
 }
 
 /// How a ceremony was found when it went on.
@@ -307,6 +323,10 @@ pub enum Intent {
     DestroyKey(destroy_key::Intended),
     /// Make a key pair.
     GenerateKey(generate_key::Intended),
+    /// Take in a certificate that another machine signed.
+    ImportCertificate(import_certificate::Intended),
+    /// Take in a request of another machine.
+    ImportRequest(import_request::Intended),
     /// Initialize the token.
     InitializeToken(token_init::Intended),
     /// Make the PIN of shares the token's.
@@ -317,12 +337,24 @@ pub enum Intent {
     SplitShares(split_shares::Intended),
     /// Let every share of a set be read back.
     VerifyShares(shares_verify::Intended),
+    /// Sign a request for a certificate.
+    RequestCertificate(request_certificate::Intended),
+    /// Sign a revocation list.
+    SignCrl(sign_crl::Intended),
+    /// Take in a certificate that is there already.
+    UseCertificate(use_certificate::Intended),
+    /// Find a key that an earlier ceremony made.
+    UseKey(use_key::Intended),
 }
 
 /// What was done.
 #[derive(Clone, Debug, Eq, PartialEq, serde::Deserialize, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
+    /// The certificate that another machine signed was taken in.
+    CertificateImported(import_certificate::Imported),
+    /// A request for a certificate was signed, and its signature verified.
+    CertificateRequested(request_certificate::Requested),
     /// A certificate was signed, and its signature verified.
     CertificateSigned(sign_certificate::Signed),
     /// A key pair is in two tokens, and each was read back and proved to sign.
@@ -337,6 +369,14 @@ pub enum Outcome {
     SharesGiven(split_shares::Given),
     /// They have read them back.
     SharesVerified(shares_verify::Verified),
+    /// A certificate that is there already was taken in.
+    CertificateUsed(use_certificate::Used),
+    /// A revocation list was signed, and its signature verified.
+    CrlSigned(sign_crl::Signed),
+    /// A key that an earlier ceremony made was found.
+    KeyFound(use_key::Found),
+    /// The request of another machine was taken in, and its signature verified.
+    RequestImported(import_request::Imported),
     /// The token was initialized.
     TokenInitialized(TokenIdentity),
 }

@@ -216,6 +216,8 @@ PEM = re.compile("-----BEGIN PUBLIC KEY-----\n([A-Za-z0-9+/=]{1,64}\n)+-----END 
 SSH_KEY = re.compile("(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp(256|384)) [A-Za-z0-9+/=]+")
 SSH_SIGNATURE = re.compile("-----BEGIN SSH SIGNATURE-----\n([A-Za-z0-9+/=]+\n)+-----END SSH SIGNATURE-----\n")
 URL = re.compile(r"http://[!-~]+")
+REASON = re.compile("affiliation-changed|ca-compromise|cessation-of-operation|key-compromise|"
+                    "privilege-withdrawn|superseded|unspecified")
 ALGORITHM = re.compile("p256|p384|ed25519|rsa2048|rsa3072|rsa4096")
 
 TOKEN_IDENTITY = {"label": str, "serial?": str, "manufacturer?": str, "model?": str}
@@ -225,9 +227,14 @@ PLANNED_KEY = {"name": NAME, "algorithm": ALGORITHM, "label": LABEL}
 PLANNED_CERTIFICATE = {
     "name": NAME, "key": NAME,
     "kind": Either({"root": {"path_length": Either(int, type(None))}},
-                   {"issuing": {"signer": NAME, "path_length": int}}),
+                   {"issuing": {"signer": NAME, "path_length": int}},
+                   {"cross": {"of": NAME, "signer": NAME, "path_length": int}}),
     "subject": str, "not_before": TIME, "not_after": TIME,
-    "publication": {"crl_url?": URL, "issuer_url?": URL, "ocsp_url?": URL},
+    "publication": {"crl_url?": URL, "issuer_url?": URL, "ocsp_url?": URL}, "smart_cards?": bool,
+}
+PLANNED_CRL = {
+    "name": NAME, "signer": NAME, "number": int, "next_update": TIME,
+    "revoked": [{"serial": re.compile("[4-7][0-9a-f]{31}"), "at": TIME, "reason": REASON}], "previous?": str,
 }
 SET_ID = re.compile("[0-9a-f]{12}")
 PIN_FORM = {"alphabet": re.compile("digits|letters-and-digits"), "length": int}
@@ -259,6 +266,9 @@ class Ceremony:
         self.looked, self.present, self.compared, self.signed_off = False, [], [], []
         self.token, self.keys, self.certificates, self.serials = None, {}, {}, set()
         self.sets = {}
+        # Keys of other machines (SubjectPublicKeyInfo); certificates that were signed here; requests
+        # and revocation lists that were.
+        self.foreign, self.signed_here, self.requests, self.crls = {}, [], {}, {}
         # What other programs verify, by the line that it belongs to: they are slow, and come last.
         self.claims = []
         self.line, self.ended, self.time = 1, False, instant(records[0]["time"])
@@ -292,9 +302,10 @@ class Ceremony:
         self.need(len(linters) >= 2 and all(linters), "an opening that names two lints or parsers")
         self.need(not self.records[0].get("who") and "step" not in self.records[0], "the opening")
         steps = self.plan["steps"]
-        last = [step for step in steps if step in LAST]
-        ended = last == steps[-1:] and (not people["persons"] or steps[-2:-1] == ["sign-off"])
-        self.need(ended, "a plan that ends as it should")
+        closing = steps[-1:] in ([it] for it in CLOSING)
+        once = sum(steps.count(it) for it in CLOSING) == 1
+        signed_off = steps[-2:-1] == ["sign-off"] or not people["persons"]
+        self.need(closing and once and signed_off, "a plan that ends as it should")
         self.need("people" not in self.plan or people["persons"], "a plan with people, or none at all")
         refuse = self.plan.get("machine", {"refuse": [""]})["refuse"]
         self.need(refuse and refuse == sorted(set(refuse)), "a plan that refuses machines, or none at all")
@@ -307,7 +318,8 @@ class Ceremony:
             "rehearsed": not approvals,
             "unattended": not people["persons"] and not approvals,
         }
-        self.need(holds[opened["attendance"]], "an opening with the rehearsal and the people that it takes")
+        faithful = opened.get("faithful") in (None, self.rehearsed())
+        self.need(holds[opened["attendance"]] and faithful, "an opening with the rehearsal and the people that it takes")
         if opened["attendance"] == "attended":
             self.enough(people["quorum"]["approve"], list(approvals), "an opening with enough approvals")
             for name, signature in approvals.items():
@@ -358,7 +370,7 @@ class Ceremony:
             self.open_token(data["identity"], data["library"])
         elif event == "confirmed":
             self.confirm(who)
-        elif event == "closed" and kind in LAST:
+        elif event == "closed" and kind in CLOSING:
             self.need(self.has_session(kind), "the opened token")
             self.advance()
             self.ended = True
@@ -370,6 +382,17 @@ class Ceremony:
             self.conclude(KINDS[kind], planned, data)
         else:
             self.fail("a record of the plan's next step")
+
+    def rehearsed(self):
+        return self.opened["attendance"] == "rehearsed"
+
+    def poisons(self):
+        """Whether certificates are marked so that nobody can use them."""
+        return self.rehearsed() and "faithful" not in self.opened
+
+    def key(self, name):
+        """The SubjectPublicKeyInfo of a key, wherever the key is."""
+        return self.foreign[name] if name in self.foreign else spki(self.keys[name])
 
     def attended(self):
         return self.opened["attendance"] == "attended"
@@ -447,7 +470,8 @@ class Ceremony:
 
     def decide(self, kind, decision):
         self.need(self.in_doubt, "a record without an interruption before it")
-        self.need(decision in kind.decisions, "a decision of what was interrupted")
+        fits = kind.decisions if self.rehearsed() else getattr(kind, "decisions_of_ceremonies", kind.decisions)
+        self.need(decision in fits, "a decision of what was interrupted")
         self.need(self.has_session(self.step()[0]), "the opened token")
         self.need(self.confirmed or not self.attended(), "the confirmation of the step")
         self.in_doubt = False
@@ -486,7 +510,7 @@ SOFTWARE = re.compile(r"(?<![^\W_])(kryoptic|mozilla|nss|softhsm)")
 
 # What people say in their own words.
 SAID = {"aborted": "reason", "exception": "text", "resumed": "reason"}
-LAST = ("close", "hand-off")
+CLOSING = ("close", "export", "hand-off")
 OF_A_STEP = ("closed", "confirmed", "decided", "intent", "outcome", "signed-off")
 OF_PEOPLE = ("aborted", "clock", "confirmed", "exception", "present", "signed-off")
 
@@ -616,9 +640,188 @@ class SignCertificate:
             right = False
         ceremony.need(right, "the certificate that was sealed")
         ceremony.certificates[planned["name"]] = (planned, der)
-        chain = list(up(ceremony, planned))
-        time = ceremony.time[0]
-        ceremony.claims.append((ceremony.line, lambda: check_certificate(chain, time)))
+        ceremony.signed_here.append(planned["name"])
+        claim_chain(ceremony, planned)
+
+
+def claim_chain(ceremony, planned):
+    """The certificate and those above it are one chain: openssl will tell."""
+    chain, time, poisoned = list(up(ceremony, planned)), ceremony.time[0], ceremony.poisons()
+    ceremony.claims.append((ceremony.line, lambda: check_certificate(chain, time, poisoned)))
+
+
+class UseKey:
+    """A key of an earlier ceremony; in a rehearsal, another one stands in for it."""
+    intent, intended = "use-key", {"name": NAME, "label": LABEL, "id": KEY_ID}
+    outcomes = {"key-found": {"name": NAME, "key": KEY_REF}}
+    decisions = GenerateKey.decisions
+    decisions_of_ceremonies = ["repeat"]
+
+    def check_intent(self, ceremony, planned, intent):
+        key = planned["key"]
+        wanted = {"name": planned["name"], "label": key["label"], "id": key["id"]}
+        ceremony.need(intent == wanted, "the intent to find the planned key")
+        others = [it["label"] for it in ceremony.keys.values()]
+        ceremony.need(planned["name"] not in ceremony.keys and key["label"] not in others, "another key")
+
+    def check_outcome(self, ceremony, planned, intent, found, _):
+        key, wanted = found["key"], planned["key"]
+        same = key == wanted
+        if ceremony.rehearsed():
+            same = (key["label"], key["id"]) == (wanted["label"], wanted["id"])
+            same = same and algorithm_of(spki(key)) == algorithm_of(spki(wanted))
+        ceremony.need(same and found["name"] == planned["name"], "the key of the earlier ceremony")
+        ceremony.keys[found["name"]] = key
+
+
+class TakeCertificate:
+    """A certificate that is signed elsewhere; in a rehearsal, another one stands in for it."""
+    intended = {"name": NAME}
+    taken = {"name": NAME, "certificate": HEX}
+    decisions = ["repeat"]
+
+    def check_intent(self, ceremony, planned, intent):
+        name = planned["certificate"]["name"]
+        ceremony.need(intent["name"] == name and name not in ceremony.certificates,
+                      "the intent to take the planned certificate in")
+
+    def check_outcome(self, ceremony, planned, intent, taken, _):
+        certificate, der = planned["certificate"], bytes.fromhex(taken["certificate"])
+        wanted = "the planned certificate"
+        same = ceremony.rehearsed() or planned.get("der") in (None, taken["certificate"])
+        ceremony.need(taken["name"] == certificate["name"] and same, wanted)
+        try:
+            tbs, _, _ = (whole for _, _, whole in children(only(der, 0x30)))
+            version, serial, _, issuer, dates, subject, key, *_ = (whole for _, _, whole in children(only(tbs, 0x30)))
+            if certificate["key"] not in ceremony.keys and certificate["key"] not in ceremony.foreign:
+                # Another machine's: called as its certificate is.
+                ceremony.need(certificate["key"] == certificate["name"], wanted)
+                ceremony.foreign[certificate["key"]] = key
+            above = ceremony.certificates[signer_of(certificate)][0] if signer_of(certificate) else certificate
+            right = key == ceremony.key(certificate["key"]) and subject == name_der(certificate["subject"])
+            right = right and issuer == name_der(above["subject"]) and version == tlv(0xA0, tlv(0x02, b"\x02"))
+            right = right and dates == dates_der(certificate)
+            if ceremony.rehearsed():
+                right = right and tbs == to_be_signed(ceremony, certificate, only(serial, 0x02))
+            else:
+                right = right and oid(POISON) not in tbs
+        except (Bad, ValueError, IndexError, KeyError):
+            right = False
+        ceremony.need(right, wanted)
+        ceremony.certificates[certificate["name"]] = (certificate, der)
+        claim_chain(ceremony, certificate)
+
+
+class UseCertificate(TakeCertificate):
+    intent, outcomes = "use-certificate", {"certificate-used": TakeCertificate.taken}
+
+
+class ImportCertificate(TakeCertificate):
+    intent, outcomes = "import-certificate", {"certificate-imported": TakeCertificate.taken}
+
+    def check_intent(self, ceremony, planned, intent):
+        super().check_intent(ceremony, planned, intent)
+        ceremony.need(intent["name"] in ceremony.requests, "after it was asked for")
+
+
+class ImportRequest:
+    intent, intended = "import-request", {"name": NAME}
+    outcomes = {"request-imported": {"name": NAME, "public_key_sha256": HASH}}
+    decisions = ["repeat"]
+
+    def check_intent(self, ceremony, planned, intent):
+        ceremony.need(intent["name"] == planned["name"], "the intent to take the planned request in")
+
+    def check_outcome(self, ceremony, planned, intent, imported, _):
+        name, text = planned["name"], planned["request"]
+        try:
+            info, _, _ = (whole for _, _, whole in children(only(der_of(text), 0x30)))
+            _, _, key, _ = (whole for _, _, whole in children(only(info, 0x30)))
+            right = imported == {"name": name, "public_key_sha256": sha256(key)}
+        except (Bad, ValueError, IndexError):
+            right = False
+        ceremony.need(right and name not in ceremony.foreign, "the key of the planned request")
+        ceremony.foreign[name] = key
+        ceremony.claims.append((ceremony.line, lambda: check_request(text)))
+
+
+class RequestCertificate:
+    intent, intended = "request-certificate", {"name": NAME, "to_be_signed": HEX}
+    outcomes = {"certificate-requested": {"name": NAME, "signature": HEX, "request": str}}
+    decisions = ["sign-again"]
+
+    def check_intent(self, ceremony, planned, intent):
+        try:
+            key = spki(ceremony.keys[planned["key"]])
+        except KeyError as missing:
+            return ceremony.fail(f"after {missing} was made")
+        text = tlv(0x30, tlv(0x02, b"\0"), name_der(planned["subject"]), key, tlv(0xA0))
+        wanted = {"name": planned["name"], "to_be_signed": text.hex()}
+        ceremony.need(intent == wanted, "the request as the plan gives it")
+
+    def check_outcome(self, ceremony, planned, intent, requested, _):
+        text = requested["request"]
+        try:
+            der = der_of(text)
+            info, algorithm, signature = (whole for _, _, whole in children(only(der, 0x30)))
+            right = info.hex() == intent["to_be_signed"] and requested["name"] == planned["name"]
+            right = right and algorithm == SIGNED_WITH[algorithm_of(spki(ceremony.keys[planned["key"]]))]
+            right = right and raw_signature(algorithm, only(signature, 0x03)[1:]) == requested["signature"]
+            right = right and pem(der, "CERTIFICATE REQUEST") == text
+        except (Bad, ValueError, IndexError):
+            right = False
+        ceremony.need(right, "the request that was sealed")
+        ceremony.requests[planned["name"]] = text
+        ceremony.claims.append((ceremony.line, lambda: check_request(text)))
+
+
+class SignCrl:
+    intent, intended = "sign-crl", {"name": NAME, "this_update": TIME, "to_be_signed": HEX}
+    outcomes = {"crl-signed": {"name": NAME, "signature": HEX, "crl": HEX}}
+    decisions = ["sign-again"]
+
+    REASONS = {"key-compromise": 1, "ca-compromise": 2, "affiliation-changed": 3, "superseded": 4,
+               "cessation-of-operation": 5, "privilege-withdrawn": 9, "unspecified": 0}
+
+    def check_intent(self, ceremony, planned, intent):
+        name, this_update = planned["name"], intent["this_update"]
+        same = intent["name"] == name and name not in ceremony.crls and "." not in this_update
+        ceremony.need(same and planned["number"] > 0, "the list as the plan gives it")
+        try:
+            above = ceremony.certificates[planned["signer"]][0]
+            key = spki(ceremony.keys[above["key"]])
+        except KeyError as missing:
+            return ceremony.fail(f"after {missing} was made")
+        entries = sorted(planned["revoked"], key=lambda entry: entry["serial"])
+        revoked = [self.entry(entry, this_update) for entry in entries]
+        number = planned["number"].to_bytes(9, "big").lstrip(b"\0")
+        number = b"\0" + number if number[0] > 127 else number
+        extensions = [extension("2.5.29.35", tlv(0x30, tlv(0x80, key_identifier(key)))),
+                      extension("2.5.29.20", tlv(0x02, number))]
+        text = tlv(0x30, tlv(0x02, b"\x01"), SIGNED_WITH[algorithm_of(key)], name_der(above["subject"]),
+                   time_der(this_update), time_der(planned["next_update"]),
+                   tlv(0x30, *revoked) if revoked else b"", tlv(0xA0, tlv(0x30, *extensions)))
+        ceremony.need(text.hex() == intent["to_be_signed"], "the list as the plan gives it")
+
+    def entry(self, entry, this_update):
+        code = self.REASONS[entry["reason"]]
+        reason = extension("2.5.29.21", tlv(0x0A, bytes([code])))
+        at = min(entry["at"], this_update, key=instant)
+        return tlv(0x30, tlv(0x02, bytes.fromhex(entry["serial"])), time_der(at),
+                   tlv(0x30, reason) if code else b"")
+
+    def check_outcome(self, ceremony, planned, intent, signed, _):
+        der, issuer = bytes.fromhex(signed["crl"]), ceremony.certificates[planned["signer"]]
+        try:
+            text, algorithm, signature = (whole for _, _, whole in children(only(der, 0x30)))
+            right = text.hex() == intent["to_be_signed"] and signed["name"] == planned["name"]
+            right = right and algorithm == SIGNED_WITH[algorithm_of(spki(ceremony.keys[issuer[0]["key"]]))]
+            right = right and raw_signature(algorithm, only(signature, 0x03)[1:]) == signed["signature"]
+        except (Bad, ValueError, IndexError):
+            right = False
+        ceremony.need(right, "the list that was sealed")
+        ceremony.crls[planned["name"]] = der
+        ceremony.claims.append((ceremony.line, lambda: check_crl(der, issuer[1])))
 
 
 class SplitShares:
@@ -691,22 +894,34 @@ KINDS = {
     "destroy-key": DestroyKey(),
     "back-up-key": BackUpKey(),
     "generate-key": GenerateKey(),
+    "import-certificate": ImportCertificate(),
+    "import-request": ImportRequest(),
     "pin-rotate": RotatePin(),
+    "request-certificate": RequestCertificate(),
     "shares-verify": VerifyShares(),
     "sign-certificate": SignCertificate(),
+    "sign-crl": SignCrl(),
     "split-shares": SplitShares(),
     "token-init": TokenInit(),
+    "use-certificate": UseCertificate(),
+    "use-key": UseKey(),
 }
 
 CHECKS = ["core-dumps", "entropy", "network", "radio", "space", "swap", "time-zone", "variables", "virtual-machine"]
-STEP = Either(re.compile("close|hand-off|sign-off|token-init"), {"generate-key": PLANNED_KEY},
-              {"back-up-key": {"key": PLANNED_KEY}}, {"destroy-key": {"key": NAME}}, {"sign-certificate": PLANNED_CERTIFICATE}, {"split-shares": PLANNED_SHARES},
-              {"shares-verify": {"set": NAME}}, {"pin-rotate": {"set": NAME}})
+STEP = Either(re.compile("close|export|hand-off|sign-off|token-init"), {"generate-key": PLANNED_KEY},
+              {"back-up-key": {"key": PLANNED_KEY}}, {"destroy-key": {"key": NAME}},
+              {"import-certificate": {"certificate": PLANNED_CERTIFICATE}},
+              {"import-request": {"name": NAME, "request": str}}, {"pin-rotate": {"set": NAME}},
+              {"request-certificate": {"name": NAME, "key": NAME, "subject": str}},
+              {"shares-verify": {"set": NAME}}, {"sign-certificate": PLANNED_CERTIFICATE},
+              {"sign-crl": PLANNED_CRL}, {"split-shares": PLANNED_SHARES},
+              {"use-certificate": {"certificate": PLANNED_CERTIFICATE, "der": HEX}},
+              {"use-key": {"name": NAME, "key": KEY_REF, "transcript": HASH}})
 PLAN = {"schema": re.compile("chancery-ceremony/1"), "id": NAME, "steps": [STEP],
         "ssh": {"*": {"key": NAME, "usage": re.compile("host|user")}}, "people?": PEOPLE, "machine?": {"refuse": [re.compile("|".join(CHECKS))]}}
 OPENED = {
     "tool": str, "tool_sha256": HASH, "boot": str,
-    "attendance": re.compile("attended|rehearsed|unattended"), "rehearsal?": HASH,
+    "attendance": re.compile("attended|rehearsed|unattended"), "faithful?": bool, "rehearsal?": HASH,
     "approvals?": {"*": SSH_SIGNATURE}, "plan_hash": HASH, "site_hash": HASH,
     "changeable_keys?": str, "software_token?": str, "linters": [str], "module": MODULE, "plan": PLAN,
 }
@@ -811,10 +1026,12 @@ def raw_signature(algorithm, bits):
 
 
 def signer_of(planned):
-    return planned["kind"].get("issuing", {}).get("signer")
+    kind, = planned["kind"].values()
+    return kind.get("signer")
 
 
 def signer_key(ceremony, planned):
+    """The key in the token that signs a certificate."""
     signer = signer_of(planned)
     above = ceremony.certificates[signer][0] if signer else planned
     return spki(ceremony.keys[above["key"]])
@@ -859,7 +1076,10 @@ def key_identifier(der):
     return hashlib.sha1(parts_of(der)[1]).digest()
 
 
-def extensions(planned, key, above, signer):
+POISON = "1.3.6.1.4.1.11129.2.4.3"
+
+
+def extensions(planned, key, above, signer, poisons):
     """What the certificate of a CA says besides names, dates and the key."""
     kind, = planned["kind"].values()
     length = kind["path_length"]
@@ -867,8 +1087,13 @@ def extensions(planned, key, above, signer):
     yield extension("2.5.29.19", tlv(0x30, tlv(0x01, b"\xff"), room), critical=True)
     yield extension("2.5.29.15", tlv(0x03, b"\x01\x06"), critical=True)
     yield extension("2.5.29.14", tlv(0x04, key_identifier(key)))
-    if not above:
-        return
+    if above:
+        yield from extensions_of_signer(above, signer)
+    if poisons:
+        yield extension(POISON, tlv(0x05), critical=True)
+
+
+def extensions_of_signer(above, signer):
     yield extension("2.5.29.35", tlv(0x30, tlv(0x80, key_identifier(signer))))
     urls = {name: tlv(0x86, url.encode()) for name, url in above["publication"].items()}
     if "crl_url" in urls:
@@ -884,14 +1109,18 @@ def to_be_signed(ceremony, planned, serial):
     """The TBSCertificate that the plan gives for the keys that were made."""
     signer = signer_of(planned)
     above = ceremony.certificates[signer][0] if signer else None
-    key = spki(ceremony.keys[planned["key"]])
-    signing = spki(ceremony.keys[above["key"]]) if above else key
+    key = ceremony.key(planned["key"])
+    signing = ceremony.key(above["key"]) if above else key
     return tlv(0x30,
                tlv(0xA0, tlv(0x02, b"\x02")), tlv(0x02, serial), SIGNED_WITH[algorithm_of(signing)],
                name_der((above or planned)["subject"]),
-               tlv(0x30, time_der(planned["not_before"]), time_der(planned["not_after"])),
+               dates_der(planned),
                name_der(planned["subject"]), key,
-               tlv(0xA3, tlv(0x30, *extensions(planned, key, above, signing))))
+               tlv(0xA3, tlv(0x30, *extensions(planned, key, above, signing, ceremony.poisons()))))
+
+
+def dates_der(planned):
+    return tlv(0x30, time_der(planned["not_before"]), time_der(planned["not_after"]))
 
 
 # ---- 6. What other programs verify ---------------------------------------------------------------
@@ -919,20 +1148,47 @@ def check_ssh_signature(name, key, text, signature):
     return None if holds else f"the signature is not of this ceremony, or not by {name}"
 
 
-def pem(der):
+def pem(der, label="CERTIFICATE"):
     text = base64.b64encode(der).decode()
     lines = [text[at:at + 64] for at in range(0, len(text), 64)]
-    return "\n".join(["-----BEGIN CERTIFICATE-----", *lines, "-----END CERTIFICATE-----\n"])
+    return "\n".join([f"-----BEGIN {label}-----", *lines, f"-----END {label}-----\n"])
 
 
-def check_certificate(chain, seconds):
-    """Its own first, then those above it up to the root, which is trusted for its signature alone."""
+def der_of(text):
+    """What is in a PEM text."""
+    found = re.search("-----BEGIN [A-Z ]+-----([A-Za-z0-9+/=\\s]+)-----END", text)
+    require(found, "no PEM")
+    return base64.b64decode(found[1])
+
+
+def check_request(text):
+    """Whoever asks has the key."""
+    with tempfile.TemporaryDirectory() as directory:
+        file = Path(directory, "request.csr")
+        file.write_text(text)
+        _, said = run(["openssl", "req", "-verify", "-noout", "-in", file])
+    return None if "verify OK" in said else "the request is not signed by the key in it"
+
+
+def check_crl(crl, issuer):
+    with tempfile.TemporaryDirectory() as directory:
+        files = [Path(directory, name) for name in ("list.der", "issuer.pem")]
+        files[0].write_bytes(crl)
+        files[1].write_text(pem(issuer))
+        _, said = run(["openssl", "crl", "-inform", "DER", "-noout", "-in", files[0], "-CAfile", files[1]])
+    return None if "verify OK" in said else "openssl does not verify the revocation list"
+
+
+def check_certificate(chain, seconds, poisoned):
+    """Its own first, then those above it up to the root, which is trusted for its signature alone.
+    Those of a rehearsal have a critical extension that openssl does not take."""
     own, *between, root = chain if len(chain) > 1 else [chain[0], chain[0]]
     with tempfile.TemporaryDirectory() as directory:
         files = [Path(directory, name) for name in ("root.pem", "between.pem", "own.pem")]
         for file, content in zip(files, [[root], between, [own]]):
             file.write_text("".join(map(pem, content)))
         untrusted = ["-untrusted", files[1]] if between else []
+        untrusted += ["-ignore_critical"] if poisoned else []
         holds, said = run(["openssl", "verify", "-x509_strict", "-check_ss_sig", "-attime", str(seconds),
                            "-trusted", files[0], *untrusted, files[2]])
     return None if holds else f"openssl does not verify the certificate: {said.strip().splitlines()[-1]}"
@@ -1056,8 +1312,13 @@ def pretty(value):
 def derived(ceremony):
     """The files that follow from the records; None where only their hash, or what they say, does."""
     opened, plan = ceremony.opened, ceremony.plan
-    files = {"README.txt": None, "bundle.json": None, "clauses.json": None, "handoff/handoff.toml": None,
-             "head.svg": None, "verify.py": None, "plan.json": one_text(plan)}
+    files = {"README.txt": None, "bundle.json": None, "clauses.json": None, "head.svg": None,
+             "verify.py": None, "plan.json": one_text(plan)}
+    if plan["steps"][-1] == "hand-off":
+        files["handoff/handoff.toml"] = None
+    elif plan["steps"][-1] == "export":
+        about = {"id": plan["id"], "plan": opened["plan_hash"], "transcript": ceremony.heads[-1]}
+        files["handoff/ceremony.toml"] = "".join(f'{it} = "{about[it]}"\n' for it in about).encode()
     files["heads.txt"] = "".join(
         [f"plan {opened['plan_hash']}\nsite {opened['site_hash']}\nstart {ceremony.records[0]['prev']}\n"]
         + [f"{number} {head}\n" for number, head in enumerate(ceremony.heads, 1)]).encode()
@@ -1077,16 +1338,24 @@ def derived(ceremony):
             files[f"people/{name}.sign-off.txt"] = text.encode()
             files[f"people/{name}.sign-off"] = record["data"]["signature"].encode()
     for record in ceremony.records:
-        if record["event"] == "outcome" and "key-generated" in record["data"]:
-            made = record["data"]["key-generated"]
-            files[f"keys/{made['name']}.pem"] = made["key"]["public_key"].encode()
+        if record["event"] == "outcome":
+            (outcome, made), = record["data"].items()
+            made = made["made"] if outcome == "key-backed-up" else made
+            if outcome in ("key-backed-up", "key-found", "key-generated"):
+                files[f"keys/{made['name']}.pem"] = made["key"]["public_key"].encode()
     for name, (_, der) in ceremony.certificates.items():
         files[f"certificates/{name}.der"] = der
         files[f"certificates/{name}.pem"] = files[f"handoff/{name}.pem"] = pem(der).encode()
-        files[f"certificates/{name}.tbs.der"] = next(children(only(der, 0x30)))[2]
+        if name in ceremony.signed_here:
+            files[f"certificates/{name}.tbs.der"] = next(children(only(der, 0x30)))[2]
+    for name, der in ceremony.crls.items():
+        files[f"crls/{name}.crl"] = files[f"handoff/{name}.crl"] = der
+        files[f"crls/{name}.tbs.der"] = next(children(only(der, 0x30)))[2]
+    for name, text in ceremony.requests.items():
+        files[f"requests/{name}.csr"] = files[f"handoff/{name}.csr"] = text.encode()
     for name, handed in ceremony.sets.items():
         files[f"shares/{name}.json"] = pretty(handed["set"])
-    if "hand-off" not in plan["steps"]:
+    if plan["steps"][-1] == "close":
         return {name: body for name, body in files.items() if not name.startswith("handoff/")}
     for name, authority in plan["ssh"].items():
         line = ssh_key(spki(ceremony.keys[authority["key"]]))
@@ -1128,8 +1397,12 @@ def check_hand_off(content, ceremony):
     """The keys and chains that the appliance is to trust are those of the records."""
     plan, keys = ceremony.plan, ceremony.keys
     of = {key["label"]: key for key in keys.values()}
-    x509 = {}
+    x509, cross = {}, {}
     for name, (planned, _) in ceremony.certificates.items():
+        if "cross" in planned["kind"]:
+            cross[name] = f"{name}.pem"
+        if "cross" in planned["kind"] or planned["key"] not in keys:
+            continue
         chain, above = [f"{name}.pem"], planned
         while signer_of(above):
             chain.append(f"{signer_of(above)}.pem")
@@ -1143,6 +1416,10 @@ def check_hand_off(content, ceremony):
         "publication": next((key for label, key in of.items() if label.startswith("publication/")), None),
         "raw": {label[4:]: key for label, key in of.items() if label.startswith("raw/")},
     }
+    crls = {it["sign-crl"]["name"]: it["sign-crl"]["signer"] for it in plan["steps"] if type(it) is dict and "sign-crl" in it}
+    crls = {name: {"file": f"{name}.crl", "issuer": f"{signer}.pem"} for name, signer in crls.items()}
+    wanted |= {"cross": cross} if cross else {}
+    wanted |= {"crls": crls} if crls else {}
     try:
         found = tomllib.loads(content.decode())
     except ValueError:

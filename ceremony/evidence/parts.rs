@@ -7,7 +7,10 @@ use crate::{
     clauses::clauses,
     people::{NAMESPACE, Statement},
     qr,
-    steps::{generate_key::Generated, sign_certificate::Signed, split_shares::Given},
+    steps::{
+        back_up_key::BackedUp, generate_key::Generated, import_certificate::Imported,
+        sign_certificate::Signed, split_shares::Given, use_certificate::Used,
+    },
     transcript::{Event, Intent, Outcome, Record, chain},
     verify::Verified,
 };
@@ -79,11 +82,30 @@ impl Parts {
                 let name = format!("certificates/{}.tbs.der", intended.name);
                 self.put(&name, &intended.to_be_signed);
             }
-            Event::Outcome(Outcome::CertificateSigned(Signed { name, certificate, .. })) => {
+            Event::Intent(Intent::SignCrl(intended)) => {
+                self.put(&format!("crls/{}.tbs.der", intended.name), &intended.to_be_signed);
+            }
+            Event::Outcome(Outcome::CertificateRequested(requested)) => {
+                self.text(&format!("requests/{}.csr", requested.name), &requested.request);
+            }
+            Event::Outcome(Outcome::CrlSigned(signed)) => {
+                self.put(&format!("crls/{}.crl", signed.name), &signed.crl);
+            }
+            Event::Outcome(Outcome::KeyFound(found)) => {
+                self.text(&format!("keys/{}.pem", found.name), &found.key.public_key.to_pem());
+            }
+            Event::Outcome(
+                Outcome::CertificateImported(Imported { name, certificate })
+                | Outcome::CertificateSigned(Signed { name, certificate, .. })
+                | Outcome::CertificateUsed(Used { name, certificate }),
+            ) => {
                 self.put(&format!("certificates/{name}.der"), certificate);
                 self.text(&format!("certificates/{name}.pem"), &pki::x509::to_pem(certificate));
             }
-            Event::Outcome(Outcome::KeyGenerated(Generated { name, key, .. })) => {
+            Event::Outcome(
+                Outcome::KeyBackedUp(BackedUp { made: Generated { name, key, .. }, .. })
+                | Outcome::KeyGenerated(Generated { name, key, .. }),
+            ) => {
                 self.text(&format!("keys/{name}.pem"), &key.public_key.to_pem());
             }
             Event::Outcome(Outcome::SharesGiven(Given { name, set })) => {
@@ -98,8 +120,8 @@ impl Parts {
         if !verified.progress.plan.hands_off() {
             return Ok(());
         }
-        for (name, content) in verified.bundle()?.texts()? {
-            self.text(&format!("handoff/{name}"), &content);
+        for (name, content) in verified.bundle()?.contents()? {
+            self.put(&format!("handoff/{name}"), &content);
         }
         Ok(())
     }

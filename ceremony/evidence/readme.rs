@@ -91,8 +91,10 @@ WHAT IS IN IT
   people/                whose key is whose, what was signed, and the signatures
   keys/                  public keys
   certificates/          what was to be signed (.tbs.der), and the certificates (.der, .pem)
+  crls/                  revocation lists (.crl, DER), and what was to be signed
+  requests/              certificate requests that went out
   shares/                who has which share of a PIN, and how it is recognised; no values
-  handoff/               what the appliance reads
+  handoff/               what the appliance reads, or what was written for others
   exceptions.json        what happened that the plan does not have
   clauses.json           which records answer which demand of the Baseline Requirements
   attachments/           photos, scans, reports, as they were given

@@ -1,21 +1,26 @@
 //! The plan as people write it: TOML, with names that refer to each other.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+};
 
-use pki::x509::lint::Finding;
+use pki::{names::DistinguishedName, x509::lint::Finding};
 use serde::Deserialize;
 
-use super::{Schema, Script, SshAuthority, Step};
+use super::{Schema, Script, SshAuthority, Step, input::InputFile};
 use crate::{
     environment::Demands,
     name::Name,
     people::{People, Person, Quorum},
     steps::{
-        Entry, back_up_key, close, destroy_key,
+        Entry, back_up_key, close, destroy_key, export,
         generate_key::{self, KeyEntry},
-        hand_off, pin_rotate, shares_verify,
-        sign_certificate::{self, CertificateEntry},
-        sign_off, split_shares, token_init,
+        hand_off, import_certificate, import_request, pin_rotate, request_certificate,
+        shares_verify,
+        sign_certificate::{self, Certificate, CertificateEntry},
+        sign_crl::{self, CrlEntry},
+        sign_off, split_shares, token_init, use_certificate, use_key,
     },
 };
 
@@ -23,10 +28,17 @@ use crate::{
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct PlanFile {
+    /// The file's directory: what it names is found from there.
+    #[serde(skip)]
+    pub(crate) directory: PathBuf,
     schema: Schema,
     id: Name,
     #[serde(default)]
     pub(crate) keys: BTreeMap<Name, KeyEntry>,
+    #[serde(default)]
+    pub(crate) requests: BTreeMap<Name, InputFile>,
+    #[serde(default)]
+    pub(crate) crls: BTreeMap<Name, CrlEntry>,
     #[serde(default)]
     pub(crate) certificates: BTreeMap<Name, CertificateEntry>,
     #[serde(default)]
@@ -63,9 +75,16 @@ enum StepEntry {
     PinSplit(split_shares::Entry),
     ShareRotate(split_shares::RotateEntry),
     SharesVerify(shares_verify::SharesVerify),
+    Export(export::Entry),
+    ImportCertificate(import_certificate::Entry),
+    ImportRequest(import_request::Entry),
+    RequestCertificate(request_certificate::Entry),
     SignCertificate(sign_certificate::Entry),
+    SignCrl(sign_crl::Entry),
     SignOff(sign_off::Entry),
     TokenInit(token_init::Entry),
+    UseCertificate(use_certificate::Entry),
+    UseKey(use_key::Entry),
 }
 
 impl StepEntry {
@@ -80,9 +99,16 @@ impl StepEntry {
             Self::PinSplit(entry) => entry,
             Self::ShareRotate(entry) => entry,
             Self::SharesVerify(entry) => entry,
+            Self::Export(entry) => entry,
+            Self::ImportCertificate(entry) => entry,
+            Self::ImportRequest(entry) => entry,
+            Self::RequestCertificate(entry) => entry,
             Self::SignCertificate(entry) => entry,
+            Self::SignCrl(entry) => entry,
             Self::SignOff(entry) => entry,
             Self::TokenInit(entry) => entry,
+            Self::UseCertificate(entry) => entry,
+            Self::UseKey(entry) => entry,
         }
     }
 }
@@ -111,12 +137,38 @@ impl PlanFile {
         (Script { schema, id, steps, ssh, people, machine }, findings)
     }
 
+    /// Key and subject of the CA that a cross-certificate is of.
+    pub(crate) fn key_and_subject(
+        &self,
+        name: &Name,
+    ) -> Result<(Name, DistinguishedName), Finding> {
+        let unknown = || Finding {
+            rule: "cross-certificate-of",
+            what: format!(
+                "a cross-certificate is of {name}, which is a cross-certificate itself, or which no \
+                 step makes or takes in"
+            ),
+        };
+        if self.certificates.get(name).is_none_or(CertificateEntry::is_cross) {
+            return Err(unknown());
+        }
+        let mut entries = self.steps.iter().map(StepEntry::entry);
+        let entry = entries.find(|entry| entry.makes() == Some(("certificate", name)));
+        let step = entry.ok_or_else(unknown)?.resolve(self)?;
+        let Certificate { key, subject, .. } = step.kind().certificate().ok_or_else(unknown)?;
+        Ok((key.clone(), subject.clone()))
+    }
+
     /// What is declared and never made was probably meant to be.
     fn unused(&self) -> Vec<Finding> {
         let used: BTreeSet<_> = self.steps.iter().filter_map(|it| it.entry().makes()).collect();
         let keys = self.keys.keys().map(|name| ("key", name));
         let certificates = self.certificates.keys().map(|name| ("certificate", name));
+        let requests = self.requests.keys().map(|name| ("request", name));
+        let crls = self.crls.keys().map(|name| ("list", name));
         keys.chain(certificates)
+            .chain(requests)
+            .chain(crls)
             .filter(|declared| !used.contains(declared))
             .map(|(what, name)| Finding {
                 rule: "declared-and-not-made",

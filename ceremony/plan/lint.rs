@@ -2,13 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use pki::x509::lint::Finding;
+use pki::{
+    keys::KeyAlgorithm,
+    token::KeyLabel,
+    x509::{Publication, lint::Finding},
+};
 
-use super::{Certificate, Key, Script, Step};
+use super::{Certificate, Script, Step};
 use crate::{
     name::Name,
     people::{Person, Quorum},
     shares::Purpose,
+    steps::request_certificate::OwnRequest,
 };
 
 /// The rules that a script breaks; empty if it may be performed.
@@ -16,7 +21,12 @@ pub fn lint(script: &Script) -> Vec<Finding> {
     let mut model = Model::new(script);
     model.check_people();
     script.steps.iter().for_each(|step| model.apply(step));
-    model.require(model.handed_off, "hand-off-last", || "the plan ends without a hand-off".into());
+    model.require(model.closed, "hand-off-last", || {
+        "the plan ends without a hand-off or an export".into()
+    });
+    model.require(!model.logged_in, "ends-logged-out", || {
+        "the plan ends with a session on the token that nothing closes".into()
+    });
     model.findings
 }
 
@@ -32,17 +42,38 @@ pub(crate) struct ShareModel {
 /// What would be there after the steps so far.
 pub(crate) struct Model<'a> {
     pub(crate) script: &'a Script,
-    pub(crate) keys: BTreeMap<&'a Name, &'a Key>,
+    /// The keys in the token.
+    pub(crate) keys: BTreeMap<&'a Name, ModelKey<'a>>,
+    /// The keys of other machines, each with the subject that was asked for with it.
+    pub(crate) foreign: BTreeMap<&'a Name, String>,
     pub(crate) certificates: BTreeMap<&'a Name, &'a Certificate>,
-    /// Certificates that signed others.
+    /// The certificates (DER) that were there before.
+    pub(crate) existing: BTreeMap<&'a Name, &'a [u8]>,
+    /// The requests that were made here.
+    pub(crate) requests: BTreeMap<&'a Name, &'a OwnRequest>,
+    /// The revocation lists that were signed.
+    pub(crate) crls: BTreeSet<&'a Name>,
+    /// Certificates whose keys signed.
     pub(crate) signers: BTreeSet<&'a Name>,
     /// Sets of shares that were handed out.
     pub(crate) shares: BTreeMap<&'a Name, ShareModel>,
     /// A step was done.
     pub(crate) started: bool,
+    /// The token was initialized by this plan.
+    pub(crate) token_is_new: bool,
+    /// A session is open on the token.
+    pub(crate) logged_in: bool,
     pub(crate) signed_off: bool,
-    pub(crate) handed_off: bool,
+    /// The transcript was closed.
+    pub(crate) closed: bool,
     findings: Vec<Finding>,
+}
+
+/// A key in the token.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ModelKey<'a> {
+    pub(crate) label: &'a KeyLabel,
+    pub(crate) algorithm: KeyAlgorithm,
 }
 
 impl<'a> Model<'a> {
@@ -50,28 +81,79 @@ impl<'a> Model<'a> {
         Self {
             script,
             keys: BTreeMap::new(),
+            foreign: BTreeMap::new(),
             certificates: BTreeMap::new(),
+            existing: BTreeMap::new(),
+            requests: BTreeMap::new(),
+            crls: BTreeSet::new(),
             signers: BTreeSet::new(),
             shares: BTreeMap::new(),
             started: false,
+            token_is_new: false,
+            logged_in: false,
             signed_off: false,
-            handed_off: false,
+            closed: false,
             findings: Vec::new(),
         }
     }
 
     /// Checks what must hold before the step, then assumes what holds after it.
     fn apply(&mut self, step: &'a Step) {
-        self.require(!self.handed_off, "hand-off-last", || format!("after the hand-off: {step}"));
+        self.require(!self.closed, "hand-off-last", || format!("after the end: {step}"));
         // What everybody signed is all that was done.
-        self.require(
-            !self.signed_off || matches!(step, Step::Close | Step::HandOff),
-            "sign-off-before-hand-off",
-            || format!("after the signing off: {step}"),
-        );
+        self.require(!self.signed_off || step.kind().closes(), "sign-off-before-hand-off", || {
+            format!("after the signing off: {step}")
+        });
         self.check_shares(step);
         step.kind().lint(self);
         self.started = true;
+        // The token is opened before whatever comes after its making.
+        self.logged_in = !step.kind().closes();
+    }
+
+    /// A key is in the token from now on.
+    pub(crate) fn add_key(&mut self, name: &'a Name, label: &'a KeyLabel, algorithm: KeyAlgorithm) {
+        let twice = self.keys.values().any(|other| other.label == label);
+        self.require(!twice, "one-key-per-label", || {
+            format!("a second key gets the label {label}")
+        });
+        let known = self.keys.contains_key(name) || self.foreign.contains_key(name);
+        self.require(!known, "key-once", || format!("the key {name} is there already"));
+        self.keys.insert(name, ModelKey { label, algorithm });
+    }
+
+    /// A certificate is there from now on.
+    pub(crate) fn add_certificate(&mut self, certificate: &'a Certificate) {
+        let name = &certificate.name;
+        self.require(!self.certificates.contains_key(name), "sign-once", || {
+            format!("certificate {name} is signed twice")
+        });
+        self.certificates.insert(name, certificate);
+    }
+
+    /// The end: all that was signed goes out.
+    pub(crate) fn close(&mut self) {
+        let signed = self.signed_off || self.script.people.is_empty();
+        self.require(signed, "sign-off-before-hand-off", || {
+            "people take part, and nobody signs what was done".into()
+        });
+        for certificate in self.certificates.values().copied().collect::<Vec<_>>() {
+            let heard = self.signers.contains(&certificate.name)
+                || certificate.publication == Publication::default();
+            self.require(heard, "publication-of-a-signer", || {
+                format!(
+                    "{} signs nothing here, so its publication goes nowhere; an online CA's \
+                     belongs into the appliance's configuration",
+                    certificate.name
+                )
+            });
+        }
+        // Whatever breaks a rule must not leave.
+        if !self.findings.is_empty() {
+            let what = "what was made before breaks rules, and would go out".to_owned();
+            self.find("export-after-lints", what);
+        }
+        self.closed = true;
     }
 
     /// Nothing is done while it is not certain that the custodians can give what they were given, and

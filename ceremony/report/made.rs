@@ -75,7 +75,9 @@ pub(super) fn certificates(verified: &Verified) -> Vec<Block> {
 fn planned_content(planned: &Certificate) -> Vec<Line> {
     let Certificate { subject, not_before, not_after, kind, .. } = planned;
     let signer = match kind {
-        AuthorityKind::Issuing { signer, .. } => signer.as_str(),
+        AuthorityKind::Cross { signer, .. } | AuthorityKind::Issuing { signer, .. } => {
+            signer.as_str()
+        }
         AuthorityKind::Root { .. } => "itself",
     };
     vec![

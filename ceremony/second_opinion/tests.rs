@@ -8,7 +8,7 @@ use super::*;
 use crate::{made::Made, plan::Plan};
 
 /// A to-be-signed text of the root, its certificate, and what they must say.
-fn made() -> (Certificate, KeyRef, X509Serial, Vec<u8>, Vec<u8>) {
+fn made() -> (Certificate, PublicKey, X509Serial, Vec<u8>, Vec<u8>) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("plans/root-and-issuing.toml");
     let plan = Plan::read(&path).unwrap();
     let planned = plan.certificates().next().unwrap().clone();
@@ -23,7 +23,7 @@ fn made() -> (Certificate, KeyRef, X509Serial, Vec<u8>, Vec<u8>) {
     let signature =
         token.sign(prepared.key().key(), prepared.scheme(), Input::Message(&text)).unwrap();
     let certificate = prepared.seal(signature).unwrap().bytes().to_vec();
-    (planned, key, serial, text, certificate)
+    (planned, key.public_key, serial, text, certificate)
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use pki::{
     token::{
         KeyRef, KeyStore as _,
-        pkcs11::{Remains, TokenIdentity},
+        pkcs11::{Remains, Session, TokenIdentity},
     },
     x509::lint::Finding,
 };
@@ -19,7 +19,7 @@ use super::{
 use crate::{
     dry_run::DryRun,
     failure::Failure,
-    plan::{Step, file::PlanFile, lint::Model},
+    plan::{Plan, Step, file::PlanFile, lint::Model},
     progress::{Progress, ProgressError},
     run::Performance,
     script::Sheet,
@@ -131,13 +131,22 @@ impl Kind for BackUpKey {
         performance.console.add(&format!("in both tokens, public key SHA-256 {fingerprint}"))
     }
 
+    fn check_token(
+        &self,
+        plan: &Plan,
+        rehearsed: bool,
+        session: &mut Session,
+    ) -> Result<(), Failure> {
+        self.key.check_token(plan, rehearsed, session)
+    }
+
     fn intend(&self, intent: &Intent, progress: &Progress) -> Result<(), ProgressError> {
         let planned = Intent::BackUpKey(self.key.intended(&progress.plan));
         progress.require(*intent == planned, "the intent to make the planned key and its copy")
     }
 
-    fn decide(&self, decision: &Decision) -> bool {
-        *decision != Decision::AdoptKey && self.key.decide(decision)
+    fn decide(&self, decision: &Decision, progress: &Progress) -> bool {
+        *decision != Decision::AdoptKey && self.key.decide(decision, progress)
     }
 
     fn conclude(

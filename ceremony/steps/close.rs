@@ -40,17 +40,17 @@ impl Kind for Close {
         }
     }
 
+    fn closes(&self) -> bool {
+        true
+    }
+
     fn lint<'a>(&'a self, model: &mut Model<'a>) {
-        let signed = model.signed_off || model.script.people.is_empty();
-        model.require(signed, "sign-off-before-hand-off", || {
-            "people take part, and nobody signs what was done".into()
-        });
+        model.close();
         let idle = model.keys.is_empty() && model.script.ssh.is_empty();
         model.require(idle, "hand-off-of-what-is-made", || {
             "keys are made and the plan ends without a hand-off: the appliance would not know them"
                 .into()
         });
-        model.handed_off = true;
     }
 
     fn perform(&self, performance: &mut Performance<'_>) -> Result<(), Failure> {

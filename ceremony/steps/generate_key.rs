@@ -6,7 +6,7 @@ use pki::{
     keys::KeyAlgorithm,
     token::{
         self, KeyId, KeyLabel, KeyRef, KeyStore as _,
-        pkcs11::{ATTEMPTS, Attempt, CHANGES, Remains},
+        pkcs11::{ATTEMPTS, Attempt, CHANGES, Remains, Session},
     },
     x509::lint::Finding,
 };
@@ -16,7 +16,7 @@ use crate::{
     dry_run::DryRun,
     failure::Failure,
     name::Name,
-    plan::{Plan, Step, file::PlanFile, lint::Model},
+    plan::{Plan, Step, file::PlanFile, input::Earlier, lint::Model},
     progress::{Progress, ProgressError},
     run::{FoundKey, Performance},
     script::Sheet,
@@ -39,8 +39,10 @@ pub struct Key {
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct KeyEntry {
-    algorithm: KeyAlgorithm,
-    label: KeyLabel,
+    algorithm: Option<KeyAlgorithm>,
+    label: Option<KeyLabel>,
+    /// The ceremony that made it.
+    pub(crate) existing: Option<Earlier>,
 }
 
 /// The step of a plan file.
@@ -81,17 +83,30 @@ pub struct Generated {
 impl super::Entry for Entry {
     fn resolve(&self, file: &PlanFile) -> Result<Step, Finding> {
         let name = &self.key;
-        let entry = file.keys.get(name).ok_or_else(|| Finding {
-            rule: "key-unknown",
-            what: format!("a step names the key {name}, which [keys] does not have"),
-        })?;
-        let (algorithm, label) = (entry.algorithm, entry.label.clone());
-        Ok(Step::GenerateKey(Key { name: name.clone(), algorithm, label }))
+        let entry = declared(file, name)?;
+        match (entry.algorithm, &entry.label, &entry.existing) {
+            (Some(algorithm), Some(label), None) => {
+                let (name, label) = (name.clone(), label.clone());
+                Ok(Step::GenerateKey(Key { name, algorithm, label }))
+            }
+            _ => Err(Finding {
+                rule: "key-to-be-made",
+                what: format!("the key {name} is generated: it has algorithm and label alone"),
+            }),
+        }
     }
 
     fn makes(&self) -> Option<(&'static str, &Name)> {
         Some(("key", &self.key))
     }
+}
+
+/// The key's entry in the plan file.
+pub(crate) fn declared<'a>(file: &'a PlanFile, name: &Name) -> Result<&'a KeyEntry, Finding> {
+    file.keys.get(name).ok_or_else(|| Finding {
+        rule: "key-unknown",
+        what: format!("a step names the key {name}, which [keys] does not have"),
+    })
 }
 
 impl Kind for Key {
@@ -110,34 +125,28 @@ impl Kind for Key {
     }
 
     fn lint<'a>(&'a self, model: &mut Model<'a>) {
-        let twice = model.keys.values().any(|other| other.label == self.label);
-        model.require(!twice, "one-key-per-label", || {
-            format!("a second key gets the label {}", self.label)
-        });
-        model.keys.insert(&self.name, self);
+        model.add_key(&self.name, &self.label, self.algorithm);
     }
 
     fn dry_run(&self, dry: &mut DryRun<'_>) -> Result<(), Failure> {
-        let id = dry.plan.key_id(&self.name);
-        let generated = dry.token.generate(self.algorithm, &self.label, &id)?;
-        dry.made.add_key(self.name.clone(), generated.key);
-        Ok(())
+        dry.generate(self, &dry.plan.key_id(&self.name))
+    }
+
+    fn check_token(&self, plan: &Plan, _: bool, session: &mut Session) -> Result<(), Failure> {
+        Ok(session.vacant(&self.label, &plan.key_id(&self.name))?)
     }
 
     fn perform(&self, performance: &mut Performance<'_>) -> Result<(), Failure> {
         let id = performance.progress.plan.key_id(&self.name);
         let mut generated = None;
         if performance.progress.in_doubt().is_some() {
-            generated = self.settle(performance)?;
+            generated = self.settle(&id, performance)?;
         } else {
             performance.intend(Intent::GenerateKey(self.intended(&performance.progress.plan)))?;
         }
         let token::Generated { key, attributes } = match generated {
             Some(adopted) => adopted,
-            None => {
-                let (session, console) = performance.session_and_console()?;
-                console.wait(|| session.generate(self.algorithm, &self.label, &id))?
-            }
+            None => self.generate(&id, performance)?,
         };
         let fingerprint = key.public_key.fingerprint();
         let attributes = attributes.iter();
@@ -154,7 +163,7 @@ impl Kind for Key {
         progress.require(*intent == planned, "the intent to make the planned key")
     }
 
-    fn decide(&self, decision: &Decision) -> bool {
+    fn decide(&self, decision: &Decision, _: &Progress) -> bool {
         let needless = Decision::DestroyAndRepeat { found: Remains::Nothing };
         match decision {
             Decision::AdoptKey | Decision::Repeat => true,
@@ -191,13 +200,23 @@ impl Key {
         Intended { id: plan.key_id(&name), name, algorithm, label }
     }
 
-    /// Finds out what an interrupted generation left, and clears it away unless it is to be taken.
-    fn settle(
+    /// Makes the key pair under this CKA_ID.
+    pub(crate) fn generate(
         &self,
+        id: &KeyId,
+        performance: &mut Performance<'_>,
+    ) -> Result<token::Generated, Failure> {
+        let (session, console) = performance.session_and_console()?;
+        Ok(console.wait(|| session.generate(self.algorithm, &self.label, id))?)
+    }
+
+    /// Finds out what an interrupted generation left, and clears it away unless it is to be taken.
+    pub(crate) fn settle(
+        &self,
+        id: &KeyId,
         performance: &mut Performance<'_>,
     ) -> Result<Option<token::Generated>, Failure> {
-        let id = performance.progress.plan.key_id(&self.name);
-        let found = performance.session()?.remains(&self.label, &id)?;
+        let found = performance.session()?.remains(&self.label, id)?;
         let decision = match (found, performance.found_key) {
             (Remains::Nothing, _) => Decision::Repeat,
             (Remains::Orphan, _) | (Remains::Pair, Some(FoundKey::Destroy)) => {
@@ -209,9 +228,9 @@ impl Key {
         let decision = performance.decide(decision)?;
         let session = performance.session()?;
         match decision {
-            Decision::AdoptKey => Ok(Some(session.adopt(self.algorithm, &self.label, &id)?)),
+            Decision::AdoptKey => Ok(Some(session.adopt(self.algorithm, &self.label, id)?)),
             Decision::DestroyAndRepeat { .. } => {
-                session.discard(&self.label, &id)?;
+                session.discard(&self.label, id)?;
                 Ok(None)
             }
             _ => Ok(None),

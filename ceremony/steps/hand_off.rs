@@ -3,16 +3,17 @@
 
 use std::collections::BTreeMap;
 
-use pki::{
-    token::Purpose,
-    x509::{Publication, lint::Finding},
-};
+use pki::{token::Purpose, x509::lint::Finding};
 
-use super::{Kind, generate_key::Key};
+use super::Kind;
 use crate::{
     failure::Failure,
     name::Name,
-    plan::{Step, file::PlanFile, lint::Model},
+    plan::{
+        AuthorityKind, Step,
+        file::PlanFile,
+        lint::{Model, ModelKey},
+    },
     run::Performance,
     script::Sheet,
 };
@@ -47,15 +48,14 @@ impl Kind for HandOff {
         }
     }
 
+    fn closes(&self) -> bool {
+        true
+    }
+
     fn lint<'a>(&'a self, model: &mut Model<'a>) {
-        let signed = model.signed_off || model.script.people.is_empty();
-        model.require(signed, "sign-off-before-hand-off", || {
-            "people take part, and nobody signs what was done".into()
-        });
+        model.close();
         check_publication_key(model);
         check_uses(model);
-        check_publications(model);
-        model.handed_off = true;
     }
 
     fn perform(&self, performance: &mut Performance<'_>) -> Result<(), Failure> {
@@ -64,32 +64,35 @@ impl Kind for HandOff {
 }
 
 fn check_publication_key(model: &mut Model<'_>) {
-    let publication = |key: &&&Key| key.label.purpose() == Purpose::Publication;
+    let publication = |key: &&ModelKey<'_>| key.label.purpose() == Purpose::Publication;
     let count = model.keys.values().filter(publication).count();
     model.require(count == 1, "one-publication-key", || {
-        format!("the hand-off needs one key labelled publication/…, the plan makes {count}")
+        format!("the hand-off needs one key labelled publication/…, the plan has {count}")
     });
 }
 
 /// Each issuing key is one CA: a signature of an SSH CA and of an X.509 CA must never be
-/// exchangeable, nor a host's and a user's.
+/// exchangeable, nor a host's and a user's. A cross-certificate is of a CA that is counted already.
 fn check_uses(model: &mut Model<'_>) {
     let mut uses: BTreeMap<&Name, Vec<String>> = BTreeMap::new();
     for certificate in model.certificates.values() {
-        uses.entry(&certificate.key).or_default().push(format!("certificate {}", certificate.name));
+        if !matches!(certificate.kind, AuthorityKind::Cross { .. }) {
+            let used = uses.entry(&certificate.key).or_default();
+            used.push(format!("certificate {}", certificate.name));
+        }
     }
     for (name, authority) in &model.script.ssh {
         uses.entry(&authority.key).or_default().push(format!("SSH CA {name}"));
         check_ssh_key(model, name, &authority.key);
     }
-    for key in model.keys.values().copied().collect::<Vec<_>>() {
-        let uses = uses.get(&key.name).map_or(&[][..], Vec::as_slice);
+    for (key, ModelKey { label, .. }) in model.keys.clone() {
+        let uses = uses.get(key).map_or(&[][..], Vec::as_slice);
         model.require(uses.len() < 2, "one-use-per-key", || {
-            format!("key {} is used for {}", key.name, uses.join(" and "))
+            format!("key {key} is used for {}", uses.join(" and "))
         });
-        let idle = uses.is_empty() && key.label.purpose() == Purpose::Issuing;
+        let idle = uses.is_empty() && label.purpose() == Purpose::Issuing;
         model.require(!idle, "issuing-key-has-a-use", || {
-            format!("key {} is for issuing, and has neither certificate nor SSH CA", key.name)
+            format!("key {key} is for issuing, and has neither certificate nor SSH CA")
         });
     }
 }
@@ -101,18 +104,4 @@ fn check_ssh_key(model: &mut Model<'_>, name: &Name, key: &Name) {
     model.require(made.label.purpose() == Purpose::Issuing, "ssh-ca-key", || {
         format!("SSH CA {name} has the key {}, which is not for issuing", made.label)
     });
-}
-
-fn check_publications(model: &mut Model<'_>) {
-    for certificate in model.certificates.values().copied().collect::<Vec<_>>() {
-        let heard = model.signers.contains(&certificate.name)
-            || certificate.publication == Publication::default();
-        model.require(heard, "publication-of-a-signer", || {
-            format!(
-                "{} signs nothing here, so its publication goes nowhere; an online CA's belongs \
-                 into the appliance's configuration",
-                certificate.name
-            )
-        });
-    }
 }

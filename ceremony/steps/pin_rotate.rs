@@ -102,7 +102,7 @@ impl Kind for PinRotate {
         progress.require(*intent == Intent::RotatePin(planned), "the intent to set the planned PIN")
     }
 
-    fn decide(&self, decision: &Decision) -> bool {
+    fn decide(&self, decision: &Decision, _: &Progress) -> bool {
         matches!(decision, Decision::PinIsFormer | Decision::PinIsNew)
     }
 

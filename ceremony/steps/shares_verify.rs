@@ -105,7 +105,7 @@ impl Kind for SharesVerify {
         progress.require(*intent == planned, "the intent to verify the planned shares")
     }
 
-    fn decide(&self, decision: &Decision) -> bool {
+    fn decide(&self, decision: &Decision, _: &Progress) -> bool {
         *decision == Decision::SplitAnew
     }
 

@@ -202,7 +202,7 @@ impl Kind for Split {
         progress.require(*intent == planned, "the intent to split the planned secret")
     }
 
-    fn decide(&self, decision: &Decision) -> bool {
+    fn decide(&self, decision: &Decision, _: &Progress) -> bool {
         *decision == Decision::SplitAnew
     }
 

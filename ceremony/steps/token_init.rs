@@ -55,6 +55,7 @@ impl Kind for TokenInit {
         model.require(!model.started, "token-init-first", || {
             "the token is initialized after another step; all keys in it would die".into()
         });
+        model.token_is_new = true;
     }
 
     fn perform(&self, performance: &mut Performance<'_>) -> Result<(), Failure> {
@@ -88,7 +89,7 @@ impl Kind for TokenInit {
         progress.require(holds, "the intent to initialize the token")
     }
 
-    fn decide(&self, decision: &Decision) -> bool {
+    fn decide(&self, decision: &Decision, _: &Progress) -> bool {
         matches!(decision, Decision::FinishToken | Decision::Repeat)
     }
 

@@ -121,7 +121,7 @@ fn what_is_no_plan_is_refused_with_the_place() {
         ("id = 'demo'", "id = 'Demo'", "is not a name"),
         ("id = 'demo'", "id = 'demo'\npin = '1234'", "unknown field `pin`"),
         ("do = 'hand-off'", "do = 'hand-off'\nto = 'x'", "unknown field `to`"),
-        ("do = 'hand-off'", "do = 'export'", "unknown variant `export`"),
+        ("do = 'hand-off'", "do = 'deliver'", "unknown variant `deliver`"),
         ("algorithm = 'rsa3072'", "algorithm = 'rsa1024'", "unknown variant `rsa1024`"),
         ("label = 'issuing/root'", "label = 'root'", "a key label is"),
         ("not_before = 2025-01-01T00:00:00Z", "not_before = 2025-01-01", "not a point in time"),

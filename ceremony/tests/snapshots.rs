@@ -54,6 +54,9 @@ fn now() -> Snapshots {
         let plan = entry.unwrap().path();
         let template = plan.file_stem().unwrap().to_str().unwrap().to_owned();
         let plan = plan.to_str().unwrap();
+        if !is_alone(plan) {
+            continue;
+        }
         all.insert(format!("plan/{template}.txt"), said(&["plan", plan]));
         let place = Place::new();
         program(&["script", plan, "-o", &place.text("script.html")]).ok();

@@ -10,13 +10,11 @@ use std::{
     path::{Component, Path},
 };
 
-use der::{Decode as _, Encode as _};
 use thiserror::Error;
 
 use crate::{
-    keys::PublicKey,
     ssh::Usage,
-    token::{IssuingKey, KeyRef, Purpose, pkcs11::TokenIdentity},
+    token::{IssuingKey, KeyId, KeyLabel, KeyRef, Purpose, pkcs11::TokenIdentity},
     x509::{self, Certificate, Publication},
 };
 
@@ -39,6 +37,22 @@ pub struct Handoff {
     /// Keys for raw digests, by name.
     #[serde(default)]
     pub raw: BTreeMap<String, KeyRef>,
+    /// Certificates of these CAs by other CAs, by name: PEM files below the directory.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub cross: BTreeMap<String, String>,
+    /// Revocation lists of CAs that are offline, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub crls: BTreeMap<String, OfflineCrl>,
+}
+
+/// The revocation list of a CA that is offline: the appliance publishes it, and cannot renew it.
+#[derive(Clone, Debug, Eq, PartialEq, serde::Deserialize, serde::Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct OfflineCrl {
+    /// The list (DER) as a file below the directory.
+    pub file: String,
+    /// The certificate (PEM) of the CA that signed it, likewise.
+    pub issuer: String,
 }
 
 /// Which ceremony made the keys.
@@ -116,6 +130,19 @@ impl Handoff {
     /// its label does not allow, or twice; a chain is not one of CA certificates, each signed by
     /// the next, from the authority's key to a root.
     pub fn read(directory: &Path) -> Result<Self, HandoffError> {
+        Self::read_with(directory, &x509::Issuer::new)
+    }
+
+    /// As [`read`](Self::read), for what a rehearsal made, which nobody else may use.
+    ///
+    /// # Errors
+    ///
+    /// As [`read`](Self::read).
+    pub fn read_rehearsed(directory: &Path) -> Result<Self, HandoffError> {
+        Self::read_with(directory, &x509::Issuer::rehearsed)
+    }
+
+    fn read_with(directory: &Path, issuer: &MakeIssuer) -> Result<Self, HandoffError> {
         let path = directory.join(Self::FILE);
         let text = read(&path)?;
         let handoff: Self =
@@ -123,8 +150,16 @@ impl Handoff {
         handoff.check().map_err(|what| invalid(&path, what))?;
         for (name, authority) in &handoff.x509 {
             let chain = handoff.certificates(directory, name)?;
-            check_chain(authority, &chain)
+            check_chain(authority, &chain, issuer)
                 .map_err(|what| invalid(&path, format!("x509.{name}: {what}")))?;
+        }
+        for (name, file) in &handoff.cross {
+            let file = directory.join(file);
+            check_cross(&read_certificate(&file)?, issuer)
+                .map_err(|what| invalid(&file, format!("cross.{name}: {what}")))?;
+        }
+        for name in handoff.crls.keys() {
+            handoff.crl_with(directory, name, issuer)?;
         }
         Ok(handoff)
     }
@@ -155,6 +190,43 @@ impl Handoff {
         authority.chain.iter().map(|file| read_certificate(&directory.join(file))).collect()
     }
 
+    /// The revocation list of a CA that is offline, verified under its certificate: DER, and what it
+    /// was made of.
+    ///
+    /// # Errors
+    ///
+    /// There is no such list, a file is missing, or the list is not that CA's.
+    pub fn crl(
+        &self,
+        directory: &Path,
+        name: &str,
+    ) -> Result<(Vec<u8>, x509::crl::Template), HandoffError> {
+        self.crl_with(directory, name, &x509::Issuer::new)
+    }
+
+    fn crl_with(
+        &self,
+        directory: &Path,
+        name: &str,
+        issuer: &MakeIssuer,
+    ) -> Result<(Vec<u8>, x509::crl::Template), HandoffError> {
+        let crl = self.crls.get(name).ok_or_else(|| {
+            invalid(&directory.join(Self::FILE), format!("there is no revocation list {name:?}"))
+        })?;
+        let path = directory.join(&crl.file);
+        let der = fs::read(&path)
+            .map_err(|source| HandoffError::Read { path: path.display().to_string(), source })?;
+        let signer = signer(read_certificate(&directory.join(&crl.issuer))?, issuer)
+            .map_err(|what| invalid(&path, format!("crls.{name}: {what}")))?;
+        match signer.recognise_crl(&der) {
+            Some(template) => Ok((der, template)),
+            None => Err(invalid(
+                &path,
+                format!("crls.{name}: it is no revocation list that {} signed", crl.issuer),
+            )),
+        }
+    }
+
     /// Everything that can be checked without the certificates; says what is wrong.
     fn check(&self) -> Result<(), String> {
         self.ceremony.check()?;
@@ -164,11 +236,22 @@ impl Handoff {
             if authority.chain.is_empty() {
                 return Err(format!("x509.{name}: the chain is empty"));
             }
-            authority.chain.iter().try_for_each(|file| check_inside(name, file))?;
+            let place = format!("x509.{name}");
+            authority.chain.iter().try_for_each(|file| check_inside(&place, file))?;
         }
         for (name, authority) in &self.ssh {
             check_name("ssh", name)?;
             check_purpose(&format!("ssh.{name}"), &authority.key, Purpose::Issuing)?;
+        }
+        for (name, file) in &self.cross {
+            check_name("cross", name)?;
+            check_inside(&format!("cross.{name}"), file)?;
+        }
+        for (name, crl) in &self.crls {
+            check_name("crls", name)?;
+            for file in [&crl.file, &crl.issuer] {
+                check_inside(&format!("crls.{name}"), file)?;
+            }
         }
         check_purpose("publication", &self.publication, Purpose::Publication)?;
         for (name, key) in &self.raw {
@@ -234,65 +317,60 @@ fn check_purpose(place: &str, key: &KeyRef, wanted: Purpose) -> Result<(), Strin
     Err(format!("{place}: key {} is not for {} use", key.label, wanted.as_str()))
 }
 
-fn check_inside(name: &str, file: &str) -> Result<(), String> {
+fn check_inside(place: &str, file: &str) -> Result<(), String> {
     let mut components = Path::new(file).components().peekable();
     let inside = components.peek().is_some()
         && components.all(|component| matches!(component, Component::Normal(_)));
     if inside {
         return Ok(());
     }
-    Err(format!("x509.{name}: {file:?} is not a file below the directory"))
+    Err(format!("{place}: {file:?} is not a file below the directory"))
 }
 
 /// Own certificate first, each signed by the next, the last by itself.
-fn check_chain(authority: &X509Authority, chain: &[Vec<u8>]) -> Result<(), String> {
+fn check_chain(
+    authority: &X509Authority,
+    chain: &[Vec<u8>],
+    issuer: &MakeIssuer,
+) -> Result<(), String> {
     let key = IssuingKey::new(authority.key.clone()).map_err(|error| error.to_string())?;
     let own = chain.first().cloned().unwrap_or_default();
-    x509::Issuer::new(own, key, Publication::default()).map_err(|error| error.to_string())?;
-    let parsed = chain.iter().map(|der| Link::new(der)).collect::<Result<Vec<_>, _>>()?;
+    issuer(own, key, Publication::default()).map_err(|error| error.to_string())?;
+    let read = |der: &Vec<u8>| Certificate::from_der(der).map_err(|error| error.to_string());
+    let parsed = chain.iter().map(read).collect::<Result<Vec<_>, _>>()?;
     for (index, link) in parsed.iter().enumerate() {
         let signer = parsed.get(index + 1).unwrap_or(link);
+        if link.issuer() != signer.subject() {
+            return Err(format!(
+                "{}: its issuer {} does not follow it in the chain, which goes up to the root",
+                authority.chain[index],
+                link.issuer()
+            ));
+        }
         link.check_signed_by(signer)
             .map_err(|what| format!("{}: {what}", authority.chain[index]))?;
     }
     Ok(())
 }
 
-/// A certificate of a chain.
-struct Link {
-    certificate: x509_cert::Certificate,
-    public_key: PublicKey,
+/// A certificate of a CA by another: which one, is for those to find out who need it.
+fn check_cross(der: &[u8], issuer: &MakeIssuer) -> Result<(), String> {
+    signer(der.to_vec(), issuer).map(|_| ())
 }
 
-impl Link {
-    fn new(der: &[u8]) -> Result<Self, String> {
-        let certificate =
-            x509_cert::Certificate::from_der(der).map_err(|error| error.to_string())?;
-        let public_key =
-            Certificate::from_der(der).map_err(|error| error.to_string())?.public_key().clone();
-        Ok(Self { certificate, public_key })
-    }
-
-    /// RFC 5280 section 6.1.3 (a) (1) and (4).
-    fn check_signed_by(&self, signer: &Self) -> Result<(), String> {
-        let tbs = self.certificate.tbs_certificate();
-        if tbs.issuer() != signer.certificate.tbs_certificate().subject() {
-            return Err(format!(
-                "its issuer {} does not follow it in the chain, which goes up to the root",
-                tbs.issuer()
-            ));
-        }
-        let verified = || {
-            let identifier = self.certificate.signature_algorithm().to_der().ok()?;
-            let scheme = x509::algorithm::scheme(&identifier)?;
-            let value = self.certificate.signature().as_bytes()?;
-            let signature =
-                x509::algorithm::decode_signature(signer.public_key.algorithm(), value)?;
-            signer.public_key.verify(scheme, &tbs.to_der().ok()?, &signature).ok()
-        };
-        verified().ok_or_else(|| "its signature does not verify under its issuer's key".to_owned())
-    }
+/// A CA whose key is somewhere else.
+fn signer(der: Vec<u8>, issuer: &MakeIssuer) -> Result<x509::Issuer, String> {
+    let certificate = Certificate::from_der(&der).map_err(|error| error.to_string())?;
+    let public_key = certificate.public_key().clone();
+    let label = KeyLabel::new(Purpose::Issuing, "offline").map_err(|error| error.to_string())?;
+    let key = KeyRef { label, id: KeyId::from([0; 8]), public_key };
+    let key = IssuingKey::new(key).map_err(|error| error.to_string())?;
+    issuer(der, key, Publication::default()).map_err(|error| error.to_string())
 }
+
+/// How a certificate becomes an issuer: those of a rehearsal do not, but in a rehearsal.
+type MakeIssuer =
+    dyn Fn(Vec<u8>, IssuingKey, Publication) -> Result<x509::Issuer, x509::IssuerError>;
 
 fn read_certificate(path: &Path) -> Result<Vec<u8>, HandoffError> {
     let certificate =
@@ -503,6 +581,8 @@ mod tests {
                 ssh: [("user".to_owned(), SshAuthority { usage: Usage::User, key: user })].into(),
                 publication: log,
                 raw: [("firmware".to_owned(), firmware)].into(),
+                cross: BTreeMap::new(),
+                crls: BTreeMap::new(),
             };
             Self { directory, handoff }
         }

@@ -49,6 +49,8 @@ pub struct Issuer {
     name: Vec<u8>,
     /// Authority key identifier, CRL distribution points, authority information access.
     extensions: Vec<Extension>,
+    /// What it signs is for nobody to use.
+    rehearses: bool,
 }
 
 /// Whether there is a certificate of the issuer yet.
@@ -106,8 +108,39 @@ impl Issuer {
     ///
     /// # Errors
     ///
-    /// The certificate is malformed, no CA's, or of another key.
+    /// The certificate is malformed, no CA's, of another key, or of a rehearsal.
     pub fn new(
+        certificate_der: Vec<u8>,
+        key: IssuingKey,
+        publication: Publication,
+    ) -> Result<Self, IssuerError> {
+        if Certificate::is_poisoned(&certificate_der) {
+            return Err(IssuerError::Rehearsed);
+        }
+        Self::certified(certificate_der, key, publication)
+    }
+
+    /// As [`new`](Self::new), for a rehearsal: the certificate may be one that was made in it, and
+    /// what this issuer signs is marked with a critical extension that nobody takes.
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new), but for rehearsed certificates.
+    pub fn rehearsed(
+        certificate_der: Vec<u8>,
+        key: IssuingKey,
+        publication: Publication,
+    ) -> Result<Self, IssuerError> {
+        Ok(Self::certified(certificate_der, key, publication)?.rehearsing())
+    }
+
+    /// Marks what this issuer signs with a critical extension that nobody takes.
+    #[must_use]
+    pub fn rehearsing(self) -> Self {
+        Self { rehearses: true, ..self }
+    }
+
+    fn certified(
         certificate_der: Vec<u8>,
         key: IssuingKey,
         publication: Publication,
@@ -129,6 +162,7 @@ impl Issuer {
             key,
             name: tbs.subject().to_der()?,
             extensions,
+            rehearses: false,
             standing: Standing::Certified {
                 not_after: time::clamped(&tbs.validity().not_after),
                 key_identifier,
@@ -148,6 +182,7 @@ impl Issuer {
             // A name that has no encoding is left empty, and the lint refuses an empty name.
             name: extension::distinguished_name(&subject).unwrap_or_else(|_| EMPTY_NAME.to_vec()),
             extensions: Vec::new(),
+            rehearses: false,
             standing: Standing::Aspirant,
         }
     }
@@ -158,6 +193,14 @@ impl Issuer {
     #[must_use]
     pub fn with_scheme(self, scheme: SignatureScheme) -> Self {
         Self { scheme, ..self }
+    }
+
+    /// How many CAs may stand below it; `None` for any number.
+    pub fn path_length(&self) -> Option<u8> {
+        match self.standing {
+            Standing::Aspirant => None,
+            Standing::Certified { path_len, .. } => path_len,
+        }
     }
 
     /// The CA's key.
@@ -241,6 +284,9 @@ pub enum IssuerError {
     /// It does not say CA:TRUE and keyCertSign.
     #[error("the issuer's certificate is not a CA's: {0}")]
     NotCa(String),
+    /// It was made in a rehearsal, and is for nobody to use.
+    #[error("the issuer's certificate was made in a rehearsal of a key ceremony")]
+    Rehearsed,
     /// It certifies another key than the one in the token.
     #[error("the issuer's certificate is for another key than {label}")]
     OtherKey {

@@ -215,6 +215,12 @@ impl Answer {
         output
     }
 
+    /// All that a program said that refused.
+    pub(crate) fn failed(self) -> String {
+        assert!(!self.0.status.success(), "it did not refuse");
+        String::from_utf8_lossy(&[self.0.stdout, self.0.stderr].concat()).into_owned()
+    }
+
     /// The program was killed.
     pub(crate) fn killed(self) {
         let error = String::from_utf8_lossy(&self.0.stderr);
@@ -254,6 +260,11 @@ pub(crate) fn peer(program: &str, arguments: &[&str], paths: &[&Path]) -> Answer
 /// A path below this crate; absolute paths stay as they are.
 pub(crate) fn manifest(path: &str) -> String {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path).to_str().unwrap().to_owned()
+}
+
+/// Whether a plan names no hash of what another ceremony made: the others stand in hierarchies.rs.
+pub(crate) fn is_alone(plan: &str) -> bool {
+    !fs::read_to_string(plan).unwrap().contains(&"0".repeat(64))
 }
 
 /// The same keys on a token that is there already.

@@ -81,6 +81,27 @@ impl KeyStore for SoftwareToken {
 }
 
 impl SoftwareToken {
+    /// A token with the one Ed25519 key of this seed, which anybody who knows the seed has, too: it
+    /// stands in for the key of another machine in a rehearsal.
+    ///
+    /// # Errors
+    ///
+    /// The seed is of no key.
+    pub fn stand_in(
+        label: &KeyLabel,
+        id: &KeyId,
+        seed: &[u8; 32],
+    ) -> Result<(Self, KeyRef), TokenError> {
+        let made = Ed25519KeyPair::from_seed_unchecked(seed).ok().and_then(|pair| {
+            let public_key = public_key(pair.public_key()).ok()?;
+            Some((PrivateKey::Ed25519(pair), public_key))
+        });
+        let (private, public_key) = made.ok_or_else(|| no_mechanism("keys of this seed"))?;
+        let key = KeyRef { label: label.clone(), id: id.clone(), public_key };
+        let entries = vec![Entry { key: key.clone(), private }];
+        Ok((Self { entries }, key))
+    }
+
     fn entry(&self, key: &KeyRef) -> Result<&Entry, TokenError> {
         self.entries.iter().find(|entry| entry.key == *key).ok_or_else(|| TokenError::KeyMissing {
             label: key.label.clone(),

@@ -78,6 +78,9 @@ fn extensions(
     let key_identifier = template.public_key.key_identifier();
     extensions.push(extension::subject_key_identifier(&key_identifier)?);
     extensions.extend_from_slice(&issuer.extensions);
+    if issuer.rehearses {
+        extensions.push(extension::poison()?);
+    }
     if !template.policies.is_empty() {
         extensions.push(extension::certificate_policies(&template.policies)?);
     }

@@ -7,10 +7,10 @@ use jiff::Timestamp;
 use thiserror::Error;
 use x509_cert::ext::pkix::{SubjectAltName, name::GeneralName};
 
-use super::{oid, time};
+use super::{algorithm, extension, oid, time};
 use crate::{
     keys::{KeyError, PublicKey},
-    names::SpiffeId,
+    names::{DistinguishedName, SpiffeId},
 };
 
 /// What a certificate says. Nothing of it is verified: neither its signature nor its path.
@@ -20,6 +20,8 @@ pub struct Certificate {
     public_key: PublicKey,
     serial: Vec<u8>,
     subject: String,
+    /// The same, DER.
+    subject_der: Vec<u8>,
     issuer: String,
     not_before: Timestamp,
     not_after: Timestamp,
@@ -61,6 +63,7 @@ impl Certificate {
             public_key: PublicKey::from_spki_der(&spki_der).map_err(CertificateError::Key)?,
             serial: tbs.serial_number().as_bytes().to_vec(),
             subject: tbs.subject().to_string(),
+            subject_der: tbs.subject().to_der()?,
             issuer: tbs.issuer().to_string(),
             not_before: time::clamped(&tbs.validity().not_before),
             not_after: time::clamped(&tbs.validity().not_after),
@@ -101,6 +104,59 @@ impl Certificate {
     /// The subject's distinguished name (RFC 4514); may be empty.
     pub fn subject(&self) -> &str {
         &self.subject
+    }
+
+    /// Whether its subject is, byte for byte, this name as this crate writes it.
+    pub fn is_named(&self, name: &DistinguishedName) -> bool {
+        extension::distinguished_name(name).is_ok_and(|der| der == self.subject_der)
+    }
+
+    /// How many CAs may stand below it; `None` for any number.
+    ///
+    /// # Errors
+    ///
+    /// It is no CA's; says why.
+    pub fn ca_path_length(&self) -> Result<Option<u8>, String> {
+        let certificate = super::read_strictly(&self.der).map_err(|error| error.to_string())?;
+        let constraints = super::ca_constraints(certificate.tbs_certificate());
+        Ok(constraints.map_err(|error| error.to_string())?.0)
+    }
+
+    /// Whether its issuer has the name of its subject.
+    pub fn is_self_issued(&self) -> bool {
+        self.subject == self.issuer
+    }
+
+    /// Checks that this certificate was issued by that one: its name, and the signature (RFC 5280
+    /// section 6.1.3 (a) (1) and (4)). Neither validity nor constraints.
+    ///
+    /// # Errors
+    ///
+    /// It was not; says what is wrong.
+    pub fn check_signed_by(&self, signer: &Self) -> Result<(), String> {
+        let certificate =
+            x509_cert::Certificate::from_der(&self.der).map_err(|error| error.to_string())?;
+        let tbs = certificate.tbs_certificate();
+        if tbs.issuer().to_der().ok().as_ref() != Some(&signer.subject_der) {
+            return Err(format!("its issuer is {}, not {}", self.issuer, signer.subject));
+        }
+        let verified = || {
+            let identifier = certificate.signature_algorithm().to_der().ok()?;
+            let scheme = algorithm::scheme(&identifier)?;
+            let key = &signer.public_key;
+            let value = certificate.signature().as_bytes()?;
+            let signature = algorithm::decode_signature(key.algorithm(), value)?;
+            key.verify(scheme, &tbs.to_der().ok()?, &signature).ok()
+        };
+        verified().ok_or_else(|| "its signature does not verify under its issuer's key".to_owned())
+    }
+
+    /// Whether these bytes are a certificate that was made in a rehearsal.
+    pub fn is_poisoned(der: &[u8]) -> bool {
+        x509_cert::Certificate::from_der(der).is_ok_and(|certificate| {
+            let extensions = certificate.tbs_certificate().extensions();
+            extensions.into_iter().flatten().any(|it| it.extn_id == oid::POISON)
+        })
     }
 
     /// The issuer's distinguished name (RFC 4514).

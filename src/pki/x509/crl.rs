@@ -4,17 +4,24 @@
 //! No issuing distribution point, as its criticality makes Samba refuse the list. No delta lists:
 //! what is short-lived makes short lists, and a relying party that knows no deltas reads them all.
 
-use der::{Decode, Encode, Sequence, asn1::AnyRef};
+use der::{
+    Decode, Encode, Sequence,
+    asn1::AnyRef,
+    pem::{self, LineEnding},
+};
 use jiff::Timestamp;
 use x509_cert::{
     certificate::Version,
-    crl::RevokedCert,
-    ext::{Extension, pkix::CrlReason},
+    crl::{CertificateList, RevokedCert},
+    ext::{
+        Extension,
+        pkix::{CrlNumber, CrlReason},
+    },
     serial_number::SerialNumber,
     time::Time,
 };
 
-use super::{Issuer, Standing, algorithm, extension, lint, time};
+use super::{Issuer, Standing, algorithm, extension, lint, oid, time};
 use crate::{
     seal::{Envelope, Prepared},
     serial::X509Serial,
@@ -44,12 +51,14 @@ pub struct Revoked {
     pub reason: Reason,
 }
 
-/// Why a certificate was revoked (RFC 5280 section 5.3.1): what an end entity's can be revoked for.
+/// Why a certificate was revoked (RFC 5280 section 5.3.1).
 #[derive(
     Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, serde::Deserialize, serde::Serialize,
 )]
 #[serde(rename_all = "kebab-case")]
 pub enum Reason {
+    /// The subject is a CA, and somebody else has its key, or may have.
+    CaCompromise,
     /// The subject's name or other information has changed.
     AffiliationChanged,
     /// It is no longer needed.
@@ -91,9 +100,65 @@ impl Issuer {
     }
 }
 
+impl Issuer {
+    /// Takes up a list (DER) that this CA has signed; lints and verifies it as a new one, and gives
+    /// what it was made of. Nothing for any other.
+    pub fn recognise_crl(&self, crl_der: &[u8]) -> Option<Template> {
+        let list = CertificateList::from_der(crl_der).ok()?;
+        let template = template(&list.tbs_cert_list)?;
+        let value = list.signature.as_bytes()?;
+        let key = &self.key.key().public_key;
+        let signature = algorithm::decode_signature(key.algorithm(), value)?;
+        let sealed = self.prepare_crl(&template).ok()?.seal(signature).ok()?;
+        // Built anew and sealed, it must be the same to the byte.
+        (sealed.bytes() == crl_der).then_some(template)
+    }
+}
+
+/// What a list was made of, if it is of the form that is made here.
+fn template(list: &x509_cert::crl::TbsCertList) -> Option<Template> {
+    let mut extensions = list.crl_extensions.iter().flatten();
+    let number = extensions.find(|extension| extension.extn_id == oid::CRL_NUMBER)?;
+    let number = CrlNumber::from_der(number.extn_value.as_bytes()).ok()?;
+    let bytes = number.0.as_bytes();
+    let mut octets = [0; 8];
+    octets.get_mut(8_usize.checked_sub(bytes.len())?..)?.copy_from_slice(bytes);
+    let revoked = list.revoked_certificates.iter().flatten().map(|entry| {
+        let reason = entry.crl_entry_extensions.iter().flatten().next();
+        let reason = match reason {
+            Some(only) => Reason::of(CrlReason::from_der(only.extn_value.as_bytes()).ok()?)?,
+            None => Reason::Unspecified,
+        };
+        Some(Revoked {
+            serial: lint::sixteen_octets(entry.serial_number.as_bytes())?,
+            at: time::decode(&entry.revocation_date)?,
+            reason,
+        })
+    });
+    Some(Template {
+        number: u64::from_be_bytes(octets),
+        this_update: time::decode(&list.this_update)?,
+        next_update: time::decode(list.next_update.as_ref()?)?,
+        revoked: revoked.collect::<Option<_>>()?,
+    })
+}
+
 impl Reason {
+    fn of(code: CrlReason) -> Option<Self> {
+        let all = [
+            Self::CaCompromise,
+            Self::AffiliationChanged,
+            Self::CessationOfOperation,
+            Self::KeyCompromise,
+            Self::PrivilegeWithdrawn,
+            Self::Superseded,
+        ];
+        all.into_iter().find(|reason| reason.code() == Some(code))
+    }
+
     pub(super) fn code(self) -> Option<CrlReason> {
         match self {
+            Self::CaCompromise => Some(CrlReason::CaCompromise),
             Self::AffiliationChanged => Some(CrlReason::AffiliationChanged),
             Self::CessationOfOperation => Some(CrlReason::CessationOfOperation),
             Self::KeyCompromise => Some(CrlReason::KeyCompromise),
@@ -116,6 +181,23 @@ impl Template {
         entries
     }
 }
+
+/// PEM (`X509 CRL`) of a list (DER).
+pub fn to_pem(crl_der: &[u8]) -> String {
+    // The encoder fails only on labels of its own kind and on lengths beyond the address space.
+    pem::encode_string(PEM_LABEL, LineEnding::LF, crl_der).unwrap_or_default()
+}
+
+/// The DER in a PEM text of a list.
+///
+/// # Errors
+///
+/// It is none; says why.
+pub fn from_pem(text: &str) -> Result<Vec<u8>, String> {
+    super::from_pem(text, &[PEM_LABEL])
+}
+
+const PEM_LABEL: &str = "X509 CRL";
 
 /// RFC 5280 section 5.1.2, of the parts that are encoded already.
 #[derive(Sequence)]

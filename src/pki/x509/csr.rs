@@ -21,7 +21,7 @@ pub use wishes::{Excess, Wishes};
 use super::{EMPTY_NAME, algorithm, extension, oid};
 use crate::{
     keys::{BadSignature, KeyAlgorithm, KeyError, PublicKey, Signature, SignatureScheme},
-    names::DnsName,
+    names::{DistinguishedName, DnsName},
 };
 
 /// A request whose signature was verified: its key is the requester's.
@@ -29,6 +29,8 @@ use crate::{
 pub struct Csr {
     /// The key, checked as offered keys are.
     pub public_key: PublicKey,
+    /// The subject that it asks for (RFC 4514); likewise means nothing by itself.
+    pub subject: String,
     /// The DNS names that it asks for; they mean nothing unless the role says so.
     pub dns_names: BTreeSet<DnsName>,
     /// The addresses that it asks for; likewise.
@@ -77,12 +79,12 @@ impl Csr {
         public_key.check_offered()?;
         let wishes = Wishes::new(requested_extensions(&info)?);
         let (dns_names, addresses) = wanted_names(&wishes)?;
-        Ok(Self { public_key, dns_names, addresses, wishes })
+        Ok(Self { public_key, subject: info.subject.to_string(), dns_names, addresses, wishes })
     }
 }
 
-/// A request for a key, to be signed by it wherever it is: no name and no attribute, since the
-/// names of a certificate are the appliance's to decide.
+/// A request for a key, to be signed by it wherever it is: no attribute, and no name but a CA's,
+/// since the names of other certificates are the appliance's to decide.
 #[derive(Debug)]
 pub struct PreparedRequest {
     key: PublicKey,
@@ -95,6 +97,17 @@ impl PreparedRequest {
         // RFC 2986 section 4.1: version 0, the empty name, the key, the empty set of attributes.
         let info = [VERSION_0, EMPTY_NAME, key.spki_der(), NO_ATTRIBUTES].concat();
         Self { key, bytes: algorithm::tlv(algorithm::SEQUENCE, &info) }
+    }
+
+    /// Prepares the request of a CA for its own certificate, with the name that it is to have.
+    ///
+    /// # Errors
+    ///
+    /// The name cannot be encoded.
+    pub fn named(key: PublicKey, subject: &DistinguishedName) -> Result<Self, CsrError> {
+        let name = extension::distinguished_name(subject)?;
+        let info = [VERSION_0, &name, key.spki_der(), NO_ATTRIBUTES].concat();
+        Ok(Self { key, bytes: algorithm::tlv(algorithm::SEQUENCE, &info) })
     }
 
     /// What is to be signed.

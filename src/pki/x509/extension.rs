@@ -73,6 +73,11 @@ pub(super) fn ocsp_no_check() -> der::Result<Extension> {
     extension(oid::OCSP_NO_CHECK, false, &Null)
 }
 
+/// Makes a certificate one that nobody can use.
+pub(super) fn poison() -> der::Result<Extension> {
+    extension(oid::POISON, true, &Null)
+}
+
 /// Of an OCSP response (RFC 9654 section 2.1).
 pub(super) fn ocsp_nonce(nonce: &[u8]) -> der::Result<Extension> {
     extension(oid::OCSP_NONCE, false, &OctetString::new(nonce)?)

@@ -51,6 +51,10 @@ pub(super) const PKINIT_KDC: ObjectIdentifier = oid("1.3.6.1.5.2.3.5");
 pub(super) const CA_ISSUERS: ObjectIdentifier = oid("1.3.6.1.5.5.7.48.2");
 pub(super) const OCSP: ObjectIdentifier = oid("1.3.6.1.5.5.7.48.1");
 
+/// The extension that no relying party takes: critical, and meant by nobody (RFC 6962 section 3.1,
+/// where a certificate that must never be used carries it, too). Tools know it by its name.
+pub(super) const POISON: ObjectIdentifier = oid("1.3.6.1.4.1.11129.2.4.3");
+
 /// Attributes of distinguished names (RFC 4519 section 2, RFC 4524).
 pub(super) const COMMON_NAME: ObjectIdentifier = oid("2.5.4.3");
 pub(super) const SERIAL_NUMBER: ObjectIdentifier = oid("2.5.4.5");

@@ -6,6 +6,7 @@ mod flipped;
 mod ocsp;
 mod openssl;
 mod properties;
+mod rehearsed;
 mod requests;
 
 use std::{collections::BTreeSet, fmt::Debug, str::FromStr};

@@ -607,6 +607,8 @@ fn handoff() -> Handoff {
         .into(),
         publication: key("publication/log"),
         raw: BTreeMap::new(),
+        cross: BTreeMap::new(),
+        crls: BTreeMap::new(),
     }
 }
 

@@ -399,7 +399,12 @@ impl Session {
         Ok(Generated { key, attributes })
     }
 
-    pub(super) fn prove_possession(&mut self, key: &KeyRef) -> Result<(), TokenError> {
+    /// Lets a key sign a fresh challenge, and verifies the signature.
+    ///
+    /// # Errors
+    ///
+    /// As [`Token::sign`]; or the signature is not the key's.
+    pub fn prove_possession(&mut self, key: &KeyRef) -> Result<(), TokenError> {
         let mut challenge = [0; 32];
         aws_lc_rs::rand::fill(&mut challenge).map_err(|_| TokenError::Refused {
             call: "the system's random generator".into(),

@@ -31,6 +31,7 @@ pub(super) struct Extensions {
     pub(super) extended_key_usage: Option<Found<ExtendedKeyUsage>>,
     pub(super) key_usage: Option<Found<KeyUsage>>,
     pub(super) ocsp_no_check: Option<Found<Null>>,
+    pub(super) poison: Option<Found<Null>>,
     pub(super) security_identifier: Option<Found<Sid>>,
     pub(super) subject_alternative_name: Option<Found<SubjectAltName>>,
     pub(super) subject_key_identifier: Option<Found<SubjectKeyIdentifier>>,
@@ -68,6 +69,7 @@ impl Extensions {
             oid::KEY_USAGE => fill(&mut self.key_usage, extension, report),
             oid::NTDS_CA_SECURITY => self.fill_security_identifier(extension, report),
             oid::OCSP_NO_CHECK => fill(&mut self.ocsp_no_check, extension, report),
+            oid::POISON => fill(&mut self.poison, extension, report),
             oid::SUBJECT_ALTERNATIVE_NAME => {
                 fill(&mut self.subject_alternative_name, extension, report);
             }

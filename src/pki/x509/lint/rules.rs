@@ -55,6 +55,16 @@ pub(super) fn all(reading: &Reading, issuer: &Issuer, report: &mut Report) {
     publication(&reading.extensions, report);
     policies(reading, report);
     subject_key(reading, issuer, report);
+    poison(reading, issuer, report);
+}
+
+/// What is signed in a rehearsal is for nobody to use, and nothing else is made so.
+fn poison(reading: &Reading, issuer: &Issuer, report: &mut Report) {
+    report.require(
+        reading.extensions.poison.is_some() == issuer.rehearses,
+        "poison-in-rehearsals-only",
+        "a certificate of a rehearsal has the poison extension, and no other has",
+    );
 }
 
 /// That the bytes say what was asked for.
@@ -136,6 +146,7 @@ fn criticality(reading: &Reading, report: &mut Report) {
         extended_key_usage,
         key_usage,
         ocsp_no_check,
+        poison,
         security_identifier,
         subject_alternative_name,
         subject_key_identifier,
@@ -151,6 +162,7 @@ fn criticality(reading: &Reading, report: &mut Report) {
         (extended_key_usage.as_ref().map(|e| e.critical), false, "extended key usage"),
         (key_usage.as_ref().map(|e| e.critical), true, "key usage"),
         (ocsp_no_check.as_ref().map(|e| e.critical), false, "OCSP no check"),
+        (poison.as_ref().map(|e| e.critical), true, "poison"),
         (security_identifier.as_ref().map(|e| e.critical), false, "SID"),
         (
             subject_alternative_name.as_ref().map(|e| e.critical),

@@ -49,6 +49,34 @@ fn openssl_and_gnutls_verify_the_list_and_refuse_who_is_on_it() {
 }
 
 #[test]
+fn a_list_is_known_again_by_whoever_signed_it() {
+    let mut hierarchy = Hierarchy::new(KeyAlgorithm::EcP256, KeyAlgorithm::EcP256);
+    let template = List {
+        number: 7,
+        this_update: NOW(),
+        next_update: NOW() + SignedDuration::from_hours(1),
+        revoked: vec![
+            revoked([7; 16]),
+            Revoked { reason: Reason::CaCompromise, ..revoked([8; 16]) },
+            Revoked { reason: Reason::Unspecified, ..revoked([9; 16]) },
+        ],
+    };
+    let prepared = hierarchy.issuing.prepare_crl(&template).unwrap();
+    let message = Input::Message(prepared.bytes());
+    let signer = prepared.key().key().clone();
+    let signature = hierarchy.token.sign(&signer, prepared.scheme(), message).unwrap();
+    let list = prepared.seal(signature).unwrap();
+    assert_eq!(hierarchy.issuing.recognise_crl(list.bytes()), Some(template));
+    assert_eq!(hierarchy.root.recognise_crl(list.bytes()), None);
+    for at in 0..list.bytes().len() {
+        let mut flipped = list.bytes().to_vec();
+        flipped[at] ^= 1;
+        assert_eq!(hierarchy.issuing.recognise_crl(&flipped), None, "byte {at}");
+    }
+    assert_eq!(hierarchy.issuing.recognise_crl(&list.bytes()[1..]), None);
+}
+
+#[test]
 fn openssl_shows_what_a_list_must_say() {
     let mut world = World::new(Hierarchy::new(KeyAlgorithm::Rsa2048, KeyAlgorithm::EcP256));
     let entries = REASONS.into_iter().zip(1..=6).map(|(reason, n)| Revoked {
