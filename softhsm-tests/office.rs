@@ -459,6 +459,20 @@ impl Office {
     ///
     /// The client is not built, or the profile cannot be written.
     pub fn chancery(&self, identity: &Identity, arguments: &[&str]) -> Result<Command, Failure> {
+        self.as_caller("chancery", identity, arguments)
+    }
+
+    /// Another of our programs that calls the appliance, as [`chancery`](Self::chancery).
+    ///
+    /// # Errors
+    ///
+    /// As [`chancery`](Self::chancery).
+    pub fn as_caller(
+        &self,
+        program: &str,
+        identity: &Identity,
+        arguments: &[&str],
+    ) -> Result<Command, Failure> {
         let home = identity.certificate.with_extension("config");
         let profile = home.join("chancery/config.toml");
         fs::create_dir_all(home.join("chancery")).doing("make a directory")?;
@@ -466,15 +480,17 @@ impl Office {
             &profile,
             &format!(
                 "default = \"office\"\n\n[profiles.office]\nserver = \"https://localhost:{}\"\n\
-                 ca = \"{}\"\ncertificate = \"{}\"\nkey = \"{}\"\n",
+                 ca = \"{}\"\ncertificate = \"{}\"\nkey = \"{}\"\n\
+                 card_role = \"card\"\n",
                 self.api().port(),
                 self.handoff("root.pem").display(),
                 identity.certificate.display(),
                 identity.key.display(),
             ),
         )?;
-        let mut command = self.program("chancery")?;
+        let mut command = self.program(program)?;
         command.current_dir(self.directory.path()).env("XDG_CONFIG_HOME", &home).args(arguments);
+        command.env("XDG_STATE_HOME", home.join("state"));
         Ok(command)
     }
 

@@ -8,7 +8,7 @@ use harness::{
     kdc::{Identity, Kdc, Realm},
     office::{Office, http_send, with_chain},
     openssl,
-    peers::{ours, peer},
+    peers::peer,
     process::{run, wait_until},
     readers::Readers,
     softhsm::SoftHsm,
@@ -52,9 +52,9 @@ fn a_yubikey_out_of_its_box_gets_a_ticket() -> Story {
     let readers = Readers::start(&directory, &["Yubico YubiKey OTP+FIDO+CCID"])?;
     readers.insert(0, &VirtualCard::new(virtual_card::Kind::YubiKey57, 12_345_678)?)?;
     let card = |arguments: &str| {
-        let mut command = readers.command(&ours("chancery-card")?);
-        command.args(arguments.split(' ')).current_dir(office.path("."));
-        run(&mut command)?.success()
+        let arguments: Vec<_> = arguments.split(' ').collect();
+        let mut command = office.as_caller("chancery-card", &alice, &arguments)?;
+        run(readers.lend(&mut command))?.success()
     };
     for (file, secret) in [("alice.pin", PIN), ("alice.puk", "13579135")] {
         write(&office.path(file), secret)?;
@@ -63,16 +63,18 @@ fn a_yubikey_out_of_its_box_gets_a_ticket() -> Story {
     }
 
     card("init --from-defaults --pin-file alice.pin --puk-file alice.puk")?;
-    card("request --slot 9a --pin-file alice.pin --out alice.csr")?;
     let upn = format!("alice@{DOMAIN}");
-    let ask = ["request", "smartcard", "--role", "card", "--csr", "alice.csr", "--upn", &upn];
-    run(&mut office.chancery(&alice, &ask)?)?.success()?;
-    card("install --slot 9a --pin-file alice.pin --certificate alice.pem")?;
-
+    card(&format!("enroll --slot 9a --upn {upn} --no-attestation --pin-file alice.pin"))?;
     let identity = Identity::Card { readers: &readers, id: SLOT, pin: PIN };
     kdc.kinit(&upn, &identity, None)?.granted(&format!("alice\\@{DOMAIN}@{REALM}"))?;
     let somebody_else = format!("bob@{DOMAIN}");
     kdc.kinit(&somebody_else, &identity, None)?.refused("Client name mismatch")?;
+
+    // The same key with another certificate, then another key.
+    for renewal in ["", " --new-key rsa2048"] {
+        card(&format!("renew --slot 9a --no-attestation --pin-file alice.pin{renewal}"))?;
+        kdc.kinit(&upn, &identity, None)?.granted(&format!("alice\\@{DOMAIN}@{REALM}"))?;
+    }
     Ok(())
 }
 

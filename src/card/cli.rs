@@ -1,5 +1,6 @@
 //! The command line: arguments, commands, output.
 
+mod appliance;
 mod arguments;
 mod choice;
 mod enrolment;
@@ -7,6 +8,7 @@ mod failure;
 mod init;
 mod inspect;
 mod list;
+mod order;
 mod secrets;
 mod terminal;
 mod upkeep;
@@ -21,24 +23,26 @@ use arguments::{Arguments, Command};
 use failure::Failure;
 
 /// Runs one command line, and says on the terminal what became of it.
-pub(crate) fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+pub(crate) async fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments = match Arguments::try_parse_from(arguments) {
         Ok(arguments) => arguments,
         Err(error) => return failure::usage(&error),
     };
     let mut output = Output::new(arguments.json);
-    match perform(arguments.command, &mut output) {
+    match perform(arguments.command, &mut output).await {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => failure.report(),
+        Err(failure) => failure.report(&mut output),
     }
 }
 
-fn perform(command: Command, output: &mut Output) -> Result<(), Failure> {
+async fn perform(command: Command, output: &mut Output) -> Result<(), Failure> {
     match command {
+        Command::Enroll(it) => appliance::enroll(&it, output).await,
         Command::Init(it) => init::run(&it, output),
         Command::Inspect(it) => inspect::run(&it, output),
         Command::Install(it) => enrolment::put_certificate(&it, output),
         Command::List => list::run(&Readers::open()?, output),
+        Command::Renew(it) => appliance::renew(&it, output).await,
         Command::Request(it) => enrolment::make_request(&it, output),
         Command::Unblock(it) => upkeep::unblock(&it, output),
         Command::Wipe(it) => upkeep::take_off(&it, output),

@@ -2,7 +2,7 @@
 //! and the certificate that was issued for it. Each may be done again after the card was pulled.
 
 use pki::{
-    keys::PublicKey,
+    keys::{KeyError, PublicKey},
     x509::{Certificate, certificate::CertificateError, csr::PreparedRequest},
 };
 use thiserror::Error;
@@ -18,6 +18,8 @@ pub struct Requested {
     /// Whether the key is new. One that the card had made before, and that has no certificate yet,
     /// is taken again.
     pub made: bool,
+    /// Its kind.
+    pub kind: KeyKind,
     /// The certificate signing request (PEM).
     pub request: String,
     /// The card's certificate that it made the key itself, then the one that it is under (DER).
@@ -42,6 +44,12 @@ pub enum EnrolmentError {
     /// The card signed or attested something else.
     #[error("the card's {0} is not of the key that it made")]
     OtherKey(&'static str),
+    /// There is no key to be certified again.
+    #[error("there is no key in slot {0}")]
+    NoKey(Slot),
+    /// The key was imported, or is of a kind that is not certified.
+    #[error("the key in slot {0} is not one that the card made for logging on")]
+    NotMadeHere(Slot),
     /// There is no key for the certificate.
     #[error("the certificate is not for the key in slot {0}")]
     NotForThisKey(Slot),
@@ -61,19 +69,36 @@ pub enum EnrolmentError {
     NotWritten,
 }
 
+/// Which key a request is for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Wanted {
+    /// A new one in a free slot, or the one that is there and that nobody certified yet.
+    Free(KeyKind),
+    /// A new one, whatever is in the slot: what is there is lost.
+    New(KeyKind),
+    /// The one that is there, and that the card made.
+    Same,
+}
+
 /// Has the card make a key, unless it did before, and sign a request for it.
 ///
 /// # Errors
 ///
-/// [`EnrolmentError`]. With `replace` the slot may be in use.
+/// [`EnrolmentError`].
 pub fn request(
     card: &mut PivCard<'_>,
     slot: Slot,
-    kind: KeyKind,
+    wanted: Wanted,
     credentials: &Credentials,
-    replace: bool,
 ) -> Result<Requested, EnrolmentError> {
-    let before = if replace { None } else { key_to_go_on_with(card, slot, kind)? };
+    let (kind, before) = match wanted {
+        Wanted::Free(kind) => (kind, key_to_go_on_with(card, slot, kind)?),
+        Wanted::New(kind) => (kind, None),
+        Wanted::Same => {
+            let (key, kind) = made_key(card, slot)?;
+            (kind, Some(key))
+        }
+    };
     let made = before.is_none();
     card.verify_pin(&credentials.pin)?;
     let key = match before {
@@ -89,7 +114,7 @@ pub fn request(
     card.verify_pin(&credentials.pin)?;
     let signature = card.sign(slot, kind, prepared.bytes())?;
     let request = prepared.seal(&signature).map_err(|_| EnrolmentError::OtherKey("signature"))?;
-    Ok(Requested { made, request, attestation })
+    Ok(Requested { made, kind, request, attestation })
 }
 
 /// Writes the certificate for the key in a slot, and has Windows look at the card anew.
@@ -127,20 +152,76 @@ pub fn install(
     Ok(())
 }
 
+/// What is in a slot.
+#[derive(Clone, Debug)]
+pub struct Content {
+    /// The public key that the card tells of, and whether the card made it.
+    pub key: Option<(Result<PublicKey, KeyError>, bool)>,
+    /// The certificate (DER), as far as it can be read.
+    pub certificate: Option<Vec<u8>>,
+    /// Whether there is an object for a certificate, readable or not.
+    occupied: bool,
+}
+
+impl Content {
+    /// Looks into a slot; no secret is needed.
+    ///
+    /// # Errors
+    ///
+    /// The card is gone, or tells nothing of its keys.
+    pub fn of(card: &PivCard<'_>, slot: Slot) -> Result<Self, CardError> {
+        let occupied = card.object(slot.certificate())?.is_some();
+        let certificate = match read_certificate(card, slot) {
+            Err(CardError::Answer { .. }) => None,
+            certificate => certificate?,
+        };
+        let key = card.key_metadata(slot)?.map(|key| (key.public_key, key.generated));
+        Ok(Self { key, certificate, occupied })
+    }
+
+    /// Whether this is the key.
+    pub fn has(&self, key: &PublicKey) -> bool {
+        matches!(&self.key, Some((Ok(found), _)) if found == key)
+    }
+
+    /// Whether the certificate is of another key than the one that is there: what is left when the
+    /// card was pulled between a new key and its certificate.
+    fn is_half(&self) -> bool {
+        let certificate = self.certificate.as_deref().map(Certificate::from_der);
+        match (&self.key, certificate) {
+            (Some((Ok(key), true)), Some(Ok(certificate))) => certificate.public_key() != key,
+            _ => false,
+        }
+    }
+}
+
 /// The key of an enrolment that was interrupted.
 fn key_to_go_on_with(
     card: &PivCard<'_>,
     slot: Slot,
     kind: KeyKind,
 ) -> Result<Option<PublicKey>, EnrolmentError> {
-    if card.object(slot.certificate())?.is_some() {
+    let content = Content::of(card, slot)?;
+    if content.occupied && !content.is_half() {
         return Err(EnrolmentError::InUse { slot, what: "a certificate" });
     }
-    let Some(key) = card.key_metadata(slot)? else { return Ok(None) };
-    match key.public_key {
-        Ok(public) if key.generated && public.algorithm() == kind.algorithm() => Ok(Some(public)),
-        Ok(_) if !key.generated => Err(EnrolmentError::InUse { slot, what: "an imported key" }),
-        _ => Err(EnrolmentError::InUse { slot, what: "a key of another kind" }),
+    match content.key {
+        None => Ok(None),
+        Some((_, false)) => Err(EnrolmentError::InUse { slot, what: "an imported key" }),
+        Some((Ok(key), true)) if key.algorithm() == kind.algorithm() => Ok(Some(key)),
+        Some(_) => Err(EnrolmentError::InUse { slot, what: "a key of another kind" }),
+    }
+}
+
+/// The key that the card made and can make a request for.
+fn made_key(card: &PivCard<'_>, slot: Slot) -> Result<(PublicKey, KeyKind), EnrolmentError> {
+    match Content::of(card, slot)?.key {
+        None => Err(EnrolmentError::NoKey(slot)),
+        Some((Ok(key), true)) => {
+            let kind = KeyKind::of(key.algorithm());
+            kind.map(|kind| (key, kind)).ok_or(EnrolmentError::NotMadeHere(slot))
+        }
+        Some(_) => Err(EnrolmentError::NotMadeHere(slot)),
     }
 }
 

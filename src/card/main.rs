@@ -4,6 +4,7 @@ mod cli;
 
 use std::process::ExitCode;
 
-fn main() -> ExitCode {
-    cli::run(std::env::args_os())
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    cli::run(std::env::args_os()).await
 }

@@ -8,7 +8,6 @@ mod bot;
 mod card;
 mod directory;
 mod effect;
-mod environment;
 mod failure;
 mod host;
 mod inspect;
@@ -28,10 +27,7 @@ mod windows;
 use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
 use clap::Parser;
-use client::{
-    Client,
-    profile::{Overrides, ProfileFile, Settings},
-};
+use client::{Client, environment};
 
 #[cfg(unix)]
 use arguments::session::SessionCommand;
@@ -48,7 +44,7 @@ pub(crate) async fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCo
         Ok(arguments) => arguments,
         Err(error) => return failure::usage(&error),
     };
-    let mut output = Output::new(arguments.global.json);
+    let mut output = Output::new(arguments.json);
     match perform(arguments, &mut output).await {
         Ok(code) => code,
         Err(failure) => failure.report(&mut output),
@@ -56,7 +52,7 @@ pub(crate) async fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCo
 }
 
 async fn perform(arguments: Arguments, output: &mut Output) -> Result<ExitCode, Failure> {
-    let Arguments { global, command } = arguments;
+    let Arguments { global, command, .. } = arguments;
     match command {
         Command::Batch(batch) => return batch::run(&connect(global)?, &batch, output).await,
         Command::Bot(it) => return bot::run(global, it, output).await,
@@ -98,23 +94,7 @@ async fn perform(arguments: Arguments, output: &mut Output) -> Result<ExitCode, 
 }
 
 fn connect(global: Global) -> Result<Client, Failure> {
-    let file = profile_file(&global)?;
-    Ok(Client::new(&settings(global, &file)?)?)
-}
-
-fn settings(global: Global, file: &ProfileFile) -> Result<Settings, Failure> {
-    let Global { profile, server, ca, cert, cert_key, deadline, .. } = global;
-    let overrides = Overrides { server, ca, certificate: cert, key: cert_key, deadline };
-    Ok(file.resolve(profile.as_deref(), overrides)?)
-}
-
-/// The file of `--config` must be there; the one in its usual place need not.
-fn profile_file(global: &Global) -> Result<ProfileFile, Failure> {
-    match (&global.config, environment::config_file()) {
-        (Some(path), _) => Ok(ProfileFile::read(path)?),
-        (None, Some(path)) => Ok(ProfileFile::read_if_present(&path)?),
-        (None, None) => Ok(ProfileFile::default()),
-    }
+    Ok(global.client()?)
 }
 
 fn config_path(global: &Global) -> Result<PathBuf, Failure> {

@@ -137,6 +137,22 @@ impl Client {
         self.post(&["issue", "smartcard"], request).await
     }
 
+    /// As [`issue_smartcard`](Self::issue_smartcard), by an idempotency key that the caller keeps:
+    /// the same request with the same key gives the same certificate, whenever it is asked for.
+    ///
+    /// # Errors
+    ///
+    /// As all: [`Error`].
+    pub async fn issue_smartcard_once(
+        &self,
+        request: &SmartcardRequest,
+        idempotency_key: &str,
+    ) -> Result<Issued, Error> {
+        let body = encode(request)?;
+        let request = self.request(Method::POST, &["issue", "smartcard"], Some((JSON, body)))?;
+        self.answer(self.deliver_as(request, idempotency_key).await?).await
+    }
+
     /// `POST /v1/sign`.
     ///
     /// # Errors
@@ -220,8 +236,12 @@ impl Client {
 
     /// Sends an operation until it has an answer or the deadline is over. It carries an
     /// idempotency key, so that sending it twice does no more than sending it once.
-    async fn deliver(&self, mut request: Request) -> Result<Response, Error> {
-        let key = HeaderValue::from_str(&random_key()?).map_err(|error| self.unclear(error))?;
+    async fn deliver(&self, request: Request) -> Result<Response, Error> {
+        self.deliver_as(request, &random_key()?).await
+    }
+
+    async fn deliver_as(&self, mut request: Request, key: &str) -> Result<Response, Error> {
+        let key = HeaderValue::from_str(key).map_err(|error| self.unclear(error))?;
         request.headers_mut().insert(IDEMPOTENCY_KEY, key);
         let deadline = Instant::now() + self.deadline;
         let mut in_doubt = false;
@@ -357,8 +377,12 @@ fn is_for_now(kind: ProblemKind) -> bool {
     matches!(kind, ProblemKind::TooManyRequests | ProblemKind::Unavailable)
 }
 
-/// 128 random bits: unique among all that this caller ever sends.
-fn random_key() -> Result<String, Error> {
+/// An idempotency key: 128 random bits, unique among all that this caller ever sends.
+///
+/// # Errors
+///
+/// [`Error::Random`].
+pub fn random_key() -> Result<String, Error> {
     let mut bytes = [0; 16];
     aws_lc_rs::rand::fill(&mut bytes).map_err(|_| Error::Random)?;
     Ok(hex::encode(bytes))

@@ -22,8 +22,10 @@ pub mod bot;
 pub mod config_file;
 mod connection;
 pub mod duration;
+pub mod environment;
 mod error;
 pub mod files;
+pub mod flags;
 #[cfg(target_os = "linux")]
 pub mod host;
 pub mod identity;
@@ -40,6 +42,7 @@ mod process;
 pub mod profile;
 #[cfg(target_os = "linux")]
 mod program;
+pub mod session;
 #[cfg(unix)]
 pub mod session_key;
 #[cfg(unix)]
@@ -47,5 +50,5 @@ pub mod ssh_agent;
 #[cfg(target_os = "linux")]
 pub mod state;
 
-pub use connection::{BatchAnswers, Client};
+pub use connection::{BatchAnswers, Client, random_key};
 pub use error::{Error, TlsFault, chain};

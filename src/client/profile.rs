@@ -9,6 +9,7 @@
 //! certificate = "office/alice.pem"
 //! key = "office/alice.key"
 //! session_role = "admin"      # optional: the role of sessions that `chancery ssh` asks for
+//! card_role = "logon"         # optional: the role of certificates that `chancery-card` asks for
 //! ```
 //!
 //! Paths are relative to the file. A flag always wins over the file.
@@ -57,6 +58,9 @@ pub struct Profile {
     /// The role of the sessions that `chancery ssh` asks for unless told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session_role: Option<String>,
+    /// The role of the smart-card certificates that `chancery-card` asks for unless told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub card_role: Option<String>,
 }
 
 /// What flags say; each wins over the profile.
@@ -208,6 +212,16 @@ impl ProfileFile {
     /// [`ProfileError::Unknown`].
     pub fn session_role(&self, name: Option<&str>) -> Result<Option<&str>, ProfileError> {
         Ok(self.select(name)?.and_then(|profile| profile.session_role.as_deref()))
+    }
+
+    /// The role of smart-card certificates that the profile names, chosen as by
+    /// [`resolve`](Self::resolve).
+    ///
+    /// # Errors
+    ///
+    /// [`ProfileError::Unknown`].
+    pub fn card_role(&self, name: Option<&str>) -> Result<Option<&str>, ProfileError> {
+        Ok(self.select(name)?.and_then(|profile| profile.card_role.as_deref()))
     }
 
     /// Adds a profile to the end of the file and leaves the rest of it as it is. The first profile

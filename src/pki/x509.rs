@@ -9,6 +9,7 @@ pub mod csr;
 mod extension;
 pub mod fields;
 pub mod lint;
+pub mod logon;
 pub mod ocsp;
 mod oid;
 pub mod profile;

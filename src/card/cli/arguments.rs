@@ -32,6 +32,8 @@ pub(super) enum Command {
     List,
     Inspect(upkeep::Inspect),
     Init(upkeep::Init),
+    Enroll(enrolment::Enroll),
+    Renew(enrolment::Renew),
     Request(enrolment::Request),
     Install(enrolment::Install),
     Unblock(upkeep::Unblock),
@@ -63,9 +65,9 @@ pub(super) struct Shown {
 const EXIT_CODES: &str = "\
 Exit codes:
   0  done
-  1  the card refused, or was pulled
+  1  the card or the appliance refused, or the card was pulled
   2  the command line or a local file is wrong
-  3  there is no such card, or it cannot be reached";
+  3  there is no such card, or it or the appliance cannot be reached";
 
 #[cfg(test)]
 mod tests {

@@ -4,7 +4,7 @@ use std::fs;
 
 use card::{
     Slot,
-    enrolment::{install, request},
+    enrolment::{Wanted, install, request},
 };
 use client::{files::write_public, output::Output};
 use pki::x509::{Certificate, to_pem};
@@ -37,8 +37,8 @@ struct Installed {
 
 pub(super) fn make_request(it: &Request, output: &mut Output) -> Result<(), Failure> {
     let (chosen, credentials) = credentials(&it.shown, || Chosen::find(&it.card))?;
-    let requested =
-        chosen.with(|card| Ok(request(card, it.slot, it.key, &credentials, it.replace)?))?;
+    let wanted = if it.replace { Wanted::New(it.key) } else { Wanted::Free(it.key) };
+    let requested = chosen.with(|card| Ok(request(card, it.slot, wanted, &credentials)?))?;
     if let Some(path) = &it.attestation {
         write_public(path, requested.attestation.map(|der| to_pem(&der)).concat().as_bytes())?;
     }

@@ -1,11 +1,17 @@
 //! What a person and a program are told when a command does not succeed.
 
-use std::{error::Error as StdError, io, path::PathBuf, process::ExitCode};
+use std::{io, path::PathBuf, process::ExitCode};
 
 use card::{
-    CardError, PinError, ReaderName, enrolment::EnrolmentError, init::InitError, wipe::WipeError,
+    CardError, PinError, ReaderName, Slot, enrolment::EnrolmentError, init::InitError,
+    wipe::WipeError,
 };
-use client::{files::FileError, output::complain};
+use client::{
+    files::FileError,
+    flags::FlagsError,
+    output::{Output, complain},
+    profile::ProfileError,
+};
 use pki::x509::certificate::CertificateError;
 use thiserror::Error;
 
@@ -14,8 +20,12 @@ use thiserror::Error;
 pub(crate) enum Failure {
     #[error(transparent)]
     Card(#[from] CardError),
+    #[error("the appliance's certificate is {what}")]
+    BadAnswer { what: String },
     #[error("cannot read {}", path.display())]
     Certificate { path: PathBuf, source: CertificateError },
+    #[error(transparent)]
+    Client(#[from] client::Error),
     #[error("the new PIN is the one that every YubiKey comes with")]
     DefaultPin,
     #[error("the {what} was typed in two ways")]
@@ -32,6 +42,12 @@ pub(crate) enum Failure {
     NoReader,
     #[error("there is no YubiKey with the serial number {serial} that can be used")]
     NoSuchCard { serial: u32 },
+    #[error("no role is given, and the profile has no card_role")]
+    NoRole,
+    #[error("nothing can be kept: neither XDG_STATE_HOME nor HOME is set")]
+    NoState,
+    #[error("slot {slot} has no certificate with one UPN")]
+    NoUpn { slot: Slot },
     #[error("the {what} is not given, and nobody is at a terminal to be asked for it")]
     NobodyToAsk { what: &'static str, flag: &'static str },
     #[error("nothing was done: that is not what the card is called, {wanted}")]
@@ -42,6 +58,10 @@ pub(crate) enum Failure {
     OtherCard { reader: ReaderName },
     #[error("cannot write the output")]
     Output(#[from] io::Error),
+    #[error("{} is not what was kept of an enrolment", path.display())]
+    Order { path: PathBuf, source: serde_json::Error },
+    #[error(transparent)]
+    Profile(#[from] ProfileError),
     #[error("{}: no {what}", path.display())]
     Pin { what: &'static str, path: PathBuf, source: PinError },
     #[error("cannot read {}", path.display())]
@@ -56,35 +76,63 @@ pub(crate) enum Failure {
     Wipe(#[from] WipeError),
 }
 
+impl From<FlagsError> for Failure {
+    fn from(error: FlagsError) -> Self {
+        match error {
+            FlagsError::Client(error) => Self::Client(error),
+            FlagsError::Profile(error) => Self::Profile(error),
+        }
+    }
+}
+
 impl Failure {
-    /// Prints `error:` and `hint:`.
-    pub(crate) fn report(self) -> ExitCode {
+    /// Prints `error:` and `hint:`; with `--json`, a problem of the appliance goes to the output
+    /// as it came.
+    pub(crate) fn report(self, output: &mut Output) -> ExitCode {
         // The reader of a pipe may leave when it has seen enough.
         if matches!(&self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe) {
             return ExitCode::SUCCESS;
         }
-        let mut text = self.to_string();
-        let mut source = self.source();
-        while let Some(error) = source {
-            text.push_str(&format!(": {error}"));
-            source = error.source();
+        if let Self::Client(client::Error::Problem(problem)) = &self {
+            // An output that is closed does not change what is said below.
+            let _ = output.json_only(problem);
         }
-        complain(&text, self.hint().as_deref());
+        complain(&self.text(), self.hint().as_deref());
         ExitCode::from(self.exit_code())
     }
 
-    fn hint(&self) -> Option<String> {
+    /// What is wrong, with its causes, in one line.
+    pub(crate) fn text(&self) -> String {
+        match self {
+            Self::Client(client::Error::Problem(problem)) => {
+                let reason = problem.reason.as_ref().map(|it| format!(" ({it})"));
+                format!("{}: {}{}", problem.title, problem.detail, reason.unwrap_or_default())
+            }
+            _ => client::chain(self),
+        }
+    }
+
+    pub(crate) fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::Card(error)
             | Self::Enrolment(EnrolmentError::Card(error))
             | Self::Init(InitError::Card(error))
             | Self::Wipe(WipeError::Card(error)) => card_hint(error)?,
+            Self::BadAnswer { .. } => "nothing was written; tell the operators of the appliance",
+            Self::Client(error) => return error.hint(),
             Self::DefaultPin | Self::Differ { .. } => "run it again; nothing was changed",
             Self::Enrolment(error) => enrolment_hint(error)?,
             Self::Init(error) => init_hint(error)?,
             Self::NobodyToAsk { flag, .. } => return Some(format!("name its file with {flag}")),
             Self::NoCard { .. } => "insert a card; `chancery-card list` shows all readers",
             Self::NoReader => "connect a reader or a YubiKey",
+            Self::NoRole => {
+                "say it with --role, or once for all in the profile: card_role = \"NAME\""
+            }
+            Self::NoState => "set XDG_STATE_HOME to a directory",
+            Self::NoUpn { .. } => "`chancery-card enroll --upn …` says for whom a new one is to be",
+            Self::Order { .. } => "remove the file; what was begun is begun anew then",
+            Self::Profile(error) => return error.hint(),
             Self::NoSuchCard { .. } => "`chancery-card list` shows which cards there are",
             Self::OtherCard { .. } => "insert the one that it was begun with, and run it again",
             Self::SeveralCards { .. } => "choose one with --serial or --reader",
@@ -113,7 +161,8 @@ impl Failure {
             Self::Init(
                 InitError::NewIsDefault(_) | InitError::NoPuk | InitError::StillDefault(_),
             ) => USAGE,
-            Self::Enrolment(_) | Self::Init(_) | Self::Wipe(_) => REFUSED,
+            Self::Client(error) => client_exit_code(error),
+            Self::BadAnswer { .. } | Self::Enrolment(_) | Self::Init(_) | Self::Wipe(_) => REFUSED,
             Self::NoCard { .. }
             | Self::NoReader
             | Self::NoSuchCard { .. }
@@ -123,11 +172,16 @@ impl Failure {
             | Self::DefaultPin
             | Self::Differ { .. }
             | Self::File(_)
+            | Self::NoRole
+            | Self::NoState
+            | Self::NoUpn { .. }
             | Self::NobodyToAsk { .. }
             | Self::NotConfirmed { .. }
             | Self::NotTyped { .. }
+            | Self::Order { .. }
             | Self::Output(_)
             | Self::Pin { .. }
+            | Self::Profile(_)
             | Self::Read { .. }
             | Self::Typed { .. }
             | Self::Unconfirmed { .. } => USAGE,
@@ -186,6 +240,8 @@ fn enrolment_hint(error: &EnrolmentError) -> Option<&'static str> {
         EnrolmentError::InUse { .. } => {
             Some("choose another slot; --replace makes a new key there, and the old one is lost")
         }
+        EnrolmentError::NoKey(_) => Some("`chancery-card enroll` makes one"),
+        EnrolmentError::NotMadeHere(_) => Some("--new-key has the card make another one"),
         EnrolmentError::NotForThisKey(_) => {
             Some("`chancery-card request` makes the request for the key that is in the slot")
         }
@@ -203,6 +259,14 @@ fn wipe_hint(error: &WipeError) -> Option<&'static str> {
         ),
         WipeError::StillThere(_) => Some("`chancery-card inspect` shows what is on the card"),
         _ => None,
+    }
+}
+
+fn client_exit_code(error: &client::Error) -> u8 {
+    match error {
+        client::Error::Problem(_) => REFUSED,
+        client::Error::Identity(_) | client::Error::Encode(_) | client::Error::Random => USAGE,
+        _ => UNREACHABLE,
     }
 }
 

@@ -10,19 +10,18 @@ pub(super) mod session;
 pub(super) mod ssh;
 pub(super) mod windows;
 
-use std::{net::IpAddr, path::PathBuf, time::Duration};
+use std::{net::IpAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand};
-use client::{
-    duration::{duration, seconds},
-    profile::ServerUrl,
-};
+use client::duration::{duration, seconds};
 use pki::{
     keys::SignatureScheme,
     names::{DnsName, HostPattern, Principal, SourceAddress, SpiffeId, Upn},
     seal::Kind,
 };
 use serde::de::DeserializeOwned;
+
+pub(super) use client::flags::ConnectionFlags as Global;
 
 /// Certificates and signatures from a Chancery appliance.
 #[derive(Debug, Parser)]
@@ -38,44 +37,11 @@ use serde::de::DeserializeOwned;
 pub(super) struct Arguments {
     #[command(flatten)]
     pub(super) global: Global,
-    #[command(subcommand)]
-    pub(super) command: Command,
-}
-
-#[derive(Args, Debug)]
-#[command(next_help_heading = "Connection (each wins over the profile)")]
-pub(super) struct Global {
-    /// The profile to use, instead of the file's default
-    #[arg(long, global = true, value_name = "NAME")]
-    pub(super) profile: Option<String>,
-    /// The appliance, as https://HOST:PORT
-    #[arg(long, global = true, value_name = "URL")]
-    pub(super) server: Option<ServerUrl>,
-    /// PEM of the root that the appliance's certificate leads to
-    #[arg(long, global = true, value_name = "FILE")]
-    pub(super) ca: Option<PathBuf>,
-    /// PEM of your client certificate, then of its chain
-    #[arg(long, global = true, value_name = "FILE")]
-    pub(super) cert: Option<PathBuf>,
-    /// PEM of your client certificate's private key
-    #[arg(long, global = true, value_name = "FILE")]
-    pub(super) cert_key: Option<PathBuf>,
-    #[cfg_attr(
-        not(windows),
-        doc = "The file of profiles [default: chancery/config.toml in $XDG_CONFIG_HOME or ~/.config]"
-    )]
-    #[cfg_attr(
-        windows,
-        doc = "The file of profiles [default: chancery\\config.toml in %APPDATA%]"
-    )]
-    #[arg(long, global = true, value_name = "FILE")]
-    pub(super) config: Option<PathBuf>,
-    /// How long to go on trying while the appliance is busy [default: 60s]
-    #[arg(long, global = true, value_name = "DURATION", value_parser = duration)]
-    pub(super) deadline: Option<Duration>,
     /// Print the appliance's answers as JSON, one in a line
     #[arg(long, global = true)]
     pub(super) json: bool,
+    #[command(subcommand)]
+    pub(super) command: Command,
 }
 
 #[derive(Debug, Subcommand)]

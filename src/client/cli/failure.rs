@@ -4,7 +4,9 @@ use std::{io, path::PathBuf, process::ExitCode};
 
 #[cfg(not(target_os = "linux"))]
 use clap::error::{ContextKind, ContextValue};
-use client::{files::FileError, local_key::LocalKeyError, profile::ProfileError};
+use client::{
+    files::FileError, flags::FlagsError, local_key::LocalKeyError, profile::ProfileError,
+};
 use thiserror::Error;
 
 use super::output::{Output, complain};
@@ -32,6 +34,15 @@ pub(crate) enum Failure {
     System { what: String, source: io::Error },
     #[error("{what}")]
     Usage { what: String, hint: Option<String> },
+}
+
+impl From<FlagsError> for Failure {
+    fn from(error: FlagsError) -> Self {
+        match error {
+            FlagsError::Client(error) => Self::Client(error),
+            FlagsError::Profile(error) => Self::Profile(error),
+        }
+    }
 }
 
 impl Failure {

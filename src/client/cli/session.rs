@@ -4,17 +4,18 @@ use std::{process::ExitCode, time::Duration};
 
 #[cfg(unix)]
 use api::Problem;
-use api::{Because, Decision, EndCause, ProblemKind, Session, SessionQuery, SessionState};
-use client::{Client, Error};
-use tokio::time::{Instant, sleep};
+use api::{Because, Decision, ProblemKind, Session, SessionQuery, SessionState};
+use client::{Client, Error, session};
 
 use super::{
     arguments::session::{End, List, Request, SessionCommand},
     effect,
     failure::{Failure, REFUSED},
-    output::{Output, printable, time},
+    output::{Output, time},
     terminal::tell,
 };
+
+pub(super) use client::session::{cause_words, is_passing, state_word, why_not_open};
 
 pub(super) async fn run(
     client: &Client,
@@ -42,74 +43,13 @@ pub(super) async fn run(
     Ok(ExitCode::SUCCESS)
 }
 
-/// Waits until a session waits no more, or until `patience` is over; says on the terminal what it
-/// waits for. An appliance that is away for a while is waited for, too.
-///
-/// # Errors
-///
-/// The appliance refuses to say how it stands, or is away when the session must have expired.
+/// As [`session::wait_until_decided`], and says on the terminal what it waits for.
 pub(super) async fn wait_until_decided(
     client: &Client,
-    mut session: Session,
+    session: Session,
     patience: Option<Duration>,
 ) -> Result<Session, Error> {
-    let begun = Instant::now();
-    let over = |pause| patience.is_some_and(|patience| begun.elapsed() + pause > patience);
-    let mut pause = SHORTEST_PAUSE;
-    let mut told = None;
-    while session.state == SessionState::Waiting && !over(pause) {
-        let missing = approvals_missing(&session);
-        if told.replace(missing) != Some(missing) {
-            tell(waiting_for(&session, missing));
-        }
-        sleep(pause).await;
-        pause = (pause * 3 / 2).min(LONGEST_PAUSE);
-        session = match client.session(&session.id).await {
-            Ok(session) => session,
-            Err(error) if is_passing(&error) && !must_have_expired(&session, begun) => continue,
-            Err(error) => return Err(error),
-        };
-    }
-    Ok(session)
-}
-
-/// Whether it is worth asking again soon.
-pub(super) fn is_passing(error: &Error) -> bool {
-    match error {
-        Error::Connect { .. } | Error::Interrupted { .. } | Error::Timeout { .. } => true,
-        Error::Problem(problem) => {
-            matches!(problem.kind, ProblemKind::TooManyRequests | ProblemKind::Unavailable)
-        }
-        _ => false,
-    }
-}
-
-/// The word for a state.
-pub(super) fn state_word(state: SessionState) -> &'static str {
-    match state {
-        SessionState::Denied => "denied",
-        SessionState::Ended => "ended",
-        SessionState::Expired => "expired",
-        SessionState::Open => "open",
-        SessionState::Waiting => "waiting",
-    }
-}
-
-/// What a person is told of a session that is not open: who decided what, or what ended it.
-pub(super) fn why_not_open(session: &Session) -> String {
-    let last = session.decisions.last();
-    match (session.state, last) {
-        (SessionState::Denied, Some(Decision { approver, reason, .. })) => {
-            format!("{approver} denied it: {}", printable(reason))
-        }
-        (SessionState::Expired, _) => "nobody approved it in time".to_owned(),
-        (SessionState::Ended, _) => {
-            let cause = session.end_cause.map_or("something", cause_words);
-            format!("{cause} ended it")
-        }
-        (SessionState::Waiting, _) => "it still waits for approvals".to_owned(),
-        (state, _) => format!("it is {}", state_word(state)),
-    }
+    session::wait_until_decided(client, session, patience, tell).await
 }
 
 async fn request(client: &Client, it: Request, output: &mut Output) -> Result<ExitCode, Failure> {
@@ -214,40 +154,10 @@ fn approvals(session: &Session) -> String {
     }
 }
 
-fn approvals_missing(session: &Session) -> usize {
-    let given = session.decisions.iter().filter(|it| it.approved).count();
-    usize::from(session.approvals_needed).saturating_sub(given)
-}
-
-fn waiting_for(session: &Session, missing: usize) -> String {
-    let approvals = if missing == 1 { "approval" } else { "approvals" };
-    format!(
-        "session {id} waits for {missing} {approvals}, until {}; an approver runs: chancery \
-         session approve {id} --reason TEXT",
-        time(session.waits_until),
-        id = session.id,
-    )
-}
-
 fn decision(decision: &Decision) -> String {
     let said = if decision.approved { "approved" } else { "denied" };
     let at = time(decision.at);
     format!("{said} by {}, {at}: {}", decision.approver, decision.reason)
-}
-
-fn cause_words(cause: EndCause) -> &'static str {
-    match cause {
-        EndCause::Heartbeat => "the loss of its heartbeat",
-        EndCause::Lock => "a lock",
-        EndCause::Request => "somebody's request",
-        EndCause::Time => "its time",
-    }
-}
-
-/// Its own waiting is over, by the clock that counted since it was seen last.
-fn must_have_expired(session: &Session, begun: Instant) -> bool {
-    let waiting = session.waits_until.duration_since(session.requested_at).unsigned_abs();
-    begun.elapsed() > waiting
 }
 
 fn joined<T: ToString>(values: impl IntoIterator<Item = T>) -> String {
@@ -266,6 +176,3 @@ pub(super) fn not_open(session: &Session) -> Failure {
     let detail = format!("session {} is not open: {}", session.id, why_not_open(session));
     Error::Problem(Box::new(Problem::new(ProblemKind::Denied, detail))).into()
 }
-
-const SHORTEST_PAUSE: Duration = Duration::from_millis(500);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);

@@ -13,7 +13,6 @@ use super::{
     config_path,
     failure::Failure,
     output::Output,
-    profile_file,
 };
 
 pub(super) fn signing_request(it: &Csr, output: &mut Output) -> Result<(), Failure> {
@@ -45,6 +44,7 @@ pub(super) fn add_profile(global: Global, name: &str, output: &mut Output) -> Re
         certificate: absolute(&certificate)?,
         key: absolute(&key)?,
         session_role: None,
+        card_role: None,
     };
     ProfileFile::add(&path, name, &profile)?;
     output.rows(&[("profile", name.to_owned()), ("file", path.display().to_string())])?;
@@ -52,7 +52,7 @@ pub(super) fn add_profile(global: Global, name: &str, output: &mut Output) -> Re
 }
 
 pub(super) fn list_profiles(global: Global, output: &mut Output) -> Result<(), Failure> {
-    let file = profile_file(&global)?;
+    let file = global.profile_file()?;
     if output.is_json() {
         return Ok(output.line(&file.profiles)?);
     }

@@ -40,9 +40,7 @@ use super::{
     arguments::{Global, session::Exec, ssh::Ssh},
     environment,
     failure::Failure,
-    profile_file,
     session::{is_passing, not_open, wait_until_decided},
-    settings,
     terminal::tell,
 };
 
@@ -227,7 +225,7 @@ fn session_role(global: &Global, given: Option<&str>) -> Result<String, Failure>
     if let Some(role) = given {
         return Ok(role.to_owned());
     }
-    let file = profile_file(global)?;
+    let file = global.profile_file()?;
     let role = file.session_role(global.profile.as_deref())?;
     role.map(str::to_owned).ok_or_else(|| Failure::Usage {
         what: "no session role is given, and the profile has none".to_owned(),
@@ -236,8 +234,8 @@ fn session_role(global: &Global, given: Option<&str>) -> Result<String, Failure>
 }
 
 fn connection(global: Global) -> Result<Settings, Failure> {
-    let file = profile_file(&global)?;
-    settings(global, &file)
+    let file = global.profile_file()?;
+    Ok(global.settings(&file)?)
 }
 
 fn request(it: &Ssh, role: String, destination: &Destination) -> Result<SessionRequest, Failure> {

@@ -4,10 +4,87 @@ use std::path::PathBuf;
 
 use card::{KeyKind, Slot};
 use clap::Args;
+use client::{duration::seconds, flags::ConnectionFlags};
+use pki::names::Upn;
 
 use super::{Choice, Shown};
 
-/// Have the card make a key, and write a request for its certificate
+/// Put a new key and its certificate from the appliance on the card, in one go
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  chancery-card enroll --slot 9a --upn alice@corp.example
+  chancery-card enroll --slot 9a --upn alice@corp.example --role logon --pin-file alice.pin
+
+The card makes the key, says so itself (attestation), and signs the request; the certificate of the \
+appliance is written, read back, and Windows made to look at the card anew. What was interrupted is \
+finished by the same command: a certificate that was issued meanwhile is not asked for twice.")]
+pub(in super::super) struct Enroll {
+    #[command(flatten)]
+    pub(in super::super) card: Choice,
+    /// Where the key is to be: 9a for logging on to Windows
+    #[arg(long)]
+    pub(in super::super) slot: Slot,
+    /// The account that is to log on, as account@domain
+    #[arg(long)]
+    pub(in super::super) upn: Upn,
+    /// rsa2048, which every domain controller takes, p256 or p384
+    #[arg(long, value_name = "KIND", default_value_t = KeyKind::Rsa2048)]
+    pub(in super::super) key: KeyKind,
+    /// Make a new key even if the slot is in use: the key in it is lost
+    #[arg(long)]
+    pub(in super::super) replace: bool,
+    #[command(flatten)]
+    pub(in super::super) grant: Grant,
+    #[command(flatten)]
+    pub(in super::super) shown: Shown,
+    #[command(flatten)]
+    pub(in super::super) connection: ConnectionFlags,
+}
+
+/// Get a new certificate for the account whose certificate is on the card
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  chancery-card renew --slot 9a
+  chancery-card renew --slot 9a --new-key rsa2048
+
+The key stays the same, unless --new-key asks for another: then the old one is lost at once.")]
+pub(in super::super) struct Renew {
+    #[command(flatten)]
+    pub(in super::super) card: Choice,
+    /// Where key and certificate are
+    #[arg(long)]
+    pub(in super::super) slot: Slot,
+    /// Make a new key first: rsa2048, p256 or p384
+    #[arg(long, value_name = "KIND")]
+    pub(in super::super) new_key: Option<KeyKind>,
+    #[command(flatten)]
+    pub(in super::super) grant: Grant,
+    #[command(flatten)]
+    pub(in super::super) shown: Shown,
+    #[command(flatten)]
+    pub(in super::super) connection: ConnectionFlags,
+}
+
+/// By what right a certificate is asked for.
+#[derive(Args, Debug)]
+pub(in super::super) struct Grant {
+    /// The role that grants it [default: card_role of the profile]
+    #[arg(long)]
+    pub(in super::super) role: Option<String>,
+    /// How long it is valid, as 15m, 8h or 90d [default: as the role says]
+    #[arg(long, value_name = "DURATION", value_parser = seconds)]
+    pub(in super::super) ttl: Option<u32>,
+    /// The open session that it is for, where the role is given in sessions only
+    #[arg(long, value_name = "ID")]
+    pub(in super::super) session: Option<String>,
+    /// Do not send the card's word that it made the key, where the role does without
+    #[arg(long)]
+    pub(in super::super) no_attestation: bool,
+}
+
+/// Have the card make a key, and write a request for its certificate into a file
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
@@ -39,7 +116,7 @@ pub(in super::super) struct Request {
     pub(in super::super) replace: bool,
 }
 
-/// Put the certificate for a slot's key on the card
+/// Put the certificate for a slot's key on the card out of a file
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Example:
