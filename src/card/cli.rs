@@ -3,6 +3,7 @@
 mod appliance;
 mod arguments;
 mod choice;
+mod doctor;
 mod enrolment;
 mod failure;
 mod init;
@@ -10,6 +11,8 @@ mod inspect;
 mod list;
 mod order;
 mod secrets;
+mod session;
+mod stop;
 mod terminal;
 mod upkeep;
 
@@ -37,6 +40,7 @@ pub(crate) async fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCo
 
 async fn perform(command: Command, output: &mut Output) -> Result<(), Failure> {
     match command {
+        Command::Doctor(it) => doctor::run(&it, output).await,
         Command::Enroll(it) => appliance::enroll(&it, output).await,
         Command::Init(it) => init::run(&it, output),
         Command::Inspect(it) => inspect::run(&it, output),
@@ -44,6 +48,7 @@ async fn perform(command: Command, output: &mut Output) -> Result<(), Failure> {
         Command::List => list::run(&Readers::open()?, output),
         Command::Renew(it) => appliance::renew(&it, output).await,
         Command::Request(it) => enrolment::make_request(&it, output),
+        Command::Session(it) => session::run(&it, output).await,
         Command::Unblock(it) => upkeep::unblock(&it, output),
         Command::Wipe(it) => upkeep::take_off(&it, output),
     }

@@ -18,6 +18,7 @@ mod certificate_object;
 mod connection;
 mod container_map;
 mod credentials;
+pub mod doctor;
 pub mod enrolment;
 mod error;
 mod holder;

@@ -42,6 +42,7 @@ mod process;
 pub mod profile;
 #[cfg(target_os = "linux")]
 mod program;
+pub mod public;
 pub mod session;
 #[cfg(unix)]
 pub mod session_key;

@@ -9,12 +9,14 @@ pub mod csr;
 mod extension;
 pub mod fields;
 pub mod lint;
+pub mod list;
 pub mod logon;
 pub mod ocsp;
 mod oid;
 pub mod profile;
 mod time;
 
+use base64ct::{Base64, Encoding};
 use der::{
     Decode, Encode,
     pem::{self, LineEnding},
@@ -308,6 +310,42 @@ pub fn to_pem(certificate_der: &[u8]) -> String {
     pem::encode_string("CERTIFICATE", LineEnding::LF, certificate_der).unwrap_or_default()
 }
 
+/// The certificates of a file (DER), in their order: PEM, one after another; DER, one; or LDIF, the
+/// values of `cACertificate`, as a directory exports NTAuthCertificates.
+///
+/// # Errors
+///
+/// There is none in it, or something that cannot be read.
+pub fn read_certificates(bytes: &[u8]) -> Result<Vec<Vec<u8>>, String> {
+    if bytes.first() == Some(&algorithm::SEQUENCE) {
+        return Ok(vec![bytes.to_vec()]);
+    }
+    let text = std::str::from_utf8(bytes).map_err(|_| "it is neither text nor DER".to_owned())?;
+    let found = if text.contains(PEM_BEGIN) { from_pem_bundle(text)? } else { from_ldif(text)? };
+    if found.is_empty() { Err("there is no certificate in it".to_owned()) } else { Ok(found) }
+}
+
+fn from_pem_bundle(text: &str) -> Result<Vec<Vec<u8>>, String> {
+    let mut found = Vec::new();
+    for part in text.split(PEM_BEGIN).skip(1) {
+        let end = part.find(PEM_END).ok_or("a certificate has no end")? + PEM_END.len();
+        found.push(from_pem(&format!("{PEM_BEGIN}{}", &part[..end]), &["CERTIFICATE"])?);
+    }
+    Ok(found)
+}
+
+/// RFC 2849: a value in base64 follows two colons, and goes on in lines that begin with a space.
+fn from_ldif(text: &str) -> Result<Vec<Vec<u8>>, String> {
+    let unfolded = text.replace("\r\n", "\n").replace("\n ", "");
+    let values = unfolded.lines().filter_map(|line| {
+        let (name, value) = line.split_once("::")?;
+        let name = name.split(';').next().unwrap_or_default();
+        name.eq_ignore_ascii_case("cACertificate").then(|| value.trim())
+    });
+    let decode = |value| Base64::decode_vec(value).map_err(|error| format!("base64: {error}"));
+    values.map(decode).collect()
+}
+
 /// The DER in a PEM text of one of these labels. Text before it (`openssl -text`, `certtool`), lines
 /// of any one width and blank lines after it are taken (RFC 7468 section 2, "lax").
 fn from_pem(text: &str, labels: &[&str]) -> Result<Vec<u8>, String> {
@@ -329,6 +367,9 @@ pub(crate) fn assemble(bytes: &[u8], scheme: SignatureScheme, signature: &Signat
     let content = [bytes, algorithm::identifier(scheme), &bit_string].concat();
     algorithm::tlv(algorithm::SEQUENCE, &content)
 }
+
+const PEM_BEGIN: &str = "-----BEGIN CERTIFICATE-----";
+const PEM_END: &str = "-----END CERTIFICATE-----";
 
 /// An empty RDNSequence.
 const EMPTY_NAME: &[u8] = &[0x30, 0x00];

@@ -44,7 +44,7 @@ pub(super) struct Report {
 pub(super) async fn enroll(it: &Enroll, output: &mut Output) -> Result<(), Failure> {
     // Whatever can be wrong without the card is found before it is touched.
     let client = it.connection.client()?;
-    let terms = terms(&it.connection, &it.grant, it.upn.clone())?;
+    let terms = terms(&it.connection, &it.grant, it.session.clone(), it.upn.clone())?;
     let (chosen, credentials) = credentials(&it.shown, || Chosen::find(&it.card))?;
     let wanted = if it.replace { Wanted::New(it.key) } else { Wanted::Free(it.key) };
     let report = certify(&client, &chosen, &credentials, it.slot, wanted, terms).await?;
@@ -55,7 +55,7 @@ pub(super) async fn renew(it: &Renew, output: &mut Output) -> Result<(), Failure
     let client = it.connection.client()?;
     let (chosen, credentials) = credentials(&it.shown, || Chosen::find(&it.card))?;
     let upn = upn_on(&chosen, it.slot)?;
-    let terms = terms(&it.connection, &it.grant, upn)?;
+    let terms = terms(&it.connection, &it.grant, it.session.clone(), upn)?;
     let wanted = it.new_key.map_or(Wanted::Same, Wanted::New);
     let report = certify(&client, &chosen, &credentials, it.slot, wanted, terms).await?;
     show(&report, &chosen, output)
@@ -166,6 +166,7 @@ fn upn_on(chosen: &Chosen, slot: Slot) -> Result<Upn, Failure> {
 pub(super) fn terms(
     connection: &ConnectionFlags,
     grant: &Grant,
+    session: Option<String>,
     upn: Upn,
 ) -> Result<Terms, Failure> {
     let role = match &grant.role {
@@ -176,11 +177,10 @@ pub(super) fn terms(
             role.ok_or(Failure::NoRole)?.to_owned()
         }
     };
-    let (ttl, session) = (grant.ttl, grant.session.clone());
-    Ok(Terms { upn, role, ttl, session, attested: !grant.no_attestation })
+    Ok(Terms { upn, role, ttl: grant.ttl, session, attested: !grant.no_attestation })
 }
 
-fn show(report: &Report, chosen: &Chosen, output: &mut Output) -> Result<(), Failure> {
+pub(super) fn show(report: &Report, chosen: &Chosen, output: &mut Output) -> Result<(), Failure> {
     output.show(report, |it| {
         let mut rows = vec![
             ("card", chosen.name()),

@@ -1,6 +1,8 @@
 //! The command line as clap reads it: every value is parsed here, once.
 
+pub(super) mod doctor;
 pub(super) mod enrolment;
+pub(super) mod session;
 pub(super) mod upkeep;
 
 use std::path::PathBuf;
@@ -36,8 +38,10 @@ pub(super) enum Command {
     Renew(enrolment::Renew),
     Request(enrolment::Request),
     Install(enrolment::Install),
+    Session(session::InSession),
     Unblock(upkeep::Unblock),
     Wipe(upkeep::Wipe),
+    Doctor(doctor::Doctor),
 }
 
 /// Which card; needed when there are several.

@@ -3,8 +3,8 @@
 use std::{io, path::PathBuf, process::ExitCode};
 
 use card::{
-    CardError, PinError, ReaderName, Slot, enrolment::EnrolmentError, init::InitError,
-    wipe::WipeError,
+    CardError, PinError, ReaderName, Slot, doctor::Verdict, enrolment::EnrolmentError,
+    init::InitError, wipe::WipeError,
 };
 use client::{
     files::FileError,
@@ -42,6 +42,16 @@ pub(crate) enum Failure {
     NoReader,
     #[error("there is no YubiKey with the serial number {serial} that can be used")]
     NoSuchCard { serial: u32 },
+    #[error("slot {slot} could not be wiped: {why}; its certificate is revoked")]
+    LeftOnCard { slot: Slot, why: String },
+    #[error("session {id} is not open: {why}")]
+    NotOpen { id: String, why: String },
+    #[error("there is no certificate of {what}")]
+    NoCertificate { what: String },
+    #[error("{what} is no file, and the appliance cannot be asked for an account")]
+    NoRoad { what: String },
+    #[error("no role of sessions is given, and the profile has no session_role")]
+    NoSessionRole,
     #[error("no role is given, and the profile has no card_role")]
     NoRole,
     #[error("nothing can be kept: neither XDG_STATE_HOME nor HOME is set")]
@@ -68,10 +78,18 @@ pub(crate) enum Failure {
     Read { path: PathBuf, source: io::Error },
     #[error("there are cards in {}", names(readers))]
     SeveralCards { readers: Vec<ReaderName> },
+    #[error("cannot listen for signals")]
+    Signals(#[source] io::Error),
+    #[error("the card is wiped, and session {id} is still open")]
+    StillOpen { id: String },
+    #[error("stopped before there was anything on the card")]
+    Stopped,
     #[error("what was typed is no {what}")]
     Typed { what: &'static str, source: PinError },
     #[error("what is to be lost for good is to be confirmed, and nobody is at a terminal")]
     Unconfirmed { wanted: String },
+    #[error("it would {} log on", match verdict { Verdict::Bad => "not", _ => "not everywhere" })]
+    WouldNotLogOn { verdict: Verdict },
     #[error(transparent)]
     Wipe(#[from] WipeError),
 }
@@ -126,6 +144,20 @@ impl Failure {
             Self::NobodyToAsk { flag, .. } => return Some(format!("name its file with {flag}")),
             Self::NoCard { .. } => "insert a card; `chancery-card list` shows all readers",
             Self::NoReader => "connect a reader or a YubiKey",
+            Self::LeftOnCard { slot, .. } => {
+                return Some(format!("insert the card: chancery-card wipe --slot {slot}"));
+            }
+            Self::NoCertificate { .. } => "`chancery-card inspect` shows what is on a card",
+            Self::NoRoad { .. } => {
+                "set up a profile (`chancery profile add`), or leave out --offline"
+            }
+            Self::NoSessionRole => {
+                "say it with --session-role, or once for all in the profile: session_role = \"NAME\""
+            }
+            Self::NotOpen { .. } => "`chancery session show` has what was said of it",
+            Self::StillOpen { id } => {
+                return Some(format!("chancery session end {id} --reason done"));
+            }
             Self::NoRole => {
                 "say it with --role, or once for all in the profile: card_role = \"NAME\""
             }
@@ -147,7 +179,10 @@ impl Failure {
             | Self::Output(_)
             | Self::Pin { .. }
             | Self::Read { .. }
-            | Self::Typed { .. } => return None,
+            | Self::Signals(_)
+            | Self::Stopped
+            | Self::Typed { .. }
+            | Self::WouldNotLogOn { .. } => return None,
         };
         Some(hint.to_owned())
     }
@@ -162,7 +197,16 @@ impl Failure {
                 InitError::NewIsDefault(_) | InitError::NoPuk | InitError::StillDefault(_),
             ) => USAGE,
             Self::Client(error) => client_exit_code(error),
-            Self::BadAnswer { .. } | Self::Enrolment(_) | Self::Init(_) | Self::Wipe(_) => REFUSED,
+            Self::BadAnswer { .. }
+            | Self::Enrolment(_)
+            | Self::Init(_)
+            | Self::LeftOnCard { .. }
+            | Self::NotOpen { .. }
+            | Self::Signals(_)
+            | Self::StillOpen { .. }
+            | Self::Stopped
+            | Self::Wipe(_)
+            | Self::WouldNotLogOn { .. } => REFUSED,
             Self::NoCard { .. }
             | Self::NoReader
             | Self::NoSuchCard { .. }
@@ -172,7 +216,10 @@ impl Failure {
             | Self::DefaultPin
             | Self::Differ { .. }
             | Self::File(_)
+            | Self::NoCertificate { .. }
+            | Self::NoRoad { .. }
             | Self::NoRole
+            | Self::NoSessionRole
             | Self::NoState
             | Self::NoUpn { .. }
             | Self::NobodyToAsk { .. }

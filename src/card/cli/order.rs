@@ -1,11 +1,19 @@
 //! What was asked of the appliance for a key on a card: kept until its certificate is on the card,
 //! so that what was interrupted anywhere gives one certificate and no second. Nothing in it is secret.
 
-use std::{fs, io, path::PathBuf};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
 
 use api::{CardAttestation, Issued, SmartcardRequest};
 use card::{Slot, enrolment::Requested};
-use client::{Client, environment, files::write_public, random_key, session::is_passing};
+use client::{
+    Client, environment,
+    files::{FileError, write_public},
+    random_key,
+    session::is_passing,
+};
 use jiff::Timestamp;
 use pki::{
     keys::PublicKey,
@@ -93,6 +101,11 @@ impl Order {
         Ok(order)
     }
 
+    /// Forgets what was ordered for a slot, whatever it was.
+    pub(super) fn drop_any(chosen: &Chosen, slot: Slot) -> Result<(), Failure> {
+        remove(&path(chosen, slot)?)
+    }
+
     /// The key that it is for.
     pub(super) fn key(&self) -> Option<PublicKey> {
         Csr::from_pem(&self.kept.request.csr).ok().map(|csr| csr.public_key)
@@ -122,24 +135,25 @@ impl Order {
 
     /// The certificate is on the card, or of no use.
     pub(super) fn forget(&self) -> Result<(), Failure> {
-        match fs::remove_file(&self.path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                let path = self.path.clone();
-                Err(client::files::FileError::Write { path, source: error }.into())
-            }
-            _ => Ok(()),
-        }
+        remove(&self.path)
     }
 
     fn keep(&self) -> Result<(), Failure> {
-        let written = |source| {
-            Failure::from(client::files::FileError::Write { path: self.path.clone(), source })
-        };
+        let written = |source| Failure::from(FileError::Write { path: self.path.clone(), source });
         if let Some(directory) = self.path.parent() {
             fs::create_dir_all(directory).map_err(written)?;
         }
         let text = serde_json::to_vec(&self.kept).map_err(client::Error::Encode)?;
         Ok(write_public(&self.path, &text)?)
+    }
+}
+
+fn remove(path: &Path) -> Result<(), Failure> {
+    match fs::remove_file(path) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            Err(FileError::Write { path: path.to_owned(), source }.into())
+        }
+        _ => Ok(()),
     }
 }
 

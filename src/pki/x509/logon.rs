@@ -247,3 +247,6 @@ const KNOWN: [ObjectIdentifier; 7] = [
     oid::SUBJECT_ALTERNATIVE_NAME,
     oid::SUBJECT_KEY_IDENTIFIER,
 ];
+
+#[cfg(test)]
+mod tests;

@@ -34,6 +34,9 @@ pub(in super::super) struct Enroll {
     /// Make a new key even if the slot is in use: the key in it is lost
     #[arg(long)]
     pub(in super::super) replace: bool,
+    /// The open session that it is for, where the role is given in sessions only
+    #[arg(long, value_name = "ID")]
+    pub(in super::super) session: Option<String>,
     #[command(flatten)]
     pub(in super::super) grant: Grant,
     #[command(flatten)]
@@ -59,6 +62,9 @@ pub(in super::super) struct Renew {
     /// Make a new key first: rsa2048, p256 or p384
     #[arg(long, value_name = "KIND")]
     pub(in super::super) new_key: Option<KeyKind>,
+    /// The open session that it is for, where the role is given in sessions only
+    #[arg(long, value_name = "ID")]
+    pub(in super::super) session: Option<String>,
     #[command(flatten)]
     pub(in super::super) grant: Grant,
     #[command(flatten)]
@@ -76,9 +82,6 @@ pub(in super::super) struct Grant {
     /// How long it is valid, as 15m, 8h or 90d [default: as the role says]
     #[arg(long, value_name = "DURATION", value_parser = seconds)]
     pub(in super::super) ttl: Option<u32>,
-    /// The open session that it is for, where the role is given in sessions only
-    #[arg(long, value_name = "ID")]
-    pub(in super::super) session: Option<String>,
     /// Do not send the card's word that it made the key, where the role does without
     #[arg(long)]
     pub(in super::super) no_attestation: bool,
