@@ -8,7 +8,7 @@ use pki::names::{DnsName, HttpUrl};
 
 use super::Validity;
 
-/// A certificate for a domain controller or another KDC: smart-card logon, and LDAP over TLS
+/// A certificate for a domain controller or another KDC
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
