@@ -1,7 +1,7 @@
 //! The kinds of steps, each in a file of its own: how a plan writes it, what people are told, what
 //! must hold before it and what holds after it, how it is done, and which records are its own.
 //!
-//! A new kind is a file here, and a line in each of: [`Step`], its [`Step::kind`], the entries of a
+//! A new kind is a file here, and a line in each of: [`Step`], its `Step::kind`, the entries of a
 //! plan file, [`Intent`] and [`Outcome`].
 
 pub mod back_up_key;

@@ -16,7 +16,7 @@ use x509_cert::{
 use super::{algorithm, certificate::CertificateError, oid, time};
 use crate::keys::{KeyError, PublicKey};
 
-/// What a certificate says. Nothing of it is verified but by [`is_signed_by`](Self::is_signed_by).
+/// What a certificate says. Nothing of it is verified but by [`is_issued_by`](Self::is_issued_by).
 #[derive(Clone, Debug)]
 pub struct LogonCertificate {
     der: Vec<u8>,
