@@ -134,7 +134,6 @@ max_ttl = "1h"
 [role.smartcard_logon]
 attestation = "optional"
 upns = ["{name}@corp.example.test"]
-attestation = "optional"
 "#;
 
 #[test]
