@@ -3,7 +3,8 @@
 
 use std::{
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
+    sync::OnceLock,
 };
 
 use crate::{
@@ -27,12 +28,34 @@ pub fn program(name: &str) -> Result<Command, Failure> {
             return Err(Failure::new(what).hint("run `make windows`, or `make test`"));
         }
     }
+    SERVED
+        .get_or_init(|| serve(&windows).map_err(|failure| failure.to_string()))
+        .clone()
+        .map_err(Failure::new)?;
     let mut command = Command::new(file_of("wine64", &["/usr/lib/wine/wine64"])?);
     command.arg(exe).env("WINEPREFIX", windows).env("WINEPATH", drive(&lacking)?);
     // No messages of Wine's own, no .NET, no browser, no entries in a menu.
     command.env("WINEDEBUG", "-all").env("DISPLAY", "");
     command.env("WINEDLLOVERRIDES", "mscoree=;mshtml=;winemenubuilder.exe=");
     Ok(command)
+}
+
+/// Whether Wine's server was started for the stories of this process.
+static SERVED: OnceLock<Result<(), String>> = OnceLock::new();
+
+/// Starts Wine's server, which stays for half a minute after its last program. The one that a
+/// program starts shuts down after three seconds, and resets the connections of others meanwhile.
+fn serve(windows: &Path) -> Result<(), Failure> {
+    let file = file_of("wineserver", &["/usr/lib/wine/wineserver64"])?;
+    let mut command = Command::new(file);
+    command.arg("--persistent=30").env("WINEPREFIX", windows).env("WINEDEBUG", "-all");
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    // Status 2: one is there already.
+    let status = command.status().doing("start Wine's server")?;
+    match status.code() {
+        Some(0 | 2) => Ok(()),
+        _ => Err(Failure::new(format!("Wine's server ended with {status}"))),
+    }
 }
 
 /// The client for Windows in the office's directory, as `caller`, without a profile.

@@ -37,30 +37,32 @@ fn the_programs_say_what_they_can_do_and_what_is_not_on_windows() -> Story {
 #[test]
 fn an_error_says_what_to_do() -> Story {
     let directory = tempfile::tempdir().doing("make a directory")?;
-    let here = |name: &str| -> Result<_, Failure> {
-        let mut command = program(name)?;
-        // Nobody's profile.
-        command.env("APPDATA", drive(directory.path())?).current_dir(directory.path());
+    // Wine gives each story the same %APPDATA%, whatever the environment says.
+    let profiles = directory.path().join("config.toml");
+    fs::write(&profiles, "").doing("write no profile")?;
+    let here = || -> Result<_, Failure> {
+        let mut command = program("chancery")?;
+        command.current_dir(directory.path()).arg("--config").arg(drive(&profiles)?);
         Ok(command)
     };
-    let answer = run(here("chancery")?.arg("ca"))?.refused("hint: write a profile with")?;
+    let answer = run(here()?.arg("ca"))?.refused("hint: write a profile with")?;
     exits(2, answer)?;
     let (_held, port) = closed_port()?;
     let server = format!("https://127.0.0.1:{port}");
     let words = ["ca", "--ca", "no.pem", "--cert", "no.pem", "--cert-key", "no.key", "--server"];
-    let answer = run(here("chancery")?.args(words).arg(&server))?;
+    let answer = run(here()?.args(words).arg(&server))?;
     exits(2, answer.refused("cannot read no.pem")?)?;
 
     let ca = openssl::Ca::new(directory.path().join("ca"), "nobody's")?;
     let own = ca.certify("alice", "extendedKeyUsage=clientAuth\n", None)?;
-    let mut ask = here("chancery")?;
+    let mut ask = here()?;
     ask.arg("ca").arg("--server").arg(&server).args(["--deadline", "1s"]);
     ask.arg("--ca").arg(drive(&ca.certificate())?).arg("--cert").arg(drive(&own.certificate)?);
     let answer = run(ask.arg("--cert-key").arg(drive(&own.key)?))?;
     exits(3, answer.refused("cannot reach https://127.0.0.1")?)?;
 
     // What there is of a smart-card service in Wine fails; the program says so, and does not hang.
-    exits(3, run(here("chancery-card")?.arg("list"))?.refused("the smart card service failed")?)
+    exits(3, run(program("chancery-card")?.arg("list"))?.refused("the smart card service failed")?)
 }
 
 #[test]
@@ -119,11 +121,11 @@ fn windows_makes_a_key_a_profile_and_the_script_for_a_domain() -> Story {
     let mut check = openssl::openssl()?;
     run(check.args(["req", "-verify", "-noout", "-in"]).arg(office.path("own.csr")))?.success()?;
 
-    let home = drive(&office.path("home"))?;
+    let profiles = drive(&office.path("profiles.toml"))?;
     let mut add = chancery(&office, office.operator(), &["profile", "add", "office"])?;
-    run(add.env("APPDATA", &home))?.success()?;
+    run(add.arg("--config").arg(&profiles))?.success()?;
     let mut script = program("chancery")?;
-    script.env("APPDATA", &home).args(["windows", "bootstrap", "--authority", "issuing"]);
+    script.args(["windows", "bootstrap", "--authority", "issuing", "--config"]).arg(&profiles);
     let script = run(&mut script)?.success()?.stdout;
     let words = ["windows", "bootstrap", "--authority", "issuing"];
     let here = run(&mut office.chancery(office.operator(), &words)?)?.success()?.stdout;
