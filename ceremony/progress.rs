@@ -18,6 +18,7 @@ use crate::{
     people::{PeopleError, Statement},
     plan::{Certificate, Plan, PlanError, Step},
     secrets::is_secret_shaped,
+    stand_in,
     steps::Concluded,
     transcript::{Attendance, Decision, Event, Intent, Opened, Outcome, Record, TokenFound},
 };
@@ -460,6 +461,17 @@ impl Progress {
         if rehearsed && self.step() == Some(&Step::SignOff) {
             self.done += 1;
         }
+    }
+
+    /// Takes up the certificate that stands in for the planned one in a rehearsal.
+    pub(crate) fn take_stand_in(
+        &mut self,
+        planned: &Certificate,
+        der: &[u8],
+    ) -> Result<Concluded, ProgressError> {
+        let taken = stand_in::take(&mut self.made, &self.plan, planned, der)?;
+        self.require(taken, "a certificate that stands in for the planned one")?;
+        Ok(Concluded::Done)
     }
 
     /// Refuses the record unless this holds.

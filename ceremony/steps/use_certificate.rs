@@ -20,7 +20,6 @@ use crate::{
     progress::{Progress, ProgressError},
     run::Performance,
     script::Sheet,
-    stand_in,
     transcript::{Decision, Intent, Outcome},
 };
 
@@ -204,10 +203,7 @@ impl Kind for ExistingCertificate {
         };
         progress.require(*name == self.certificate.name, "the planned certificate")?;
         if progress.opened.is_rehearsal() {
-            let plan = &progress.plan;
-            let taken = stand_in::take(&mut progress.made, plan, &self.certificate, certificate)?;
-            progress.require(taken, "a certificate that stands in for the planned one")?;
-            return Ok(Concluded::Done);
+            return progress.take_stand_in(&self.certificate, certificate);
         }
         progress.require(*certificate == self.der, "the planned certificate")?;
         if progress.made.public_key(&self.certificate.key).is_err() {
