@@ -67,6 +67,14 @@ fn what_comes_back_is_taken_only_if_it_is_what_was_asked_for() {
         issuing.go_on().refused(3, said);
         issuing.forget("exchange/issuing.pem");
     }
+    // By another root of the same name.
+    let impostor = Machine::with_root();
+    impostor.take(&issuing, "exchange/issuing.csr", "issuing.csr");
+    impostor.plan("issue-intermediate");
+    impostor.perform("issue-intermediate").ok();
+    issuing.take(&impostor, "issue-intermediate/issuing.pem", "exchange/issuing.pem");
+    issuing.go_on().refused(3, "its signature does not verify");
+    issuing.forget("exchange/issuing.pem");
     // Somebody else's certificate, and what is none.
     issuing.take(&root, "offline-root/root.pem", "exchange/issuing.pem");
     issuing.go_on().refused(3, "it is for another key");
