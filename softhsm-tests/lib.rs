@@ -8,6 +8,7 @@ pub mod agent;
 pub mod bot;
 pub mod chance;
 pub mod clock;
+pub mod desk;
 pub mod failure;
 pub mod figures;
 pub mod fleet;

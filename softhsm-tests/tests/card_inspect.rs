@@ -1,15 +1,12 @@
 //! `chancery-card` finds cards and tells what is on them, whatever they are.
 
 use harness::{
-    Doing, Failure, Story,
-    peers::{ours, peer},
-    process::{Answer, run},
-    readers::Readers,
+    Failure, Story,
+    desk::Desk,
     virtual_card::{DEFAULT_MANAGEMENT_KEY, DEFAULT_PIN, Fault, Kind, VirtualCard},
 };
 use serde_json::{Value, json};
 
-const YUBIKEY: &str = "Yubico YubiKey OTP+FIDO+CCID";
 const VERIFY: u8 = 0x20;
 const HOLDER_ID: u32 = 0x5f_c102;
 const CAPABILITIES: u32 = 0x5f_c107;
@@ -19,17 +16,17 @@ const CONTAINER_MAP: u32 = 0x5f_ff10;
 #[test]
 fn readers_are_listed_with_what_is_in_them_and_none_is_guessed() -> Story {
     let names = ["Yubico YubiKey A", "Yubico YubiKey B", "Desk", "Empty", "Other PIV"];
-    let bench = Bench::new(&names)?;
+    let desk = Desk::with_readers(&names)?;
     for (reader, kind, serial) in [
         (0, Kind::YubiKey54, 54),
         (1, Kind::YubiKey57, 57),
         (2, Kind::Foreign, 0),
         (4, Kind::Piv, 0),
     ] {
-        bench.readers.insert(reader, &VirtualCard::new(kind, serial)?)?;
+        desk.readers().insert(reader, &VirtualCard::new(kind, serial)?)?;
     }
-    let listed = bench.json_lines(&["list"])?;
-    let name = |number| bench.readers.name(number);
+    let listed = desk.json_lines(&["list"])?;
+    let name = |number| desk.readers().name(number);
     assert_eq!(
         listed,
         [
@@ -41,14 +38,14 @@ fn readers_are_listed_with_what_is_in_them_and_none_is_guessed() -> Story {
         ]
     );
 
-    bench.card(&["inspect"])?.refused("choose one with --serial or --reader")?;
-    assert_eq!(bench.json_lines(&["inspect", "--serial", "57"])?[0]["version"], "5.7.1");
-    assert_eq!(bench.json_lines(&["inspect", "--reader", "key a"])?[0]["serial"], 54);
-    bench.card(&["inspect", "--serial", "58"])?.refused("no YubiKey with the serial number 58")?;
-    bench.card(&["inspect", "--reader", "desk"])?.refused("the card has no PIV application")?;
-    bench.card(&["inspect", "--reader", "empty"])?.refused("there is no card in")?;
-    bench.card(&["inspect", "--reader", "cellar"])?.refused("there is no reader \"cellar\"")?;
-    let other = bench.json_lines(&["inspect", "--reader", "other"])?;
+    desk.run(&["inspect"])?.refused("choose one with --serial or --reader")?;
+    assert_eq!(desk.json_lines(&["inspect", "--serial", "57"])?[0]["version"], "5.7.1");
+    assert_eq!(desk.json_lines(&["inspect", "--reader", "key a"])?[0]["serial"], 54);
+    desk.run(&["inspect", "--serial", "58"])?.refused("no YubiKey with the serial number 58")?;
+    desk.run(&["inspect", "--reader", "desk"])?.refused("the card has no PIV application")?;
+    desk.run(&["inspect", "--reader", "empty"])?.refused("there is no card in")?;
+    desk.run(&["inspect", "--reader", "cellar"])?.refused("there is no reader \"cellar\"")?;
+    let other = desk.json_lines(&["inspect", "--reader", "other"])?;
     assert_eq!(other[0]["pin_tries_left"], 3);
     assert_eq!(other[0]["secrets"], Value::Null);
     Ok(())
@@ -57,18 +54,18 @@ fn readers_are_listed_with_what_is_in_them_and_none_is_guessed() -> Story {
 #[test]
 fn what_ykman_puts_on_a_card_is_told() -> Story {
     for kind in [Kind::YubiKey54, Kind::YubiKey57] {
-        let bench = Bench::new(&[YUBIKEY])?;
-        let card = bench.insert(kind)?;
+        let desk = Desk::new()?;
+        let card = desk.insert(kind)?;
         let admin = ["-m", DEFAULT_MANAGEMENT_KEY];
         for (slot, algorithm) in [("9a", "RSA2048"), ("82", "RSA1024"), ("9d", "ECCP256")] {
-            let generate = ["keys", "generate", "-a", algorithm];
-            bench.ykman(&[&generate[..], &admin, &[slot, "key"]].concat())?;
+            let generate = ["piv", "keys", "generate", "-a", algorithm];
+            desk.ykman(&[&generate[..], &admin, &[slot, "key"]].concat())?.success()?;
         }
-        let certify = ["certificates", "generate", "-s", "CN=alice", "-P", DEFAULT_PIN];
-        bench.ykman(&[&certify[..], &admin, &["9d", "key"]].concat())?;
+        let certify = ["piv", "certificates", "generate", "-s", "CN=alice", "-P", DEFAULT_PIN];
+        desk.ykman(&[&certify[..], &admin, &["9d", "key"]].concat())?.success()?;
         card.take_transcript();
 
-        let told = &bench.json_lines(&["inspect"])?[0];
+        let told = &desk.inspect()?;
         let algorithm = if kind == Kind::YubiKey54 { "3des" } else { "aes192" };
         let pin = json!({ "default": true, "tries": 3, "left": 3 });
         let expected = json!({
@@ -92,7 +89,7 @@ fn what_ykman_puts_on_a_card_is_told() -> Story {
         assert_eq!(attestation["slot"], "f9");
 
         // For people, and without a try of the PIN.
-        let text = bench.card(&["inspect"])?.success()?.stdout;
+        let text = desk.run(&["inspect"])?.success()?.stdout;
         assert!(text.contains("THE FACTORY'S") && text.contains("CN=alice"), "{text}");
         let tried = card.take_transcript();
         assert!(tried.iter().all(|it| it.instruction != VERIFY || it.data.is_empty()));
@@ -102,8 +99,8 @@ fn what_ykman_puts_on_a_card_is_told() -> Story {
 
 #[test]
 fn malformed_objects_are_told_of_and_stop_nothing() -> Story {
-    let bench = Bench::new(&[YUBIKEY])?;
-    let card = bench.insert(Kind::YubiKey57)?;
+    let desk = Desk::new()?;
+    let card = desk.insert(Kind::YubiKey57)?;
     let ends_early = b"\x53\x10\x30\x19".as_slice();
     let malformed: [(&[u8], bool); 7] = [
         (b"\x53\x00", false),
@@ -118,31 +115,31 @@ fn malformed_objects_are_told_of_and_stop_nothing() -> Story {
         for id in [HOLDER_ID, CAPABILITIES, AUTHENTICATION, CONTAINER_MAP] {
             card.set_object(id, Some(object));
         }
-        let told = &bench.json_lines(&["inspect"])?[0];
+        let told = &desk.inspect()?;
         let first = &told["slots"][0];
         for content in [&told["holder"], &told["capabilities"], &told["container_map"]] {
             assert_eq!(content.get("malformed").is_some(), is_told, "{object:02x?}: {told}");
         }
         assert_eq!(first["slot"] == "9a", is_told, "{object:02x?}: {told}");
-        bench.card(&["inspect"])?.success()?;
+        desk.run(&["inspect"])?.success()?;
     }
     // Compressed, and of a kind that nobody knows.
     card.set_object(AUTHENTICATION, Some(b"\x53\x08\x70\x01\x1f\x71\x01\x01\xfe\x00"));
-    let told = bench.card(&["inspect"])?.success()?.stdout;
+    let told = desk.run(&["inspect"])?.success()?.stdout;
     assert!(told.contains("compressed"), "{told}");
     Ok(())
 }
 
 #[test]
 fn a_card_pulled_at_any_command_is_said_to_be_gone() -> Story {
-    let bench = Bench::new(&[YUBIKEY])?;
-    let card = bench.insert(Kind::YubiKey57)?;
-    bench.card(&["inspect"])?.success()?;
+    let desk = Desk::new()?;
+    let card = desk.insert(Kind::YubiKey57)?;
+    desk.run(&["inspect"])?.success()?;
     let commands = card.take_transcript().len();
     for at in [1, 2, 3, commands / 2, commands] {
-        bench.readers.insert(0, &card)?;
+        desk.readers().insert(0, &card)?;
         card.fail(Some(Fault::PulledBefore(at)));
-        let told = bench.card(&["inspect"])?.refused("the card was pulled")?;
+        let told = desk.run(&["inspect"])?.refused("the card was pulled")?;
         assert!(told.stderr.contains("hint: insert it again"), "{}", told.stderr);
     }
     Ok(())
@@ -150,43 +147,9 @@ fn a_card_pulled_at_any_command_is_said_to_be_gone() -> Story {
 
 #[test]
 fn without_readers_and_without_the_service_it_says_what_to_do() -> Story {
-    let mut bench = Bench::new(&[])?;
-    bench.card(&["list"])?.refused("connect a reader or a YubiKey")?;
-    bench.readers.stop();
-    bench.card(&["list"])?.refused("systemctl start pcscd.socket")?;
+    let mut desk = Desk::with_readers(&[])?;
+    desk.run(&["list"])?.refused("connect a reader or a YubiKey")?;
+    desk.stop_service();
+    desk.run(&["list"])?.refused("systemctl start pcscd.socket")?;
     Ok(())
-}
-
-struct Bench {
-    readers: Readers,
-    directory: tempfile::TempDir,
-}
-
-impl Bench {
-    fn new(names: &[&str]) -> Result<Self, Failure> {
-        let directory = tempfile::tempdir().doing("make a directory")?;
-        let readers = Readers::start(directory.path(), names)?;
-        Ok(Self { readers, directory })
-    }
-
-    fn insert(&self, kind: Kind) -> Result<VirtualCard, Failure> {
-        let card = VirtualCard::new(kind, 12_345_678)?;
-        self.readers.insert(0, &card)?;
-        Ok(card)
-    }
-
-    fn card(&self, arguments: &[&str]) -> Result<Answer, Failure> {
-        run(self.readers.command(&ours("chancery-card")?).args(arguments))
-    }
-
-    fn json_lines(&self, arguments: &[&str]) -> Result<Vec<Value>, Failure> {
-        let told = self.card(&[arguments, &["--json"]].concat())?.success()?.stdout;
-        told.lines().map(|line| serde_json::from_str(line).doing("read JSON")).collect()
-    }
-
-    fn ykman(&self, arguments: &[&str]) -> Story {
-        let mut command = self.readers.command(&peer("ykman")?);
-        command.arg("piv").args(arguments).current_dir(&self.directory);
-        run(&mut command)?.success().map(drop)
-    }
 }
