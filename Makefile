@@ -10,9 +10,10 @@
 # snapshots the checked-in output of programs, made again
 # windows   chancery.exe and chancery-card.exe; with WINDOWS_PROFILE=release, for people
 # kryoptic  the second software token of the tests, a workspace of its own
+# samba     the domain controller of the tests, of Debian 13's backports, in a directory of its own
 # packages  what the above need from the system (Debian; a no-op when all is there)
 
-.PHONY: demo test check bench mutations issuer kryoptic packages pkilint snapshots windows
+.PHONY: demo test check bench mutations issuer kryoptic packages pkilint samba snapshots windows
 
 CARGO = cargo
 KRYOPTIC = --manifest-path softhsm-tests/kryoptic/Cargo.toml
@@ -22,7 +23,7 @@ demo: packages
 	target/debug/demo
 
 # The stories run the programs that lie beside them, so those are built first.
-test: packages issuer kryoptic pkilint windows
+test: packages issuer kryoptic pkilint samba windows
 	$(CARGO) build --locked --workspace --bins
 	$(CARGO) test --locked --workspace --no-fail-fast
 
@@ -81,6 +82,9 @@ target/windows/wine/system.reg: softhsm-tests/wine/bcryptprimitives.c | packages
 	WINEPREFIX=$(CURDIR)/target/windows/wine.new /usr/lib/wine/wineserver64 -w
 	mv target/windows/wine.new target/windows/wine
 	touch $@
+
+samba: packages
+	scripts/fetch-samba
 
 packages:
 	scripts/install-packages

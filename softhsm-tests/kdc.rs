@@ -88,7 +88,7 @@ impl Kdc {
     pub fn start(directory: &Path, realm: &Realm) -> Result<Self, Failure> {
         on_free_port(|port| {
             write(&directory.join("kdc.conf"), &kdc_configuration(directory, realm, port))?;
-            write(&directory.join("krb5.conf"), &client_configuration(realm, port))?;
+            configure_client(directory, realm, port)?;
             create_database(directory, realm)?;
             let started = listen(directory, realm)?;
             let (directory, realm) = (directory.to_owned(), realm.name.clone());
@@ -122,21 +122,7 @@ impl Kdc {
         identity: &Identity<'_>,
         offset: Option<&str>,
     ) -> Result<Ticket, Failure> {
-        let cache = self.directory.join("ticket");
-        let trace = self.directory.join("trace");
-        for file in [&cache, &trace] {
-            if file.exists() {
-                fs::remove_file(file).doing(format_args!("remove {}", file.display()))?;
-            }
-        }
-        let mut command = kinit_command(offset)?;
-        command.env("KRB5_TRACE", &trace).arg("-c").arg(&cache).arg("-E").arg("-X");
-        command.arg(format!("X509_user_identity={}", identity.option()?)).arg(upn);
-        let answer =
-            run_with_input(identity.lend(self.environment(&mut command)), &identity.input())?;
-        let trace = fs::read_to_string(&trace).unwrap_or_default();
-        let listed = if answer.status.success() { self.list(&cache)? } else { String::new() };
-        Ok(Ticket { answer, trace, listed })
+        kinit(&self.directory, upn, identity, offset)
     }
 
     /// What the KDC has logged.
@@ -162,16 +148,36 @@ impl Kdc {
     pub fn running(&mut self) -> Result<bool, Failure> {
         self.daemon.running()
     }
+}
 
-    fn list(&self, cache: &Path) -> Result<String, Failure> {
-        let mut command = Command::new(peer("klist")?);
-        command.arg("-c").arg(cache);
-        Ok(run(self.environment(&mut command))?.success()?.stdout)
+/// As [`Kdc::kinit`], with the configuration of clients that lies in `directory`.
+pub(crate) fn kinit(
+    directory: &Path,
+    upn: &str,
+    identity: &Identity<'_>,
+    offset: Option<&str>,
+) -> Result<Ticket, Failure> {
+    let cache = directory.join("ticket");
+    let trace = directory.join("trace");
+    for file in [&cache, &trace] {
+        if file.exists() {
+            fs::remove_file(file).doing(format_args!("remove {}", file.display()))?;
+        }
     }
+    let mut command = kinit_command(offset)?;
+    command.env("KRB5_TRACE", &trace).arg("-c").arg(&cache).arg("-E").arg("-X");
+    command.arg(format!("X509_user_identity={}", identity.option()?)).arg(upn);
+    let answer =
+        run_with_input(identity.lend(environment(directory, &mut command)), &identity.input())?;
+    let trace = fs::read_to_string(&trace).unwrap_or_default();
+    let listed = if answer.status.success() { list(directory, &cache)? } else { String::new() };
+    Ok(Ticket { answer, trace, listed })
+}
 
-    fn environment<'a>(&self, command: &'a mut Command) -> &'a mut Command {
-        environment(&self.directory, command)
-    }
+fn list(directory: &Path, cache: &Path) -> Result<String, Failure> {
+    let mut command = Command::new(peer("klist")?);
+    command.arg("-c").arg(cache);
+    Ok(run(environment(directory, &mut command))?.success()?.stdout)
 }
 
 /// What kinit got.
@@ -336,6 +342,11 @@ fn kdc_configuration(directory: &Path, realm: &Realm, port: u16) -> String {
         root = root.display(),
         pool = pool.display(),
     )
+}
+
+/// Tells clients where the realm's KDC is, and which CAs they know.
+pub(crate) fn configure_client(directory: &Path, realm: &Realm, port: u16) -> Result<(), Failure> {
+    write(&directory.join("krb5.conf"), &client_configuration(realm, port))
 }
 
 fn client_configuration(realm: &Realm, port: u16) -> String {

@@ -29,6 +29,7 @@ pub mod ports;
 pub mod postgres;
 pub mod process;
 pub mod readers;
+pub mod samba;
 pub mod server_tls;
 pub mod shim;
 pub mod slapd;

@@ -39,7 +39,9 @@ const PEERS: &[(&str, &str)] = &[
     ("strace", "strace"),
     ("swtpm", "swtpm"),
     ("systemd-analyze", "systemd"),
+    ("tar", "tar"),
     ("tpm2-abrmd", "tpm2-abrmd"),
+    ("unshare", "util-linux"),
     ("ykman", "yubikey-manager"),
 ];
 

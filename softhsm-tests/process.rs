@@ -84,6 +84,19 @@ pub fn run(command: &mut Command) -> Result<Answer, Failure> {
 ///
 /// It cannot be started, or is not done within a minute.
 pub fn run_with_input(command: &mut Command, input: &[u8]) -> Result<Answer, Failure> {
+    run_for(command, input, PATIENCE)
+}
+
+/// As [`run`], for what takes its time on a busy machine.
+///
+/// # Errors
+///
+/// It cannot be started, or is not done within `limit`.
+pub fn run_within(limit: Duration, command: &mut Command) -> Result<Answer, Failure> {
+    run_for(command, b"", limit)
+}
+
+fn run_for(command: &mut Command, input: &[u8], limit: Duration) -> Result<Answer, Failure> {
     let line = command_line(command);
     // Files, not pipes: nothing blocks, whatever the program writes, and no thread has to read.
     let (mut stdout, mut stderr) = (scratch(&[])?, scratch(&[])?);
@@ -93,9 +106,9 @@ pub fn run_with_input(command: &mut Command, input: &[u8]) -> Result<Answer, Fai
         .stderr(stderr.try_clone().doing("share a file")?)
         .spawn()
         .doing(format_args!("start {line}"))?;
-    let Some(status) = wait(&mut child, PATIENCE)? else {
+    let Some(status) = wait(&mut child, limit)? else {
         end(&mut child, Signal::KILL);
-        let what = format!("{line}: not done after {} s", PATIENCE.as_secs());
+        let what = format!("{line}: not done after {} s", limit.as_secs());
         return Err(Failure::new(what).said(content(&mut stdout)? + &content(&mut stderr)?));
     };
     let (stdout, stderr) = (content(&mut stdout)?, content(&mut stderr)?);
