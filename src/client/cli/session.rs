@@ -2,9 +2,9 @@
 
 use std::{process::ExitCode, time::Duration};
 
+use api::{Because, Decision, Session, SessionQuery, SessionState};
 #[cfg(unix)]
-use api::Problem;
-use api::{Because, Decision, ProblemKind, Session, SessionQuery, SessionState};
+use api::{Problem, ProblemKind};
 use client::{Client, Error, session};
 
 use super::{
@@ -15,7 +15,7 @@ use super::{
     terminal::tell,
 };
 
-pub(super) use client::session::{cause_words, is_passing, state_word, why_not_open};
+pub(super) use client::session::{cause_words, state_word, why_not_open};
 
 pub(super) async fn run(
     client: &Client,

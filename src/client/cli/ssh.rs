@@ -23,6 +23,7 @@ use api::{Issued, ProblemKind, Session, SessionRequest, SessionState, SshUserReq
 use client::{
     Client, Error,
     profile::Settings,
+    session::is_passing,
     session_key::SessionKey,
     ssh_agent::{Agent, Identity},
 };
@@ -40,7 +41,7 @@ use super::{
     arguments::{Global, session::Exec, ssh::Ssh},
     environment,
     failure::Failure,
-    session::{is_passing, not_open, wait_until_decided},
+    session::{not_open, wait_until_decided},
     terminal::tell,
 };
 

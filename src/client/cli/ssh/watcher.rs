@@ -9,7 +9,7 @@ use std::{
 };
 
 use api::{Because, ProblemKind, Session, SessionEnded, SessionState};
-use client::{Client, Error, profile::Settings};
+use client::{Client, Error, profile::Settings, session::is_passing};
 use serde::{Deserialize, Serialize};
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
@@ -18,13 +18,7 @@ use tokio::{
 };
 
 use super::system;
-use crate::cli::{
-    effect,
-    failure::Failure,
-    output::Output,
-    session::{is_passing, why_not_open},
-    terminal::tell,
-};
+use crate::cli::{effect, failure::Failure, output::Output, session::why_not_open, terminal::tell};
 
 /// The watcher, seen from the process that it watches. It acts when `pipe` closes, and only this
 /// process has that end of it.
