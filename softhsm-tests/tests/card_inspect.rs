@@ -144,12 +144,3 @@ fn a_card_pulled_at_any_command_is_said_to_be_gone() -> Story {
     }
     Ok(())
 }
-
-#[test]
-fn without_readers_and_without_the_service_it_says_what_to_do() -> Story {
-    let mut desk = Desk::with_readers(&[])?;
-    desk.run(&["list"])?.refused("connect a reader or a YubiKey")?;
-    desk.stop_service();
-    desk.run(&["list"])?.refused("systemctl start pcscd.socket")?;
-    Ok(())
-}

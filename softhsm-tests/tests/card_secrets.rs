@@ -65,7 +65,8 @@ fn a_locked_pin_is_unblocked_by_the_puk_which_is_tried_once() -> Story {
 
     let unblock = ["unblock", "--puk-file", "puk", "--pin-file", "other"];
     desk.write("puk", "00000000")?;
-    desk.run(&unblock)?.refused("the PUK is wrong: 2 tries left")?;
+    let told = desk.run(&unblock)?.refused("the PUK is wrong: 2 tries left")?.stderr;
+    assert!(told.contains("hint: it was tried once"), "{told}");
     desk.run(&unblock)?.refused("the PUK is wrong: 1 try left")?;
     desk.run(&unblock)?.refused("one try is left for the PUK")?;
     assert_eq!(card.tries_left(), (0, 1));

@@ -240,8 +240,12 @@ fn attestation(
     Ok([attested, read_certificate(card, Slot::Attestation)?.ok_or_else(missing)?])
 }
 
-/// The certificate of a slot, if it is there and not compressed.
-fn read_certificate(card: &PivCard<'_>, slot: Slot) -> Result<Option<Vec<u8>>, CardError> {
+/// The certificate of a slot (DER), if it is there and not compressed; of any PIV card.
+///
+/// # Errors
+///
+/// The object is malformed, or the card is gone.
+pub fn read_certificate(card: &PivCard<'_>, slot: Slot) -> Result<Option<Vec<u8>>, CardError> {
     let doing = "reading a certificate";
     let Some(value) = card.object(slot.certificate())? else { return Ok(None) };
     match CertificateObject::read(&value).map_err(|source| CardError::Answer { doing, source })? {

@@ -10,7 +10,7 @@ use api::{DirectoryAnswer, ListQuery};
 use card::{
     Slot,
     doctor::{Asked, Evidence, Finding, Verdict, commands, judge, verdict},
-    enrolment::Content,
+    enrolment::read_certificate,
 };
 use client::{Client, output::Output, public::fetch};
 use pki::{
@@ -93,8 +93,8 @@ async fn the_certificate(
     client: Option<&Client>,
 ) -> Result<LogonCertificate, Failure> {
     if let Ok(slot) = it.what.parse::<Slot>() {
-        let content = Chosen::find(&it.card)?.with(|card| Ok(Content::of(card, slot)?))?;
-        let der = content.certificate.ok_or(Failure::NoCertificate { what: it.what.clone() })?;
+        let der = Chosen::find(&it.card)?.with(|card| Ok(read_certificate(card, slot)?))?;
+        let der = der.ok_or(Failure::NoCertificate { what: it.what.clone() })?;
         return LogonCertificate::from_der(&der)
             .map_err(|source| Failure::Certificate { path: it.what.clone().into(), source });
     }

@@ -262,12 +262,20 @@ fn card_hint(error: &CardError) -> Option<&'static str> {
         CardError::NoService if cfg!(windows) => Some("start the service `Smart Card` (SCardSvr)"),
         CardError::NoService => Some("install and start pcscd: systemctl start pcscd.socket"),
         CardError::NoSuchReader(_) => Some("`chancery-card list` shows all readers"),
+        CardError::NotSupported { .. } => {
+            Some("take such a YubiKey; `chancery-card list` shows what is in the readers")
+        }
         CardError::NotPiv => Some("take a YubiKey with its PIV application enabled"),
         CardError::PinLocked => Some("`chancery-card unblock` sets another one, by the PUK"),
         CardError::PukLocked => {
             Some("nothing unblocks it; `chancery-card wipe --everything` makes the card as new")
         }
-        CardError::WrongPin { .. } => Some("it was tried once and is not tried again by itself"),
+        CardError::WrongManagementKey => {
+            Some("name the file of the right one with --management-key-file")
+        }
+        CardError::WrongPin { .. } | CardError::WrongPuk { .. } => {
+            Some("it was tried once and is not tried again by itself")
+        }
         _ => None,
     }
 }

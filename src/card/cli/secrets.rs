@@ -82,9 +82,10 @@ pub(super) fn typed_new<T>(
 ///
 /// # Errors
 ///
-/// It may not be wrong once more: then it is not asked for.
+/// It may not be wrong once more: then it is not asked for. Neither is it for a card that can do
+/// nothing with it, which is no YubiKey or too old.
 pub(super) fn tell_tries(chosen: &Chosen) -> Result<(), Failure> {
-    let left = chosen.with(|card| Ok(card.pin_tries_left()?))?;
+    let left = chosen.with(|card| Ok(card.pin_metadata()?.left))?;
     tell(format!("{chosen}: the PIN may be wrong {}", times(left)));
     match left {
         0 => Err(CardError::PinLocked.into()),
