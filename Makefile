@@ -4,6 +4,7 @@
 # test      every test; a missing peer is a failure
 # check     formatting, lints, documentation, licences and advisories, then every test
 # bench     raw token and whole appliance, measured in one run
+# faults    every plan of a ceremony, killed at every point, on both software tokens: an hour or more
 # mutations every change of an evidence bundle is found: ten thousand of them
 # issuer    the OpenID Connect issuer of the tests: npm packages, as its lock file has them
 # pkilint   the linter of certificates of the tests: Python packages, pinned, in a place of their own
@@ -13,7 +14,7 @@
 # samba     the domain controller of the tests, of Debian 13's backports, in a directory of its own
 # packages  what the above need from the system (Debian; a no-op when all is there)
 
-.PHONY: demo test check bench mutations issuer kryoptic packages pkilint samba snapshots windows
+.PHONY: demo test check bench faults mutations issuer kryoptic packages pkilint samba snapshots windows
 
 CARGO = cargo
 KRYOPTIC = --manifest-path softhsm-tests/kryoptic/Cargo.toml
@@ -35,6 +36,12 @@ check: packages
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps
 	scripts/check-dependencies
 	$(MAKE) test
+
+# In memory, if the system has room there: a kill is a kill, and nobody waits for a disk.
+faults: packages kryoptic
+	$(CARGO) build --locked --package chancery-ceremony --package chancery-shim
+	TMPDIR=$$(test -w /dev/shm && echo /dev/shm || echo /tmp) \
+	$(CARGO) test --locked --package chancery-ceremony --test faults -- --ignored --nocapture --test-threads 1
 
 mutations: packages
 	$(CARGO) test --locked --package chancery-ceremony --test mutations -- --ignored --nocapture

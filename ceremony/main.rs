@@ -207,6 +207,9 @@ struct RehearseArguments {
     /// Kill the ceremony and go on with it: in all places where it can be killed, or in so many.
     #[arg(long, value_name = "all|NUMBER")]
     faults: Option<Faults>,
+    /// Which places chance takes, where they are not all: the same for the same seed.
+    #[arg(long, requires = "faults", default_value_t = 1)]
+    seed: u64,
     /// The PKCS#11 module that dies when it is told; beside this program, unless said otherwise.
     #[arg(long)]
     shim: Option<PathBuf>,
@@ -561,6 +564,7 @@ fn rehearse(arguments: RehearseArguments) -> Result<Answer, Failure> {
         plan: arguments.plan,
         tokens: arguments.on,
         faults: arguments.faults.unwrap_or(Faults::None),
+        seed: arguments.seed,
         faithful: arguments.faithful,
         shim: arguments.shim.unwrap_or_else(|| program.with_file_name("libchancery_shim.so")),
         program,

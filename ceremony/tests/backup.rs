@@ -114,14 +114,6 @@ fn a_place_without_another_token_makes_no_copy() {
         .refused(3, "the token has no mechanism for a key that its security officer trusts");
 }
 
-#[test]
-fn a_backup_comes_to_the_same_end_wherever_it_is_killed() {
-    let shim = built("debug/deps/libchancery_shim.so");
-    let arguments = ["--shim", &shim, "--faults", "16"];
-    let said = program(&[&["rehearse", &manifest(PLAN)], &arguments[..]].concat()).ok();
-    assert!(said.contains("and each time to the same end"), "{said}");
-}
-
 /// A place with two initialized tokens, the second one for copies.
 fn two_tokens() -> Place {
     let place = Place::new();

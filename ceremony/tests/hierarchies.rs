@@ -215,24 +215,6 @@ fn a_plan_is_rehearsed_with_the_keys_that_it_names() {
 }
 
 #[test]
-fn a_ceremony_over_several_machines_comes_to_the_same_end_wherever_it_is_killed() {
-    let (root, issuing) = (Machine::with_root(), Machine::new());
-    issuing.take(&root, "offline-root/root.pem", "root.pem");
-    issuing.plan("issuing");
-    issuing.perform("issuing").refused(1, "has not come back");
-    root.take(&issuing, "exchange/issuing.csr", "issuing.csr");
-    root.plan("issue-intermediate");
-    root.plan("roll-over");
-    let shim = built("debug/deps/libchancery_shim.so");
-    let plans = [(&issuing, "issuing"), (&root, "issue-intermediate"), (&root, "roll-over")];
-    for (machine, plan) in plans {
-        let plan = machine.text(&format!("{plan}.toml"));
-        let said = program(&["rehearse", &plan, "--faults", "12", "--shim", &shim]).ok();
-        assert!(said.contains("killed at ") && said.contains("to the same end"), "{said}");
-    }
-}
-
-#[test]
 fn nobody_can_use_what_was_signed_in_a_rehearsal() {
     let machine = Machine::new();
     machine.plan("offline-root");

@@ -287,20 +287,6 @@ fn a_place_for_the_pages_must_be_ones_own() {
     custody.command("third", PIN_ROTATION, &[]).refused(2, "both pin and pin_file");
 }
 
-#[test]
-fn a_rotation_comes_to_the_same_end_wherever_it_is_killed() {
-    let kryoptic = format!("kryoptic={}", built("kryoptic/debug/libchancery_kryoptic.so"));
-    let shim = built("debug/deps/libchancery_shim.so");
-    let arguments = ["--on", "softhsm", "--on", &kryoptic, "--shim", &shim, "--json"];
-    let plan = manifest(PIN_ROTATION);
-    let answer = program(&[&["rehearse", &plan, "--faults", "16"], &arguments[..]].concat()).ok();
-    let answer: Value = serde_json::from_str(&answer).unwrap();
-    assert_eq!(answer["tokens"].as_array().unwrap().len(), 2);
-    for token in answer["tokens"].as_array().unwrap() {
-        assert!(token["killed"].as_u64().unwrap() >= 13, "{token}");
-    }
-}
-
 /// What is printed on a page.
 #[derive(Debug, Default)]
 struct Page {

@@ -32,8 +32,13 @@ impl Machine {
 
     /// A machine on which the ceremony of offline-root.toml was held.
     pub(crate) fn with_root() -> Self {
+        Self::with_root_of("rsa2048")
+    }
+
+    /// The same, with a key of this algorithm.
+    pub(crate) fn with_root_of(algorithm: &str) -> Self {
         let machine = Self::new();
-        machine.plan("offline-root");
+        machine.plan_with("offline-root", &[("rsa4096", algorithm)]);
         machine.perform("offline-root").ok();
         machine
     }
