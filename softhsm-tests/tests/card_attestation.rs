@@ -89,6 +89,43 @@ fn a_card_is_its_holders_until_an_operator_takes_it() -> Story {
 }
 
 #[test]
+fn a_locked_card_gets_nothing_and_what_it_had_is_taken_back() -> Story {
+    let mut bench = Bench::new()?;
+    bench.attest("alice")?;
+    let target = format!("card:{SERIAL}");
+    let issued = bench.ask("alice", &["--attestation", "alice.att", "--json"])?.success()?;
+    let issued: Value = serde_json::from_str(&issued.stdout).doing("read JSON")?;
+    let serial = issued["serial"].as_str().unwrap_or_default().to_uppercase();
+    let preview = bench.operator(&["lock", "preview", &target, "--json"])?;
+    assert_eq!(preview["certificates"], 1, "{preview}");
+    let none = bench.operator(&["lock", "preview", "card:87654321", "--json"])?;
+    assert_eq!(none["certificates"], 0, "{none}");
+
+    // Whoever asks, by whatever key of its: refused, also after a crash.
+    let lock = ["lock", "add", &target, "--reason", "left in a taxi", "--yes", "--wait", "30s"];
+    let told = bench.chancery(None, &lock)?.success()?.stdout;
+    assert!(told.contains("1 certificate") && told.contains("Kerberos"), "{told}");
+    assert!(bench.revocation_list()?.contains(&serial), "{serial}");
+    let told = bench.ask("alice", &["--attestation", "alice.att"])?.refused("locked")?;
+    assert!(told.stderr.contains(&target), "{}", told.stderr);
+    bench.office.kill();
+    bench.office.restart()?;
+    bench.card(&["wipe", "--slot", "9a", "--confirm", &SERIAL.to_string()])?.success()?;
+    bench.attest("bob")?;
+    bench.ask("bob", &["--attestation", "bob.att"])?.refused(&format!("{target} is locked"))?;
+
+    // She goes on without it; and with it when it was found.
+    openssl::generate("ec:P-256", &bench.path("other.key"))?;
+    openssl::request(&bench.path("other.key"), "/CN=alice", &[], &bench.path("other.csr"))?;
+    bench.post("card", &bench.read("other.csr")?, None)?.expect_status(201)?;
+    let unlock = ["lock", "remove", &target, "--reason", "it was in the car"];
+    bench.chancery(None, &unlock)?.success()?;
+    bench.copy("bob", "alice")?;
+    bench.ask("alice", &["--attestation", "alice.att"])?.success()?;
+    bench.audited(&["locked"], &[("locked", 1), ("unlocked", 1), ("card_registered", 1)])
+}
+
+#[test]
 fn a_card_that_is_no_card_or_says_what_is_not_so_is_refused_by_name() -> Story {
     let bench = Bench::new()?;
     bench.attest("alice")?;

@@ -18,6 +18,8 @@ pub enum LockTarget {
     Bot(String),
     /// `bot-instance:NAME/INSTANCE`: one of them.
     BotInstance(String, String),
+    /// `card:SERIAL`: whatever is for keys that this card has attested.
+    Card(u32),
     /// `host:NAME`: certificates for a host of this name, sessions on it, and what it asks for.
     Host(DnsName),
     /// `issuer:NAME`: all of one authority.
@@ -37,8 +39,8 @@ pub enum LockTarget {
 /// A text is no target of a lock.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 #[error(
-    "{0:?} is no target: write user:NAME, bot:NAME, bot-instance:NAME/INSTANCE, role:NAME, \
-     host:NAME, serial:ISSUER/SERIAL, key:FINGERPRINT, spiffe:ID, issuer:NAME or all"
+    "{0:?} is no target: write user:NAME, card:SERIAL, bot:NAME, bot-instance:NAME/INSTANCE, \
+     role:NAME, host:NAME, serial:ISSUER/SERIAL, key:FINGERPRINT, spiffe:ID, issuer:NAME or all"
 )]
 pub struct BadLockTarget(pub String);
 
@@ -48,6 +50,7 @@ impl fmt::Display for LockTarget {
             Self::All => f.write_str("all"),
             Self::Bot(name) => write!(f, "bot:{name}"),
             Self::BotInstance(name, instance) => write!(f, "bot-instance:{name}/{instance}"),
+            Self::Card(serial) => write!(f, "card:{serial}"),
             Self::Host(name) => write!(f, "host:{}", name.as_str()),
             Self::Issuer(name) => write!(f, "issuer:{name}"),
             Self::Key(fingerprint) => write!(f, "key:{fingerprint}"),
@@ -92,6 +95,7 @@ fn parse(text: &str) -> Option<LockTarget> {
             let (name, instance) = value.split_once('/')?;
             LockTarget::BotInstance(word(name)?, word(instance)?)
         }
+        "card" => LockTarget::Card(number(value)?),
         "host" => LockTarget::Host(value.parse().ok()?),
         "issuer" => LockTarget::Issuer(word(value)?),
         "key" => LockTarget::Key(fingerprint(value)?),
@@ -110,6 +114,12 @@ fn parse(text: &str) -> Option<LockTarget> {
 fn word(text: &str) -> Option<String> {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_.@".contains(c);
     ((1..=128).contains(&text.len()) && text.chars().all(plain)).then(|| text.to_owned())
+}
+
+/// Digits alone: `u32` would read a plus sign, too.
+fn number(text: &str) -> Option<u32> {
+    let digits = text.chars().all(|c| c.is_ascii_digit());
+    digits.then(|| text.parse().ok()).flatten()
 }
 
 fn fingerprint(text: &str) -> Option<String> {

@@ -99,6 +99,7 @@ impl NewIntent {
             serial: summary.map(|summary| summary.serial.to_string()).unwrap_or_default(),
             key: summary.map(|summary| summary.key_fingerprint.clone()).unwrap_or_default(),
             names: summary.map(|summary| summary.names.clone()).unwrap_or_default(),
+            card: self.card.as_ref().map(|card| card.attestation.serial),
             session: session.map(|session| session.id.clone()),
             targets: session.iter().flat_map(|it| it.targets.iter().cloned()).collect(),
             issued_at: self.now,

@@ -111,6 +111,7 @@ pub(super) fn live(
     // The plus keeps SQLite from the index by end: what came last is at the end of the table.
     let select = format!(
         "SELECT intents.id, issuer, caller, intents.role, created_at, session, sessions.targets,
+                (SELECT card FROM card_keys WHERE card_keys.intent = intents.id),
                 {SUMMARY_COLUMNS}
          FROM intents LEFT JOIN sessions ON sessions.id = session
          WHERE {plus}not_after >= :now AND intents.id > :after AND ({condition})
@@ -122,7 +123,7 @@ pub(super) fn live(
 }
 
 fn subject(row: &Row<'_>) -> rusqlite::Result<Subject> {
-    let Summary { kind, serial, names, key_fingerprint, .. } = summary(row, 7)?;
+    let Summary { kind, serial, names, key_fingerprint, .. } = summary(row, 8)?;
     let targets: Option<String> = row.get(6)?;
     let targets = match targets {
         Some(_) => parsed(row, 6, |targets| serde_json::from_str(targets))?,
@@ -136,6 +137,7 @@ fn subject(row: &Row<'_>) -> rusqlite::Result<Subject> {
         serial: serial.to_string(),
         key: key_fingerprint,
         names,
+        card: row.get(7)?,
         session: row.get(5)?,
         targets,
         issued_at: time(row, 4)?,

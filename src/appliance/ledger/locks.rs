@@ -189,10 +189,17 @@ pub(super) fn certificates(
 ) -> rusqlite::Result<Vec<i64>> {
     const NAMED: &str =
         "instr(caller, :value) OR instr(names, :value) OR instr(sessions.targets, :value)";
+    let card = match lock.target {
+        LockTarget::Card(serial) => serial.to_string(),
+        _ => String::new(),
+    };
     let (condition, value) = match &lock.target {
         LockTarget::All => (":value = ''", ""),
         LockTarget::Bot(name) | LockTarget::User(name) => (NAMED, name.as_str()),
         LockTarget::BotInstance(_, instance) => (NAMED, instance.as_str()),
+        LockTarget::Card(_) => {
+            ("intents.id IN (SELECT intent FROM card_keys WHERE card = :value)", card.as_str())
+        }
         LockTarget::Host(name) => (NAMED, name.as_str()),
         LockTarget::Issuer(name) => ("issuer = :value", name.as_str()),
         LockTarget::Key(fingerprint) => ("key_fingerprint = :value", fingerprint.as_str()),

@@ -338,6 +338,10 @@ pub fn decide(
         }
         _ => None,
     };
+    if let Some(card) = &card {
+        let subject = Subject { card: Some(card.serial), ..subject };
+        Denial::unless_free(standing, &subject)?;
+    }
     Ok(Grant {
         ttl: standing.clip(decide_ttl(role, *validity, request.ttl)?),
         until: session.and_then(|session| session.ends_at).into_iter().chain(closes_at).min(),

@@ -40,6 +40,8 @@ pub struct Subject {
     pub key: String,
     /// The names in it, as a summary has them.
     pub names: Vec<String>,
+    /// The card that has attested the key.
+    pub card: Option<u32>,
     /// The session that it is for, or that it is.
     pub session: Option<String>,
     /// The hosts that its session is for.
@@ -92,6 +94,7 @@ fn is_about(target: &LockTarget, subject: &Subject) -> bool {
         LockTarget::BotInstance(name, instance) => {
             subject.has_id(|path| path == ["/bot/", name, "/", instance].concat())
         }
+        LockTarget::Card(serial) => subject.card == Some(*serial),
         LockTarget::Host(name) => subject.is_of_host(name),
         LockTarget::Issuer(name) => subject.issuer == *name,
         LockTarget::Key(fingerprint) => subject.key == *fingerprint,
@@ -155,6 +158,7 @@ mod tests {
             serial: "7".to_owned(),
             key: "ab".repeat(32),
             names: names.iter().map(|&name| name.to_owned()).collect(),
+            card: Some(12_345_678),
             session: None,
             targets: vec!["web1.example.test".parse().unwrap()],
             issued_at: time(1_000),
@@ -185,6 +189,8 @@ mod tests {
             ("bot-instance:ci/3", "bot/ci/3", &[], true),
             ("bot-instance:ci/3", "bot/ci/31", &[], false),
             ("bot-instance:ci/3", "bot/ci", &[], false),
+            ("card:12345678", "user/alice", &[], true),
+            ("card:1234567", "user/alice", &["12345678"], false),
             ("role:shell", "user/alice", &[], true),
             ("role:shel", "user/alice", &[], false),
             ("host:web1.example.test", "user/alice", &[], true),

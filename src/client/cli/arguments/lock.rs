@@ -47,6 +47,7 @@ pub(crate) struct Preview {
 Examples:
   chancery lock add user:alice --reason 'laptop lost' --wait
   chancery lock add --bot-instance ci/3 --reason 'runner compromised' --ttl 8h
+  chancery lock add card:12345678 --reason 'left in a taxi' --ttl 7d
   chancery lock add --key ./id_ed25519.pub --reason 'in a public repository'
   chancery lock add --all --issued-before now --reason 'start anew'
 
@@ -121,6 +122,9 @@ pub(crate) struct Target {
     /// A person
     #[arg(long, value_name = "NAME")]
     user: Option<String>,
+    /// A smart card, by its serial number: whatever is for keys that it has attested
+    #[arg(long, value_name = "SERIAL")]
+    card: Option<u32>,
     /// All instances of a bot
     #[arg(long, value_name = "NAME")]
     bot: Option<String>,
@@ -169,6 +173,7 @@ impl Target {
         }
         self.word
             .or(self.key)
+            .or(self.card.map(LockTarget::Card))
             .or(self.host.map(LockTarget::Host))
             .or(self.spiffe.map(LockTarget::Spiffe))
             .or(self.all.then_some(LockTarget::All))
@@ -238,6 +243,7 @@ mod tests {
     fn flags_and_words_name_the_same_targets() {
         for (flags, word) in [
             ("--user alice", "user:alice"),
+            ("--card 12345678", "card:12345678"),
             ("--bot ci", "bot:ci"),
             ("--bot-instance ci/3", "bot-instance:ci/3"),
             ("--role dba", "role:dba"),
@@ -263,6 +269,9 @@ mod tests {
             "user:",
             "--user a:b",
             "--user *",
+            "card:",
+            "card:+7",
+            "card:4294967296",
             "--bot-instance ci",
             "--serial 7",
             "--host UPPER",
