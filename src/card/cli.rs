@@ -5,6 +5,7 @@ mod arguments;
 mod choice;
 mod doctor;
 mod enrolment;
+mod escrow;
 mod failure;
 mod init;
 mod inspect;

@@ -7,8 +7,9 @@ use serde::Serialize;
 use thiserror::Error;
 
 use crate::{
-    Capabilities, CardError, HolderId, ManagementKey, ManagementKeyAlgorithm,
-    ManagementKeyMetadata, ObjectId, Pin, PinMetadata, PivCard, Puk, Version, kept_key,
+    Capabilities, CardError, Escrow, EscrowError, HolderId, ManagementKey, ManagementKeyAlgorithm,
+    ManagementKeyMetadata, ObjectId, Pin, PinError, PinMetadata, PivCard, Puk, Version, code,
+    escrow::Content, kept_key,
 };
 
 /// The secrets that the card is to have.
@@ -16,10 +17,24 @@ use crate::{
 pub struct Wanted {
     /// The holder's PIN.
     pub pin: Pin,
-    /// What unblocks it; needed for a card that still has the factory's.
-    pub puk: Option<Puk>,
+    /// What unblocks it.
+    pub puk: WantedPuk,
+    /// Where the administrators find the management key; `None` if the card alone keeps it. The card
+    /// keeps it also then, until [`release`].
+    pub management_key: Option<Escrow>,
     /// Whether secrets that are still the factory's may be shown to the card to replace them.
     pub from_defaults: bool,
+}
+
+/// Where the PUK is from.
+#[derive(Debug)]
+pub enum WantedPuk {
+    /// Chance makes it, and the administrators find it here.
+    Escrowed(Escrow),
+    /// Somebody chose it.
+    Given(Puk),
+    /// The card has one, of which nothing is said.
+    Left,
 }
 
 /// What was done; the rest had been done before.
@@ -29,7 +44,7 @@ pub struct Done {
     pub pin: bool,
     /// The PUK was set.
     pub puk: bool,
-    /// The management key was set, and is kept on the card behind the PIN.
+    /// The management key was set.
     pub management_key: bool,
     /// The card has an identity for Windows.
     pub holder: bool,
@@ -44,6 +59,9 @@ pub enum InitError {
     /// The card did not do what it was asked.
     #[error(transparent)]
     Card(#[from] CardError),
+    /// The administrators' copy cannot be made.
+    #[error(transparent)]
+    Escrow(#[from] EscrowError),
     /// The new PIN or PUK is the factory's.
     #[error("the new {0} is the one that every YubiKey comes with")]
     NewIsDefault(&'static str),
@@ -53,6 +71,12 @@ pub enum InitError {
     /// The card needs a PUK, and none was given.
     #[error("the PUK is still the one that every YubiKey comes with, and no new one is given")]
     NoPuk,
+    /// The card has a PUK that the administrators do not find where they look for it.
+    #[error("the PUK was set before, and is not in {0}")]
+    PukElsewhere(String),
+    /// Chance made what is no PUK.
+    #[error("a PUK cannot be made")]
+    Puk(#[from] PinError),
     /// There is something else where the management key would be kept.
     #[error("the card has other data where its management key would be kept (object {0})")]
     PlaceTaken(ObjectId),
@@ -70,26 +94,66 @@ pub fn init(card: &mut PivCard<'_>, wanted: &Wanted) -> Result<Done, InitError> 
     if wanted.pin.is_default() {
         return Err(InitError::NewIsDefault("PIN"));
     }
-    if wanted.puk.as_ref().is_some_and(Puk::is_default) {
+    if matches!(&wanted.puk, WantedPuk::Given(puk) if puk.is_default()) {
         return Err(InitError::NewIsDefault("PUK"));
     }
     let (pin, puk) = (card.pin_metadata()?, card.puk_metadata()?);
     let key = card.management_key_metadata()?;
     refuse_defaults(wanted.from_defaults, pin, puk, key)?;
-    if puk.default && wanted.puk.is_none() {
-        return Err(InitError::NoPuk);
-    }
+    refuse_unknown_puk(card, puk, &wanted.puk)?;
 
     // The PIN comes first: it protects the management key from then on.
     let done = Done {
         pin: set_pin(card, wanted, pin)?,
-        management_key: set_management_key(card, key)?,
-        puk: set_puk(card, wanted, puk)?,
+        management_key: set_management_key(card, key, wanted.management_key.as_ref())?,
+        puk: set_puk(card, &wanted.puk, puk)?,
         holder: write_if_absent(card, ObjectId::HOLDER_ID, HolderId::generate)?,
         capabilities: write_if_absent(card, ObjectId::CAPABILITIES, Capabilities::generate)?,
     };
     verify(card)?;
     Ok(done)
+}
+
+/// Has the card keep its management key no longer, so that the administrators have it alone. The card
+/// is ready otherwise: nothing more can be written to it without them. The PIN must have been shown.
+///
+/// # Errors
+///
+/// [`InitError`]: doing the same again goes on from there.
+pub fn release(card: &mut PivCard<'_>, escrow: &Escrow) -> Result<bool, InitError> {
+    let Some(key) = kept_key::read(card)? else {
+        return match escrow.has(Content::ManagementKey, serial(card)?)? {
+            true => Ok(false),
+            false => Err(CardError::UnknownManagementKey.into()),
+        };
+    };
+    card.authenticate(&key)?;
+    // Once more: whatever became of the file since, it has the key that is in force.
+    escrow.put(Content::ManagementKey, serial(card)?, &key.to_hex())?;
+    kept_key::remove(card)?;
+    match kept_key::read(card)? {
+        None => Ok(true),
+        Some(_) => Err(InitError::NotInForce("the management key is still kept on it")),
+    }
+}
+
+/// Before anything is changed.
+fn refuse_unknown_puk(
+    card: &PivCard<'_>,
+    puk: PinMetadata,
+    wanted: &WantedPuk,
+) -> Result<(), InitError> {
+    match wanted {
+        WantedPuk::Left if puk.default => Err(InitError::NoPuk),
+        WantedPuk::Escrowed(escrow) => {
+            let is_there = escrow.has(Content::Puk, serial(card)?)?;
+            match puk.default || is_there {
+                true => Ok(()),
+                false => Err(InitError::PukElsewhere(escrow.path().display().to_string())),
+            }
+        }
+        WantedPuk::Given(_) | WantedPuk::Left => Ok(()),
+    }
 }
 
 /// Before anything is changed.
@@ -118,14 +182,21 @@ fn set_pin(card: &mut PivCard<'_>, wanted: &Wanted, pin: PinMetadata) -> Result<
     Ok(pin.default)
 }
 
-/// Afterwards the management key was shown.
+/// Afterwards the management key was shown, unless the administrators have it alone.
 fn set_management_key(
     card: &mut PivCard<'_>,
     key: ManagementKeyMetadata,
+    escrow: Option<&Escrow>,
 ) -> Result<bool, InitError> {
     if !key.default {
-        kept_key::show(card)?;
-        return Ok(false);
+        return match (kept_key::show(card), escrow) {
+            (Err(CardError::UnknownManagementKey), Some(escrow))
+                if escrow.has(Content::ManagementKey, serial(card)?)? =>
+            {
+                Ok(false)
+            }
+            (shown, _) => shown.map(|()| false).map_err(InitError::from),
+        };
     }
     if kept_key::place_is_taken(card)? {
         return Err(InitError::PlaceTaken(ObjectId::PRINTED));
@@ -134,21 +205,44 @@ fn set_management_key(
     card.authenticate(&old.ok_or(CardError::UnknownManagementKey)?)?;
     let new = ManagementKey::generate(best_algorithm(card))?;
     // Kept before it is in force: a card that is pulled in between has the old key, which is known.
+    if let Some(escrow) = escrow {
+        escrow.put(Content::ManagementKey, serial(card)?, &new.to_hex())?;
+    }
     kept_key::write(card, &new)?;
     card.set_management_key(&new)?;
     card.authenticate(&new)?;
     Ok(true)
 }
 
-fn set_puk(card: &mut PivCard<'_>, wanted: &Wanted, puk: PinMetadata) -> Result<bool, InitError> {
+fn set_puk(
+    card: &mut PivCard<'_>,
+    wanted: &WantedPuk,
+    puk: PinMetadata,
+) -> Result<bool, InitError> {
     if puk.left == 0 {
         return Err(CardError::PukLocked.into());
     }
     // One that was set before is not tried: that would cost a try if it is another.
-    if let (true, Some(new)) = (puk.default, &wanted.puk) {
-        card.change_puk(&Puk::factory_default(), new)?;
+    if !puk.default {
+        return Ok(false);
     }
-    Ok(puk.default)
+    let new = match wanted {
+        WantedPuk::Escrowed(escrow) => {
+            let new = code()?;
+            escrow.put(Content::Puk, serial(card)?, &new)?;
+            Puk::new(&new)?
+        }
+        WantedPuk::Given(new) => new.clone(),
+        WantedPuk::Left => return Err(InitError::NoPuk),
+    };
+    card.change_puk(&Puk::factory_default(), &new)?;
+    Ok(true)
+}
+
+/// By which the administrators know which card a secret is of.
+fn serial(card: &PivCard<'_>) -> Result<u32, CardError> {
+    let doing = "reading the serial number";
+    card.serial().ok_or(CardError::NotSupported { doing, since: "5.3" })
 }
 
 fn write_if_absent(

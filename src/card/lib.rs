@@ -15,12 +15,14 @@
 
 mod apdu;
 mod certificate_object;
+mod chance;
 mod connection;
 mod container_map;
 mod credentials;
 pub mod doctor;
 pub mod enrolment;
 mod error;
+pub mod escrow;
 mod holder;
 pub mod init;
 pub mod inspect;
@@ -37,10 +39,12 @@ pub mod wipe;
 
 pub use apdu::Status;
 pub use certificate_object::CertificateObject;
+pub use chance::code;
 pub use connection::{Connection, Presence, ReaderName, Readers};
 pub use container_map::ContainerMap;
 pub use credentials::{Credentials, ManagementAccess};
 pub use error::CardError;
+pub use escrow::{Escrow, EscrowError};
 pub use holder::{Capabilities, HolderId};
 pub use key_kind::KeyKind;
 pub use management_key::{ManagementKey, ManagementKeyAlgorithm};

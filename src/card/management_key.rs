@@ -8,6 +8,7 @@ use aes::{
 };
 use aws_lc_rs::rand;
 use des::TdesEde3;
+use pki::secret::Secret;
 use serde::Serialize;
 use zeroize::Zeroizing;
 
@@ -107,6 +108,11 @@ impl ManagementKey {
 
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.key
+    }
+
+    /// In hexadecimal, as programs take it from files.
+    pub(crate) fn to_hex(&self) -> Secret {
+        Secret::new(hex::encode(&self.key))
     }
 
     /// One block, encrypted; `None` if it is not one.

@@ -62,6 +62,23 @@ pub fn replace_private(path: &Path, contents: &[u8]) -> Result<(), FileError> {
     Ok(())
 }
 
+/// Has a file that one of these functions wrote be there after a power cut, too: its content is on the
+/// disk, and now its name is.
+///
+/// # Errors
+///
+/// [`FileError::Write`].
+pub fn make_durable(path: &Path) -> Result<(), FileError> {
+    // Windows opens no directories as files; NTFS has names in its journal.
+    #[cfg(unix)]
+    std::fs::File::open(directory_of(path))
+        .and_then(|directory| directory.sync_all())
+        .map_err(|source| failed(path, source))?;
+    #[cfg(not(unix))]
+    let _ = path;
+    Ok(())
+}
+
 /// Says before the work what [`write_private`] would say after it.
 ///
 /// # Errors
@@ -76,10 +93,7 @@ pub fn refuse_existing(path: &Path) -> Result<(), FileError> {
 
 /// A file beside the one to be, so that renaming it stays within one file system.
 fn temporary(path: &Path, mode: u32, contents: &[u8]) -> io::Result<NamedTempFile> {
-    let directory = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
+    let directory = directory_of(path);
     if !directory.is_dir() {
         let what = format!("there is no directory {}", directory.display());
         return Err(io::Error::new(io::ErrorKind::NotFound, what));
@@ -98,6 +112,13 @@ fn temporary(path: &Path, mode: u32, contents: &[u8]) -> io::Result<NamedTempFil
     file.write_all(contents)?;
     file.as_file().sync_all()?;
     Ok(file)
+}
+
+fn directory_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
 }
 
 /// Leaves a file to its owner and to the system: what mode 0600 is elsewhere. Windows' own tool does

@@ -4,6 +4,7 @@ pub(crate) mod algorithm;
 pub mod attestation;
 mod build;
 pub mod certificate;
+pub mod cms;
 pub mod crl;
 pub mod csr;
 mod extension;

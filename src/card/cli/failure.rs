@@ -3,7 +3,7 @@
 use std::{io, path::PathBuf, process::ExitCode};
 
 use card::{
-    CardError, PinError, ReaderName, Slot, doctor::Verdict, enrolment::EnrolmentError,
+    CardError, EscrowError, PinError, ReaderName, Slot, doctor::Verdict, enrolment::EnrolmentError,
     init::InitError, wipe::WipeError,
 };
 use client::{
@@ -12,7 +12,7 @@ use client::{
     output::{Output, complain},
     profile::ProfileError,
 };
-use pki::x509::certificate::CertificateError;
+use pki::x509::{certificate::CertificateError, cms::RecipientError};
 use thiserror::Error;
 
 /// A command did not succeed.
@@ -76,6 +76,8 @@ pub(crate) enum Failure {
     Pin { what: &'static str, path: PathBuf, source: PinError },
     #[error("cannot read {}", path.display())]
     Read { path: PathBuf, source: io::Error },
+    #[error("nothing can be encrypted for {}", path.display())]
+    Recipient { path: PathBuf, source: RecipientError },
     #[error("there are cards in {}", names(readers))]
     SeveralCards { readers: Vec<ReaderName> },
     #[error("cannot listen for signals")]
@@ -165,6 +167,9 @@ impl Failure {
             Self::NoUpn { .. } => "`chancery-card enroll --upn …` says for whom a new one is to be",
             Self::Order { .. } => "remove the file; what was begun is begun anew then",
             Self::Profile(error) => return error.hint(),
+            Self::Recipient { .. } => {
+                "name certificates of administrators that are for encryption, with RSA keys, and valid"
+            }
             Self::NoSuchCard { .. } => "`chancery-card list` shows which cards there are",
             Self::OtherCard { .. } => "insert the one that it was begun with, and run it again",
             Self::SeveralCards { .. } => "choose one with --serial or --reader",
@@ -194,7 +199,10 @@ impl Failure {
             | Self::Init(InitError::Card(error))
             | Self::Wipe(WipeError::Card(error)) => card_exit_code(error),
             Self::Init(
-                InitError::NewIsDefault(_) | InitError::NoPuk | InitError::StillDefault(_),
+                InitError::Escrow(_)
+                | InitError::NewIsDefault(_)
+                | InitError::NoPuk
+                | InitError::StillDefault(_),
             ) => USAGE,
             Self::Client(error) => client_exit_code(error),
             Self::BadAnswer { .. }
@@ -230,6 +238,7 @@ impl Failure {
             | Self::Pin { .. }
             | Self::Profile(_)
             | Self::Read { .. }
+            | Self::Recipient { .. }
             | Self::Typed { .. }
             | Self::Unconfirmed { .. } => USAGE,
         }
@@ -253,8 +262,8 @@ fn card_hint(error: &CardError) -> Option<&'static str> {
         }
         CardError::LastTry(_) => Some("`chancery-card unblock` sets another one, by the PUK"),
         CardError::UnknownManagementKey => Some(
-            "whoever set it has it; ykman piv access change-management-key --protect lets the card \
-             keep it",
+            "whoever set it has it: --management-key-file takes it; ykman piv access \
+             change-management-key --protect lets the card keep it",
         ),
         CardError::InUse(_) => Some("end the other program, or wait until it is done"),
         CardError::Mute(_) => Some("turn the card around, or clean its contacts"),
@@ -285,6 +294,13 @@ fn init_hint(error: &InitError) -> Option<&'static str> {
         InitError::StillDefault(_) => Some("to have it replaced, run it with --from-defaults"),
         InitError::NewIsDefault(_) => Some("choose another one"),
         InitError::NoPuk => Some("name its file with --puk-file"),
+        InitError::Escrow(EscrowError::Other { .. }) => {
+            Some("each card has a file of its own: name another, or move what is there")
+        }
+        InitError::PukElsewhere(_) => Some(
+            "name the file where it is, or the PUK's own with --puk-file; `chancery-card wipe \
+             --everything` makes the card as new",
+        ),
         InitError::PlaceTaken(_) => Some("keep the data elsewhere, and remove the object"),
         _ => None,
     }

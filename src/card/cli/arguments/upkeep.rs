@@ -24,11 +24,21 @@ pub(in super::super) struct Inspect {
 Examples:
   chancery-card init --from-defaults
   chancery-card init --from-defaults --pin-file alice.pin --puk-file alice.puk
+  chancery-card init --from-defaults --pin-file alice.pin --escrow 12345678.key.cms \\
+      --escrow-puk 12345678.puk.cms --escrow-to admin1.pem --escrow-to admin2.pem
 
 Sets the PIN and the PUK, a management key by chance that the card keeps behind its PIN (as ykman
 does), and gives the card the two objects without which Windows does not know it (CHUID and CCC).
 A card that was pulled meanwhile is finished by the same command: what is done is not done again.
-A PIN is tried once.")]
+A PIN is tried once.
+
+With --escrow, the card keeps its management key no longer when all is done: it is in the file, which
+any one of the administrators decrypts. On Linux, and in PowerShell with the key in the user's store:
+  openssl cms -decrypt -inform PEM -in 12345678.key.cms -recip admin1.pem -inkey admin1.key -out key
+  Unprotect-CmsMessage -Path 12345678.key.cms | Set-Content key
+Then --management-key-file takes it, and --puk-file what is in the other. It is on the disk before the
+card has the secret. Only certificates for encryption with RSA keys are taken, and only as long as
+they are valid.")]
 pub(in super::super) struct Init {
     #[command(flatten)]
     pub(in super::super) card: Choice,
@@ -38,8 +48,17 @@ pub(in super::super) struct Init {
     pub(in super::super) pin_file: Option<PathBuf>,
     /// A file with the PUK that the card is to have: 6 to 8 characters, mode 0600 [default: it is
     /// asked for]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "escrow_puk")]
     pub(in super::super) puk_file: Option<PathBuf>,
+    /// Where the management key goes, encrypted: then the card does not keep it
+    #[arg(long, value_name = "FILE", requires = "escrow_to")]
+    pub(in super::super) escrow: Option<PathBuf>,
+    /// Where a PUK goes that is made by chance, encrypted
+    #[arg(long, value_name = "FILE", requires = "escrow")]
+    pub(in super::super) escrow_puk: Option<PathBuf>,
+    /// Certificates of those who can decrypt it, each alone; may be repeated
+    #[arg(long, value_name = "CERTIFICATE", requires = "escrow")]
+    pub(in super::super) escrow_to: Vec<PathBuf>,
     /// Show the card the factory's secrets, where it still has them, to replace them
     #[arg(long)]
     pub(in super::super) from_defaults: bool,
