@@ -18,6 +18,7 @@ pub mod keep_alive;
 pub mod kryoptic;
 pub mod kubernetes;
 pub mod load;
+pub mod logon;
 pub mod mariadb;
 pub mod narrator;
 pub mod office;

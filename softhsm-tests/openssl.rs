@@ -187,19 +187,28 @@ pub fn verify_with_crl(
     certificate: &Path,
 ) -> Result<Answer, Failure> {
     let list = office.path(format!("{issuer}.crl.pem"));
-    let path = format!("/crl/{issuer}.crl");
-    let request = Request { method: "GET", path: &path, headers: &[], body: b"" };
-    let der = office.path(format!("{issuer}.crl"));
-    let answer = http_send(office.public(), &request)?.expect_status(200)?;
-    fs::write(&der, answer.body).doing("write a CRL")?;
-    let mut convert = openssl()?;
-    convert.args(["crl", "-inform", "DER", "-in"]).arg(&der).arg("-out").arg(&list);
-    run(&mut convert)?.success()?;
+    fetch_crl(office, issuer, &list)?;
     let mut command = openssl()?;
     command.args(["verify", "-x509_strict", "-no-CApath", "-no-CAstore", "-crl_check"]);
     command.arg("-CAfile").arg(office.handoff("root.pem")).arg("-CRLfile").arg(&list);
     command.arg("-untrusted").arg(office.handoff(&format!("{issuer}.pem")));
     run(command.arg(certificate))
+}
+
+/// Fetches the list of an authority that the appliance publishes now, as PEM.
+///
+/// # Errors
+///
+/// There is none, or it cannot be written.
+pub fn fetch_crl(office: &Office, issuer: &str, pem: &Path) -> Result<(), Failure> {
+    let path = format!("/crl/{issuer}.crl");
+    let request = Request { method: "GET", path: &path, headers: &[], body: b"" };
+    let answer = http_send(office.public(), &request)?.expect_status(200)?;
+    let der = pem.with_extension("der");
+    fs::write(&der, answer.body).doing("write a CRL")?;
+    let mut convert = openssl()?;
+    convert.args(["crl", "-inform", "DER", "-in"]).arg(&der).arg("-out").arg(pem);
+    run(&mut convert)?.success().map(drop)
 }
 
 /// What OpenSSL reads in a certificate.

@@ -1,25 +1,19 @@
 //! A Windows domain in earnest: Samba's Active Directory says which SID a card has, and its KDC gives
 //! a ticket for it. This KDC looks at the SID, as Windows does since 2025, and at revocation lists.
 
-use std::{
-    fs::{self, File},
-    path::{Path, PathBuf},
-    time::{Duration, SystemTime},
-};
+use std::{fs, path::PathBuf, time::Duration};
 
 use harness::{
     Doing, Failure, Story,
-    https::{Identity as Caller, Request},
+    https::Identity as Caller,
     kdc::{Identity, Realm},
-    office::{Office, http_send, with_chain},
+    logon::{fetch_list, join_domain, principal, realm, upn},
+    office::Office,
     openssl,
     process::{run, wait_until},
-    samba::{self, Domain},
+    samba::Domain,
 };
-use pki::{
-    clock::{Clock, SystemClock},
-    x509::Certificate,
-};
+use pki::x509::Certificate;
 use serde_json::{Value, json};
 
 /// Cards for oneself, by an agent for the people of Sales, and in a session.
@@ -124,7 +118,7 @@ fn the_directory_says_who_gets_no_card() -> Story {
 fn a_revoked_card_is_refused_once_the_kdc_has_the_list() -> Story {
     let (office, mut domain) = bench()?;
     let list = office.path("issuing.crl.pem");
-    fetch_list(&office, &list, 0)?;
+    fetch_list(&office, &list)?;
     domain.start_kdc(&Realm { crls: Some(list.clone()), ..realm(&office)? })?;
     let alice = office.enrol("user/alice")?;
     let lost = card(&office, &alice, "domain-card", "alice", None)?;
@@ -139,7 +133,7 @@ fn a_revoked_card_is_refused_once_the_kdc_has_the_list() -> Story {
     });
     let revoked = operator.post("/v1/revoke", &body)?.expect_status(200)?.json()?;
     operator.get(&format!("/v1/effects/{}?wait=30", revoked["change"]))?.expect_status(200)?;
-    fetch_list(&office, &list, 2)?;
+    fetch_list(&office, &list)?;
     // It reads the list anew by itself, and other cards are good.
     domain.kinit(&upn("alice"), &lost.identity())?.refused("not trusted")?;
     let new = card(&office, &alice, "domain-card", "alice", None)?;
@@ -173,53 +167,10 @@ fn a_session_enables_the_account_and_its_end_disables_it() -> Story {
 /// An office whose directory is a domain.
 fn bench() -> Result<(Office, Domain), Failure> {
     let mut office = Office::prepare()?;
-    let domain = Domain::start(&office.path("domain"))?;
+    let domain = join_domain(&office)?;
     fs::write(office.path("rules/domain.toml"), RULES).doing("write rules")?;
-    let pinned = office.path("rules/accounts.toml");
-    let text = fs::read_to_string(&pinned).doing("read rules")?;
-    // Of the two that the stories pin, only bob: alice is the directory's alone.
-    let bob = text.find("[[account]]\nupn = \"bob@").map(|at| &text[at..]);
-    fs::write(&pinned, bob.unwrap_or_default()).doing("write rules")?;
-    let configuration = office.path("chanceryd.toml");
-    let text = fs::read_to_string(&configuration).doing("read the configuration")?;
-    fs::write(&configuration, text + &domain.settings()).doing("write the configuration")?;
     office.begin()?;
     Ok((office, domain))
-}
-
-/// What the KDC has: its certificate is by the role for domain controllers.
-fn realm(office: &Office) -> Result<Realm, Failure> {
-    let (key, csr) = request(office, "kdc", "rsa:2048")?;
-    let names = ["kdc.corp.example.test"];
-    let body = json!({ "role": "domain-controller", "csr": csr, "dns_names": names });
-    let issued = office.ask(office.operator(), "/v1/issue/x509", &body)?;
-    let certificate = office.path("kdc.pem");
-    fs::write(&certificate, with_chain(&issued)).doing("write a certificate")?;
-    Ok(Realm {
-        name: samba::REALM.to_owned(),
-        upn_domain: "corp.example.test".to_owned(),
-        accounts: Vec::new(),
-        certificate,
-        key,
-        root: office.handoff("root.pem"),
-        pool: office.handoff("issuing.pem"),
-        crls: None,
-    })
-}
-
-/// The list of revoked cards as it is now, as a file that was changed so many seconds from now: the
-/// KDC tells files apart by whole seconds.
-fn fetch_list(office: &Office, path: &Path, seconds: u64) -> Story {
-    let request = Request { method: "GET", path: "/crl/issuing.crl", headers: &[], body: b"" };
-    let answer = http_send(office.public(), &request)?.expect_status(200)?;
-    let der = path.with_extension("der");
-    fs::write(&der, answer.body).doing("write a CRL")?;
-    let mut convert = openssl::openssl()?;
-    convert.args(["crl", "-inform", "DER", "-in"]).arg(&der).arg("-out").arg(path);
-    run(&mut convert)?.success()?;
-    let changed = SystemTime::from(SystemClock.now()) + Duration::from_secs(seconds);
-    let file = File::options().write(true).open(path).doing("open a CRL")?;
-    file.set_modified(changed).doing("date a CRL")
 }
 
 /// A card in files.
@@ -283,13 +234,4 @@ fn request(office: &Office, name: &str, kind: &str) -> Result<(PathBuf, String),
     }
     openssl::request(&key, "/CN=nobody", &[], &csr)?;
     Ok((key, fs::read_to_string(csr).doing("read a request")?))
-}
-
-fn upn(name: &str) -> String {
-    format!("{name}@corp.example.test")
-}
-
-/// As klist writes the name: a UPN is an enterprise name, and the client asked for no other.
-fn principal(name: &str) -> String {
-    format!("{name}\\@corp.example.test@{}", samba::REALM)
 }

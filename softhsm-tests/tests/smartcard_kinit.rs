@@ -4,9 +4,10 @@ use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Command, time::
 
 use harness::{
     Doing, Failure, Story,
-    https::{Identity as Caller, Request},
+    https::Identity as Caller,
     kdc::{Identity, Kdc, Realm},
-    office::{Office, http_send, with_chain},
+    logon::{fetch_list, principal, realm, upn},
+    office::Office,
     openssl,
     peers::peer,
     process::{run, wait_until},
@@ -16,8 +17,6 @@ use harness::{
 };
 use serde_json::{Value, json};
 
-const DOMAIN: &str = "corp.example.test";
-const REALM: &str = "CORP.EXAMPLE.TEST";
 const CARD: &str = "card";
 const PIN: &str = "246810";
 const SLOT: &str = "01";
@@ -35,10 +34,9 @@ fn a_card_with_an_rsa_key_gets_a_ticket() -> Story {
     put_on_card(&office, &card, &issued)?;
 
     let identity = Identity::Pkcs11 { softhsm: &card, token: CARD, id: SLOT, pin: PIN };
-    let upn = format!("alice@{DOMAIN}");
-    kdc.kinit(&upn, &identity, None)?.granted(&format!("alice\\@{DOMAIN}@{REALM}"))?;
-    let somebody_else = format!("bob@{DOMAIN}");
-    kdc.kinit(&somebody_else, &identity, None)?.refused("Client name mismatch")?;
+    let upn = upn("alice");
+    kdc.kinit(&upn, &identity, None)?.granted(&principal("alice"))?;
+    kdc.kinit("bob@corp.example.test", &identity, None)?.refused("Client name mismatch")?;
     Ok(())
 }
 
@@ -63,17 +61,16 @@ fn a_yubikey_out_of_its_box_gets_a_ticket() -> Story {
     }
 
     card("init --from-defaults --pin-file alice.pin --puk-file alice.puk")?;
-    let upn = format!("alice@{DOMAIN}");
+    let upn = upn("alice");
     card(&format!("enroll --slot 9a --upn {upn} --no-attestation --pin-file alice.pin"))?;
     let identity = Identity::Card { readers: &readers, id: SLOT, pin: PIN };
-    kdc.kinit(&upn, &identity, None)?.granted(&format!("alice\\@{DOMAIN}@{REALM}"))?;
-    let somebody_else = format!("bob@{DOMAIN}");
-    kdc.kinit(&somebody_else, &identity, None)?.refused("Client name mismatch")?;
+    kdc.kinit(&upn, &identity, None)?.granted(&principal("alice"))?;
+    kdc.kinit("bob@corp.example.test", &identity, None)?.refused("Client name mismatch")?;
 
     // The same key with another certificate, then another key.
     for renewal in ["", " --new-key rsa2048"] {
         card(&format!("renew --slot 9a --no-attestation --pin-file alice.pin{renewal}"))?;
-        kdc.kinit(&upn, &identity, None)?.granted(&format!("alice\\@{DOMAIN}@{REALM}"))?;
+        kdc.kinit(&upn, &identity, None)?.granted(&principal("alice"))?;
     }
     Ok(())
 }
@@ -85,8 +82,8 @@ fn a_p256_key_in_a_file_gets_a_ticket() -> Story {
     let bob = office.enrol("user/bob")?;
     let (certificate, key) = card_in_files(&office, &bob, "bob", None)?;
     let identity = Identity::File { certificate: &certificate, key: &key };
-    let upn = format!("bob@{DOMAIN}");
-    kdc.kinit(&upn, &identity, None)?.granted(&format!("bob\\@{DOMAIN}@{REALM}"))?;
+    let upn = upn("bob");
+    kdc.kinit(&upn, &identity, None)?.granted(&principal("bob"))?;
     Ok(())
 }
 
@@ -95,7 +92,7 @@ fn the_kdc_refuses_a_certificate_without_a_name_and_an_expired_one() -> Story {
     let office = Office::open()?;
     let kdc = kdc(&office)?;
     let alice = office.enrol("user/alice")?;
-    let upn = format!("alice@{DOMAIN}");
+    let upn = upn("alice");
 
     // Of the same root, but for TLS: no UPN, and not for logging on.
     let tls = Identity::File { certificate: &alice.certificate, key: &alice.key };
@@ -117,10 +114,11 @@ fn the_kdc_refuses_a_certificate_without_a_name_and_an_expired_one() -> Story {
 fn the_kdc_refuses_a_revoked_card_once_it_has_read_the_list() -> Story {
     let office = Office::open()?;
     let alice = office.enrol("user/alice")?;
-    let upn = format!("alice@{DOMAIN}");
-    let principal = format!("alice\\@{DOMAIN}@{REALM}");
-    fetch_list(&office)?;
-    let realm = Realm { crls: Some(office.path("issuing.crl.pem")), ..realm(&office)? };
+    let upn = upn("alice");
+    let principal = principal("alice");
+    let list = office.path("issuing.crl.pem");
+    fetch_list(&office, &list)?;
+    let realm = Realm { crls: Some(list.clone()), ..realm(&office)? };
     fs::create_dir(office.path("kdc")).doing("make a directory")?;
     let kdc = Kdc::start(&office.path("kdc"), &realm)?;
     let (certificate, key) = card_in_files(&office, &alice, "alice", None)?;
@@ -138,7 +136,7 @@ fn the_kdc_refuses_a_revoked_card_once_it_has_read_the_list() -> Story {
     let revoked = operator.post("/v1/revoke", &body)?.expect_status(200)?.json()?;
     let path = format!("/v1/effects/{}?wait=30", revoked["change"]);
     operator.get(&path)?.expect_status(200)?;
-    fetch_list(&office)?;
+    fetch_list(&office, &list)?;
     // It has read the list when it started, and looks at it never again.
     kdc.kinit(&upn, &identity, None)?.granted(&principal)?;
     let kdc = kdc.restart(&realm)?;
@@ -177,52 +175,12 @@ fn kdc(office: &Office) -> Result<Kdc, Failure> {
     Kdc::start(&office.path("kdc"), &realm(office)?)
 }
 
-/// The list of revoked cards as it is now, as a file for the KDC.
-fn fetch_list(office: &Office) -> Story {
-    let (der, pem) = (office.path("issuing.crl"), office.path("issuing.crl.pem"));
-    let request = Request { method: "GET", path: "/crl/issuing.crl", headers: &[], body: b"" };
-    let answer = http_send(office.public(), &request)?.expect_status(200)?;
-    fs::write(&der, answer.body).doing("write a CRL")?;
-    let mut convert = openssl::openssl()?;
-    convert.args(["crl", "-inform", "DER", "-in"]).arg(&der).arg("-out").arg(&pem);
-    run(&mut convert)?.success().map(drop)
-}
-
 /// A certificate's serial number, as the appliance writes it.
 fn serial(certificate: &Path) -> Result<String, Failure> {
     let mut command = openssl::openssl()?;
     command.args(["x509", "-noout", "-serial", "-in"]).arg(certificate);
     let said = run(&mut command)?.success()?.stdout;
     Ok(said.trim().trim_start_matches("serial=").to_ascii_lowercase())
-}
-
-/// The realm, whose KDC also has its certificate from the appliance.
-fn realm(office: &Office) -> Result<Realm, Failure> {
-    let (key, request) = (office.path("kdc.key"), office.path("kdc.csr"));
-    openssl::generate("rsa:2048", &key)?;
-    openssl::request(&key, "/CN=kdc", &[], &request)?;
-    let body = json!({
-        "role": "domain-controller",
-        "csr": read(&request)?,
-        "dns_names": ["kdc.corp.example.test"],
-    });
-    let issued = office.ask(office.operator(), "/v1/issue/x509", &body)?;
-    let certificate = office.path("kdc.pem");
-    write(&certificate, &with_chain(&issued))?;
-    // The client must be able to show a TLS certificate too, so that it is the KDC that refuses it.
-    let pool = office.path("pool.pem");
-    let between = read(&office.handoff("issuing.pem"))? + &read(&office.handoff("services.pem"))?;
-    write(&pool, &between)?;
-    Ok(Realm {
-        name: REALM.to_owned(),
-        upn_domain: DOMAIN.to_owned(),
-        accounts: vec!["alice".to_owned(), "bob".to_owned()],
-        certificate,
-        key,
-        root: office.handoff("root.pem"),
-        pool,
-        crls: None,
-    })
 }
 
 fn card_in_files(
@@ -247,7 +205,7 @@ fn request_card(
     csr: &str,
     ttl: Option<u32>,
 ) -> Result<Value, Failure> {
-    let mut body = json!({ "role": "card", "csr": csr, "upn": format!("{name}@{DOMAIN}") });
+    let mut body = json!({ "role": "card", "csr": csr, "upn": upn(name) });
     if let Some(ttl) = ttl {
         body["ttl"] = ttl.into();
     }
