@@ -127,6 +127,20 @@ fn several_people(record: &Record, plan: &Plan) -> bool {
         || matches!(record.event, Event::SignedOff { .. }) && plan.script().people.persons.len() > 1
 }
 
+/// What people did with their hands, and wrote down.
+fn by_hand(record: &Record, _: &Plan) -> bool {
+    matches!(record.event, Event::Outcome(Outcome::DoneByPeople(_)))
+}
+
+/// Copies of keys: made, and tried.
+fn backups(record: &Record, _: &Plan) -> bool {
+    matches!(record.event, Event::Outcome(Outcome::KeyBackedUp(_) | Outcome::RestoreDrilled(_)))
+}
+
+fn machine(record: &Record, _: &Plan) -> bool {
+    matches!(record.event, Event::Environment(_) | Event::Outcome(Outcome::EnvironmentChecked(_)))
+}
+
 fn token(record: &Record, _: &Plan) -> bool {
     matches!(record.event, Event::Token(_))
 }
@@ -203,7 +217,7 @@ const ROWS: [Row; 22] = [
         number: "B5",
         source: "BR 6.1.1.1 (all CA keys, 1)",
         demand: "keys are made in a physically secured environment, as the CP or CPS says",
-        answers: none,
+        answers: by_hand,
         besides: "the place: its entry log, seals, cameras, and the section of the CPS",
     },
     Row {
@@ -274,8 +288,8 @@ const ROWS: [Row; 22] = [
         number: "B15",
         source: "BR 5.2.2",
         demand: "keys are backed up, stored and recovered by trusted roles alone, under dual control",
-        answers: none,
-        besides: "the ceremonies in which it was backed up and recovered",
+        answers: backups,
+        besides: "the other ceremonies in which it was backed up and recovered",
     },
     Row {
         number: "B16",
@@ -329,7 +343,7 @@ const ROWS: [Row; 22] = [
         number: "B22",
         source: "NSR 1.c",
         demand: "systems of a root CA are in a high security zone, and offline or air-gapped",
-        answers: |record, _| matches!(record.event, Event::Environment(_)),
+        answers: machine,
         besides: "the zone that the machine is in",
     },
 ];

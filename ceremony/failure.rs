@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, error::Error as _, io, path::PathBuf};
 use jiff::Timestamp;
 use pki::{
     seal::Rejected,
-    token::{KeyLabel, TokenError},
+    token::{KeyLabel, TokenError, pkcs11::TokenIdentity},
 };
 use rand::rand_core::OsError;
 use thiserror::Error;
@@ -55,8 +55,16 @@ pub enum Failure {
     #[error(transparent)]
     Evidence(#[from] EvidenceError),
     /// The machine is not one that the plan lets pass.
-    #[error("the machine is not as the plan demands it ({}); nothing was changed", listed(.0))]
+    #[error("the machine is not as the plan demands it ({}); nothing is done on it", listed(.0))]
     Environment(BTreeMap<Check, String>),
+    /// The copy of a key in the backup token can be misused.
+    #[error("the token let this be done with the copy of the key {label}: {what}")]
+    CopyMisused {
+        /// The key.
+        label: KeyLabel,
+        /// What the token did with it.
+        what: &'static str,
+    },
     /// A key and its copy could not be made, nor all of them destroyed.
     #[error("{error}; and not all that was made of the key {label} could be destroyed")]
     Left {
@@ -182,8 +190,14 @@ pub enum Failure {
     /// People have not said what they should say.
     #[error(transparent)]
     People(#[from] PeopleError),
+    /// The machine goes off, as planned.
+    #[error("the ceremony has a break: {0}")]
+    OnBreak(String),
+    /// The backup token is not the one that has the copy.
+    #[error("the backup token is another one ({0}) than the one with the copy")]
+    OtherBackup(TokenIdentity),
     /// The plan names people, and nobody is to be asked.
-    #[error("the plan names people who confirm its steps: it cannot be performed unattended")]
+    #[error("the plan has people who confirm or do its steps: it cannot be performed unattended")]
     PeopleNeeded,
     /// The plan cannot be used.
     #[error(transparent)]
@@ -286,6 +300,7 @@ impl Failure {
             | Self::KeyFound(_)
             | Self::Machine(_)
             | Self::NotConfirmed
+            | Self::OnBreak(_)
             | Self::Share(ShareError::Missing(_))
             | Self::Pdf(_)
             | Self::Pages { .. }
@@ -323,6 +338,7 @@ impl Failure {
             | Self::Made(_)
             | Self::NoRehearsal(_)
             | Self::People(_)
+            | Self::OtherBackup(_)
             | Self::OtherForm(_)
             | Self::OutOfValidity(_)
             | Self::OutputExists { .. }
@@ -332,7 +348,8 @@ impl Failure {
             | Self::Token(TokenError::KeyExists { .. })
             | Self::TokenExists(_)
             | Self::TokenNotEmpty(_) => 3,
-            Self::CrlSignature
+            Self::CopyMisused { .. }
+            | Self::CrlSignature
             | Self::Left { .. }
             | Self::Misused { .. }
             | Self::NotDestroyed(_)
@@ -479,6 +496,15 @@ impl Failure {
                 "do not let this token out of your hands: initialize it, or destroy it as its vendor says"
             }
             Self::NothingToHandOff => "leave --handoff out",
+            Self::CopyMisused { .. } => {
+                "do not let this token out of your hands: it gives the key away; find out what changed it"
+            }
+            Self::OnBreak(_) => {
+                "switch the machine off, if you like; when all are back, `chancery-ceremony resume` goes on"
+            }
+            Self::OtherBackup(_) => {
+                "connect the token with the copy, and name it in [backup] of the site"
+            }
             Self::OtherForm(_) => "correct alphabet and length in the plan",
             Self::OneJournal => "name two files with --journal, on two media",
             Self::OutOfValidity(_) => "check the clock of this machine, then the plan's dates",

@@ -28,6 +28,7 @@ pub mod machine;
 pub mod made;
 pub mod name;
 pub mod paper;
+pub mod pattern;
 pub mod people;
 pub mod plan;
 pub mod progress;

@@ -126,6 +126,11 @@ impl Made {
         self.copies.insert(name, token);
     }
 
+    /// The token that has a copy of a key, if one does.
+    pub fn copy(&self, name: &Name) -> Option<&TokenIdentity> {
+        self.copies.get(name)
+    }
+
     /// The keys that this token has, by what was made: the token itself, or one with copies.
     pub fn keys_in(&self, token: &TokenIdentity) -> Vec<&KeyRef> {
         if self.token.as_ref() == Some(token) {

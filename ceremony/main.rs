@@ -62,6 +62,7 @@ enum Command {
         template: Template,
     },
     /// Check a plan, run it dry on throwaway software keys, and say what it would do.
+    #[command(visible_alias = "lint")]
     Plan(PlanArguments),
     /// Print the script of a plan: what is followed and filled in at the ceremony.
     Script(ScriptArguments),
@@ -111,6 +112,8 @@ enum Template {
     IssueIntermediate,
     /// An issuing CA whose certificate comes from another machine.
     Issuing,
+    /// The end of a root: a last revocation list, then nothing is left of its key.
+    KeyDestruction,
     /// An offline root with its first revocation list, on a machine of its own.
     OfflineRoot,
     /// A token's PINs, split anew among custodians.
@@ -135,6 +138,7 @@ impl Template {
             Self::BackupAndRestore => include_str!("plans/backup-and-restore.toml"),
             Self::IssueIntermediate => include_str!("plans/issue-intermediate.toml"),
             Self::Issuing => include_str!("plans/issuing.toml"),
+            Self::KeyDestruction => include_str!("plans/key-destruction.toml"),
             Self::OfflineRoot => include_str!("plans/offline-root.toml"),
             Self::PinRotation => include_str!("plans/pin-rotation.toml"),
             Self::RollOver => include_str!("plans/roll-over.toml"),

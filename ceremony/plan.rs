@@ -17,10 +17,13 @@ pub use crate::steps::{
     back_up_key::BackUpKey,
     destroy_key::DestroyKey,
     generate_key::Key,
+    human::Human,
     pin_rotate::PinRotate,
+    restore_drill::RestoreDrill,
     shares_verify::SharesVerify,
     sign_certificate::{AuthorityKind, Certificate},
     split_shares::Split,
+    take_break::TakeBreak,
 };
 use crate::{
     digest::Digest,
@@ -28,7 +31,7 @@ use crate::{
     name::Name,
     people::People,
     steps::{
-        Kind, close::Close, export::Export, hand_off::HandOff,
+        Kind, check_environment::CheckEnvironment, close::Close, export::Export, hand_off::HandOff,
         import_certificate::ReturningCertificate, import_request::ForeignRequest,
         request_certificate::OwnRequest, sign_crl::Crl, sign_off::SignOff, token_init::TokenInit,
         use_certificate::ExistingCertificate, use_key::ExistingKey,
@@ -80,6 +83,10 @@ pub enum Schema {
 pub enum Step {
     /// Make a key pair in the token, and a copy in the backup token.
     BackUpKey(BackUpKey),
+    /// Pause, with nobody logged in.
+    Break(TakeBreak),
+    /// Look at the machine once more.
+    CheckEnvironment,
     /// Close the transcript.
     Close,
     /// Destroy a key pair.
@@ -90,8 +97,12 @@ pub enum Step {
     GenerateKey(Key),
     /// Close the transcript and write what the appliance reads.
     HandOff,
+    /// Let people do something, and write down what they read.
+    Human(Human),
     /// Make the PIN of verified shares the token's.
     PinRotate(PinRotate),
+    /// Let the copy of a key sign.
+    RestoreDrill(RestoreDrill),
     /// Let every share of a set be read back.
     SharesVerify(SharesVerify),
     /// Take in the certificate that another machine signed.
@@ -256,6 +267,17 @@ impl Plan {
         self.script.steps.iter().any(|step| matches!(step, Step::BackUpKey(_)))
     }
 
+    /// Whether another token than the one of the ceremony must be there.
+    pub fn needs_backup_token(&self) -> bool {
+        let drill = |step: &Step| matches!(step, Step::RestoreDrill(_));
+        self.backs_up() || self.script.steps.iter().any(drill)
+    }
+
+    /// Whether some steps are people's alone.
+    pub fn needs_people(&self) -> bool {
+        self.script.steps.iter().any(|step| step.kind().needs_people())
+    }
+
     /// Whether the appliance gets something of it, or others do.
     pub fn hands_off(&self) -> bool {
         self.is_for_appliance() || self.script.steps.contains(&Step::Export)
@@ -294,11 +316,15 @@ impl Step {
     pub(crate) fn kind(&self) -> &dyn Kind {
         match self {
             Self::BackUpKey(key) => key,
+            Self::Break(pause) => pause,
+            Self::CheckEnvironment => &CheckEnvironment,
             Self::Close => &Close,
             Self::DestroyKey(destruction) => destruction,
             Self::GenerateKey(key) => key,
             Self::HandOff => &HandOff,
+            Self::Human(human) => human,
             Self::PinRotate(rotation) => rotation,
+            Self::RestoreDrill(drill) => drill,
             Self::SharesVerify(verification) => verification,
             Self::Export => &Export,
             Self::ImportCertificate(certificate) => certificate,

@@ -4,7 +4,7 @@
 //! not admissible; and whenever a transcript is read, whoever wrote it. So a ceremony that goes on
 //! after an interruption knows what was done from its journal alone.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 use pki::{seal::Prepared, serial::X509Serial, token::pkcs11::TokenIdentity};
@@ -12,7 +12,7 @@ use thiserror::Error;
 
 use crate::{
     digest::Digest,
-    environment::Environment,
+    environment::{Check, Environment},
     made::{Made, MadeError},
     name::Name,
     people::{PeopleError, Statement},
@@ -54,6 +54,8 @@ pub struct Progress {
     compared: (usize, BTreeSet<Name>),
     /// Who of them signed off.
     signed_off: BTreeSet<Name>,
+    /// The break that is not over yet.
+    pause: Option<Pause>,
     ending: Option<Ending>,
     line: u64,
     /// When the last record was written.
@@ -71,6 +73,24 @@ enum Within {
     InDoubt(Intent),
     /// The token was made, and is not open yet.
     TokenMade(TokenIdentity),
+}
+
+/// A break.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Pause {
+    /// Who was there before it.
+    pub left: BTreeSet<Name>,
+    began: Timestamp,
+    /// When the machine was looked at, after it.
+    back: Option<Timestamp>,
+}
+
+impl Pause {
+    /// How long it was, in whole seconds; none before somebody is back.
+    pub fn seconds(&self) -> Option<u64> {
+        let back = self.back?.duration_since(self.began);
+        u64::try_from(back.as_secs()).ok()
+    }
 }
 
 /// How a ceremony ended.
@@ -112,6 +132,7 @@ impl Progress {
             present: BTreeSet::new(),
             compared: (0, BTreeSet::new()),
             signed_off: BTreeSet::new(),
+            pause: None,
             ending: None,
             line: 1,
             time: first.time,
@@ -210,7 +231,8 @@ impl Progress {
     pub fn wants_session(&self) -> bool {
         let no_token_yet = matches!(self.step(), Some(Step::TokenInit))
             && !matches!(self.within, Within::TokenMade(_));
-        !self.session && !no_token_yet
+        let needed = self.step().is_some_and(|step| step.kind().needs_token());
+        !self.session && needed && !no_token_yet
     }
 
     /// Whether the machine must be looked at before anything else.
@@ -231,6 +253,11 @@ impl Progress {
     pub fn wants_clock(&self) -> bool {
         let attended = self.opened.attendance == Attendance::Attended;
         attended && self.compared.0 < self.present.len().clamp(1, 2)
+    }
+
+    /// The break that is not over yet.
+    pub fn pause(&self) -> Option<&Pause> {
+        self.pause.as_ref()
     }
 
     /// Who was there when the roll was called last.
@@ -300,13 +327,21 @@ impl Progress {
     }
 
     fn resume(&mut self) {
-        if let Within::Intended(intent) = &self.within {
-            self.within = Within::InDoubt(intent.clone());
+        // Who goes on after a break interrupts nothing.
+        if self.pause.is_none() {
+            if let Within::Intended(intent) = &self.within {
+                self.within = Within::InDoubt(intent.clone());
+            }
+            self.interruptions += 1;
         }
         self.made.doubt_shares();
-        self.interruptions += 1;
-        (self.running, self.session, self.confirmed) = (true, false, false);
-        self.environment = false;
+        (self.running, self.confirmed) = (true, false);
+        self.go();
+    }
+
+    /// Nobody is there any more, and nobody is logged in.
+    fn go(&mut self) {
+        (self.session, self.environment) = (false, false);
         self.present.clear();
         self.compared = (0, BTreeSet::new());
     }
@@ -331,11 +366,22 @@ impl Progress {
     /// A rehearsal takes place on any machine; whatever else on one that the plan lets pass.
     fn look_at_machine(&mut self, found: &Environment) -> Result<(), ProgressError> {
         self.require(self.wants_environment(), "a check that was asked for")?;
-        let rehearsed = self.opened.attendance == Attendance::Rehearsed;
-        let refused = found.refused(&self.plan.script().machine);
-        self.require(rehearsed || refused.is_empty(), "a machine as the plan demands it")?;
+        self.require(self.refused(found).is_empty(), "a machine as the plan demands it")?;
         self.environment = true;
+        if let Some(pause) = &mut self.pause {
+            pause.back = Some(self.time);
+        }
         Ok(())
+    }
+
+    /// What of a machine does not let the ceremony go on.
+    pub(crate) fn refused(&self, found: &Environment) -> BTreeMap<Check, String> {
+        match self.opened.attendance {
+            Attendance::Rehearsed => BTreeMap::new(),
+            Attendance::Attended | Attendance::Unattended => {
+                found.refused(&self.plan.script().machine)
+            }
+        }
     }
 
     fn call_roll(&mut self, present: &BTreeSet<Name>) -> Result<(), ProgressError> {
@@ -418,6 +464,11 @@ impl Progress {
         self.require_confirmed()?;
         step.kind().intend(intent, self)?;
         self.within = Within::Intended(intent.clone());
+        if step.kind().is_break() {
+            let left = self.present.clone();
+            self.pause = Some(Pause { left, began: self.time, back: None });
+            self.go();
+        }
         Ok(())
     }
 
@@ -455,7 +506,7 @@ impl Progress {
 
     fn advance(&mut self) {
         self.done += 1;
-        (self.within, self.confirmed) = (Within::Before, false);
+        (self.within, self.confirmed, self.pause) = (Within::Before, false, None);
         // Nobody takes part in a rehearsal.
         let rehearsed = self.opened.attendance == Attendance::Rehearsed;
         if rehearsed && self.step() == Some(&Step::SignOff) {
@@ -495,7 +546,9 @@ fn check_people(plan: &Plan, opened: &Opened) -> Result<(), ProgressError> {
     let holds = match opened.attendance {
         Attendance::Attended => opened.rehearsal.is_some(),
         Attendance::Rehearsed => opened.approvals.is_empty(),
-        Attendance::Unattended => people.is_empty() && opened.approvals.is_empty(),
+        Attendance::Unattended => {
+            people.is_empty() && opened.approvals.is_empty() && !plan.needs_people()
+        }
     } && (!opened.faithful || opened.is_rehearsal());
     if !holds {
         let wanted = "an opening with the rehearsal and the people that it takes";

@@ -13,7 +13,8 @@ use crate::{
     name::Name,
     paper::{Block, Line, Paper, Table},
     people::Person,
-    transcript::{Attendance, Event, Record, TOOL, TokenFound},
+    steps::check_environment::Checked,
+    transcript::{Attendance, Event, Outcome, Record, TOOL, TokenFound},
     verify::Verified,
     words::spoken,
 };
@@ -210,6 +211,7 @@ fn steps(verified: &Verified) -> Vec<Block> {
         let numbers: Vec<u64> = records.iter().map(|record| record.seq).collect();
         let mut what = vec![Line::strong(step)];
         what.extend(step.details().iter().flat_map(|text| text.lines()).map(Line::code));
+        what.extend(records.iter().filter_map(|record| said(record)).flatten());
         table.rows.push(vec![
             vec![Line::text(number)],
             what,
@@ -221,13 +223,32 @@ fn steps(verified: &Verified) -> Vec<Block> {
     vec![Block::Heading("The steps".to_owned()), Block::Table(table)]
 }
 
+/// What people said at a step: what they read, and how long they were away.
+fn said(record: &Record) -> Option<Vec<Line>> {
+    match &record.event {
+        Event::Outcome(Outcome::DoneByPeople(done)) => {
+            let read =
+                done.values.iter().map(|(name, value)| Line::code(format!("{name}: {value}")));
+            let by = done.by.iter().map(|name| Line::text(format!("read by {name}")));
+            Some(read.chain(by).collect())
+        }
+        Event::Outcome(Outcome::BreakOver(over)) => {
+            Some(over.to_string().lines().map(Line::text).collect())
+        }
+        _ => None,
+    }
+}
+
 fn machine(verified: &Verified) -> Vec<Block> {
     let mut table = Table::new([("Record", 10), ("The machine", 90)]);
     for record in &verified.transcript {
-        if let Event::Environment(found) = &record.event {
-            let lines = found.to_string().lines().map(Line::text).collect();
-            table.rows.push(vec![vec![Line::text(record.seq)], lines]);
-        }
+        let found = match &record.event {
+            Event::Environment(found)
+            | Event::Outcome(Outcome::EnvironmentChecked(Checked(found))) => found,
+            _ => continue,
+        };
+        let lines = found.to_string().lines().map(Line::text).collect();
+        table.rows.push(vec![vec![Line::text(record.seq)], lines]);
     }
     let opened = &verified.progress.opened;
     let mut reasons = Vec::new();

@@ -292,7 +292,8 @@ fn check_validity(plan: &Plan, now: Timestamp) -> Result<(), Failure> {
 fn opened(plan: &Plan, beginning: &Beginning, place: &Place) -> Result<Opened, Failure> {
     let tool_sha256 = machine::program().map_err(Failure::Machine)?;
     let attendance = beginning.attendance;
-    if attendance == Attendance::Unattended && !plan.script().people.is_empty() {
+    let people = !plan.script().people.is_empty() || plan.needs_people();
+    if attendance == Attendance::Unattended && people {
         return Err(Failure::PeopleNeeded);
     }
     let (mut rehearsal, mut approvals) = (None, BTreeMap::new());
@@ -450,6 +451,23 @@ impl Performance<'_> {
 
     fn steps(&mut self) -> Result<(), Failure> {
         let count = self.progress.plan.script().steps.len();
+        self.get_ready()?;
+        // What was recorded and not written before an interruption.
+        self.write_requests()?;
+        while let Some(step) = self.progress.step().cloned() {
+            self.get_ready()?;
+            self.console.say(&format!("{:>3}/{count}  {step}", self.progress.number()))?;
+            if let Some(details) = step.details() {
+                self.console.add(&details)?;
+            }
+            step.kind().perform(self)?;
+            self.show_head()?;
+        }
+        Ok(())
+    }
+
+    /// Does what must be done before a step: at the beginning, after an interruption, and after a break.
+    pub(crate) fn get_ready(&mut self) -> Result<(), Failure> {
         if self.progress.wants_environment() {
             self.look_at_machine()?;
         }
@@ -462,17 +480,24 @@ impl Performance<'_> {
         if self.progress.wants_session() {
             self.open_token()?;
         }
-        // What was recorded and not written before an interruption.
-        self.write_requests()?;
-        while let Some(step) = self.progress.step().cloned() {
-            self.console.say(&format!("{:>3}/{count}  {step}", self.progress.number()))?;
-            if let Some(details) = step.details() {
-                self.console.add(&details)?;
-            }
-            step.kind().perform(self)?;
-            self.show_head()?;
-        }
         Ok(())
+    }
+
+    /// Logs out, and forgets what custodians gave; says where the ceremony stands.
+    pub(crate) fn leave(&mut self) -> Result<(), Failure> {
+        self.kept.clear();
+        let token = self.session.take().map(|open| open.found.identity.clone());
+        if let Some(token) = token {
+            self.module.check_logged_out(&token)?;
+        }
+        let done = self.progress.number() - 1;
+        let plan = &self.progress.plan;
+        let next = plan.steps().find(|(number, _)| *number > done + 1);
+        let next = next.map(|(number, step)| format!("; next is {number}: {step}"));
+        let said = format!("{done} steps are done{}", next.unwrap_or_default());
+        self.console.add(&said)?;
+        self.console.add("nobody is logged in to the token; the machine may be switched off")?;
+        self.show_head()
     }
 
     /// Binds the film to the record: for whoever writes it down, and for the camera.
@@ -485,8 +510,13 @@ impl Performance<'_> {
         self.console.add(&qr::to_terminal(head))
     }
 
+    /// The machine as it is now.
+    pub(crate) fn environment(&self) -> Result<Environment, Failure> {
+        self.place.environment()
+    }
+
     fn look_at_machine(&mut self) -> Result<(), Failure> {
-        let environment = self.place.environment()?;
+        let environment = self.environment()?;
         self.console.say("     the machine")?;
         self.console.add(&environment.to_string())?;
         self.record(Event::Environment(environment))

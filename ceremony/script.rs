@@ -180,6 +180,9 @@ fn materials(plan: &Plan) -> Vec<Block> {
     row("Computer, without disk and without radio");
     row("Medium that it starts from; its SHA-256 compared");
     row("Token");
+    if plan.needs_backup_token() {
+        row("Backup token");
+    }
     if plan.initializes_token() {
         row("File with the security officer's PIN");
     }

@@ -5,20 +5,24 @@
 //! plan file, [`Intent`] and [`Outcome`].
 
 pub mod back_up_key;
+pub mod check_environment;
 pub mod close;
 pub mod destroy_key;
 pub mod export;
 pub mod generate_key;
 pub mod hand_off;
+pub mod human;
 pub mod import_certificate;
 pub mod import_request;
 pub mod pin_rotate;
 pub mod request_certificate;
+pub mod restore_drill;
 pub mod shares_verify;
 pub mod sign_certificate;
 pub mod sign_crl;
 pub mod sign_off;
 pub mod split_shares;
+pub mod take_break;
 pub mod token_init;
 pub mod use_certificate;
 pub mod use_key;
@@ -65,6 +69,21 @@ pub(crate) trait Kind {
 
     /// Whether the step closes the transcript.
     fn closes(&self) -> bool {
+        false
+    }
+
+    /// Whether the token must be open before the step.
+    fn needs_token(&self) -> bool {
+        true
+    }
+
+    /// Whether nobody else can do it: it is not performed unattended.
+    fn needs_people(&self) -> bool {
+        false
+    }
+
+    /// Whether everybody goes, and nobody is logged in until they are back.
+    fn is_break(&self) -> bool {
         false
     }
 

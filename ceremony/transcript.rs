@@ -29,9 +29,9 @@ use crate::{
     name::Name,
     plan::Script,
     steps::{
-        back_up_key, destroy_key, generate_key, import_certificate, import_request, pin_rotate,
-        request_certificate, shares_verify, sign_certificate, sign_crl, split_shares, token_init,
-        use_certificate, use_key,
+        back_up_key, check_environment, destroy_key, generate_key, human, import_certificate,
+        import_request, pin_rotate, request_certificate, restore_drill, shares_verify,
+        sign_certificate, sign_crl, split_shares, take_break, token_init, use_certificate, use_key,
     },
 };
 
@@ -319,8 +319,12 @@ impl From<TokenInfo> for TokenFound {
 pub enum Intent {
     /// Make a key pair, and a copy in the backup token.
     BackUpKey(generate_key::Intended),
+    /// Look at the machine.
+    CheckEnvironment(check_environment::Intended),
     /// Destroy a key pair.
     DestroyKey(destroy_key::Intended),
+    /// Let the copy of a key sign.
+    DrillRestore(restore_drill::Intended),
     /// Make a key pair.
     GenerateKey(generate_key::Intended),
     /// Take in a certificate that another machine signed.
@@ -329,12 +333,16 @@ pub enum Intent {
     ImportRequest(import_request::Intended),
     /// Initialize the token.
     InitializeToken(token_init::Intended),
+    /// Let people do what is theirs alone.
+    LetPeopleAct(human::Intended),
     /// Make the PIN of shares the token's.
     RotatePin(pin_rotate::Intended),
     /// Sign a certificate.
     SignCertificate(sign_certificate::Intended),
     /// Split a secret among custodians.
     SplitShares(split_shares::Intended),
+    /// Take a break.
+    TakeBreak(take_break::Intended),
     /// Let every share of a set be read back.
     VerifyShares(shares_verify::Intended),
     /// Sign a request for a certificate.
@@ -351,12 +359,18 @@ pub enum Intent {
 #[derive(Clone, Debug, Eq, PartialEq, serde::Deserialize, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
+    /// A break is over.
+    BreakOver(take_break::Over),
     /// The certificate that another machine signed was taken in.
     CertificateImported(import_certificate::Imported),
     /// A request for a certificate was signed, and its signature verified.
     CertificateRequested(request_certificate::Requested),
     /// A certificate was signed, and its signature verified.
     CertificateSigned(sign_certificate::Signed),
+    /// People did what is theirs alone.
+    DoneByPeople(human::Done),
+    /// The machine was looked at.
+    EnvironmentChecked(check_environment::Checked),
     /// A key pair is in two tokens, and each was read back and proved to sign.
     KeyBackedUp(back_up_key::BackedUp),
     /// A key pair was destroyed, and is gone.
@@ -365,6 +379,8 @@ pub enum Outcome {
     KeyGenerated(generate_key::Generated),
     /// The token took another PIN.
     PinRotated(pin_rotate::Rotated),
+    /// The copy of a key signed in its stead.
+    RestoreDrilled(restore_drill::Drilled),
     /// Custodians have their shares.
     SharesGiven(split_shares::Given),
     /// They have read them back.

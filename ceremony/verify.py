@@ -236,6 +236,7 @@ PLANNED_CRL = {
     "name": NAME, "signer": NAME, "number": int, "next_update": TIME,
     "revoked": [{"serial": re.compile("[4-7][0-9a-f]{31}"), "at": TIME, "reason": REASON}], "previous?": str,
 }
+PATTERN = re.compile("[!-~]([ -~]{0,62}[!-~])?")
 SET_ID = re.compile("[0-9a-f]{12}")
 PIN_FORM = {"alphabet": re.compile("digits|letters-and-digits"), "length": int}
 PURPOSE = Either({"so-pin": PIN_FORM}, {"user-pin": PIN_FORM}, re.compile("wrapping-key"))
@@ -264,8 +265,10 @@ class Ceremony:
         self.done, self.intent, self.in_doubt, self.token_made = 0, None, False, None
         self.running, self.session, self.confirmed = True, False, False
         self.looked, self.present, self.compared, self.signed_off = False, [], [], []
+        # The break that is not over: when it began, who was there, when the machine was looked at after it.
+        self.pause = None
         self.token, self.keys, self.certificates, self.serials = None, {}, {}, set()
-        self.sets = {}
+        self.sets, self.copies = {}, {}
         # Keys of other machines (SubjectPublicKeyInfo); certificates that were signed here; requests
         # and revocation lists that were.
         self.foreign, self.signed_here, self.requests, self.crls = {}, [], {}, {}
@@ -316,7 +319,7 @@ class Ceremony:
         holds = {
             "attended": "rehearsal" in opened,
             "rehearsed": not approvals,
-            "unattended": not people["persons"] and not approvals,
+            "unattended": not people["persons"] and not approvals and not self.has_steps(OF_PEOPLE_ALONE),
         }
         faithful = opened.get("faithful") in (None, self.rehearsed())
         self.need(holds[opened["attendance"]] and faithful, "an opening with the rehearsal and the people that it takes")
@@ -342,9 +345,10 @@ class Ceremony:
         if event == "exception":
             return
         if event == "resumed":
-            self.in_doubt = self.intent is not None and not self.token_made
-            self.running, self.session, self.confirmed = True, False, False
-            self.looked, self.present, self.compared = False, [], []
+            # Who goes on after a break interrupts nothing.
+            self.in_doubt = self.intent is not None and not self.token_made and not self.pause
+            self.running, self.confirmed = True, False
+            self.go()
             for handed in self.sets.values():
                 # What was not read back until now may be anybody's.
                 handed["state"] = "doubtful" if handed["state"] == "given" else handed["state"]
@@ -383,6 +387,13 @@ class Ceremony:
         else:
             self.fail("a record of the plan's next step")
 
+    def go(self):
+        """Nobody is there any more, and nobody is logged in."""
+        self.session, self.looked, self.present, self.compared = False, False, [], []
+
+    def has_steps(self, kinds):
+        return any((step if isinstance(step, str) else next(iter(step))) in kinds for step in self.plan["steps"])
+
     def rehearsed(self):
         return self.opened["attendance"] == "rehearsed"
 
@@ -404,7 +415,7 @@ class Ceremony:
         return self.attended() and len(self.compared) < min(max(len(self.present), 1), 2)
 
     def has_session(self, kind):
-        return self.session or kind == "token-init" and not self.token_made
+        return self.session or kind in WITHOUT_TOKEN or kind == "token-init" and not self.token_made
 
     def enough(self, wanted, names, what):
         """So many distinct people of each role."""
@@ -413,10 +424,14 @@ class Ceremony:
 
     def look_at_machine(self, found):
         self.need(not self.looked, "a check that was asked for")
-        refused = set(self.plan.get("machine", {"refuse": []})["refuse"]) & set(found["findings"])
-        rehearsed = self.opened["attendance"] == "rehearsed"
-        self.need(rehearsed or not refused, "a machine as the plan demands it")
+        self.check_machine(found)
         self.looked = True
+        if self.pause:
+            self.pause["back"] = self.time
+
+    def check_machine(self, found):
+        refused = set(self.plan.get("machine", {"refuse": []})["refuse"]) & set(found["findings"])
+        self.need(self.rehearsed() or not refused, "a machine as the plan demands it")
 
     def call_roll(self, who):
         self.need(self.wants_roll_call() and who, "a roll call that was asked for")
@@ -467,6 +482,9 @@ class Ceremony:
         self.need(list(intent) == [kind.intent], "the intent to do the planned step")
         kind.check_intent(self, planned, intent[kind.intent])
         self.intent = intent[kind.intent]
+        if isinstance(kind, TakeBreak):
+            self.pause = {"began": self.time, "left": self.present, "back": None}
+            self.go()
 
     def decide(self, kind, decision):
         self.need(self.in_doubt, "a record without an interruption before it")
@@ -487,7 +505,7 @@ class Ceremony:
 
     def advance(self):
         self.done += 1
-        self.intent, self.in_doubt, self.token_made, self.confirmed = None, False, None, False
+        self.intent, self.in_doubt, self.token_made, self.confirmed, self.pause = None, False, None, False, None
         if self.opened["attendance"] == "rehearsed" and self.step()[0] == "sign-off":
             self.done += 1
 
@@ -511,6 +529,9 @@ SOFTWARE = re.compile(r"(?<![^\W_])(kryoptic|mozilla|nss|softhsm)")
 # What people say in their own words.
 SAID = {"aborted": "reason", "exception": "text", "resumed": "reason"}
 CLOSING = ("close", "export", "hand-off")
+# Steps before which the token need not be open; and those that nobody else can do.
+WITHOUT_TOKEN = ("break", "check-environment", "human")
+OF_PEOPLE_ALONE = ("break", "human")
 OF_A_STEP = ("closed", "confirmed", "decided", "intent", "outcome", "signed-off")
 OF_PEOPLE = ("aborted", "clock", "confirmed", "exception", "present", "signed-off")
 
@@ -533,7 +554,9 @@ class TokenInit:
     decisions = ["repeat", "finish-token"]
 
     def check_intent(self, ceremony, planned, intent):
-        ceremony.need(ceremony.done == 0, "the first step")
+        before = ceremony.plan["steps"][:ceremony.done]
+        early = all((step if isinstance(step, str) else next(iter(step))) in WITHOUT_TOKEN for step in before)
+        ceremony.need(early, "the first step with the token")
 
     def check_outcome(self, ceremony, planned, intent, made, _):
         ceremony.need(made["label"] == intent["label"], "the token that was initialized")
@@ -590,6 +613,7 @@ class BackUpKey(GenerateKey):
     def check_outcome(self, ceremony, planned, intent, made, name):
         copy = made["copy"]
         ceremony.need(copy["token"] != ceremony.token, "a copy in another token")
+        ceremony.copies[made["made"]["name"]] = copy["token"]
         self.check_kept(ceremony, copy)
         super().check_outcome(ceremony, planned["key"], intent, made["made"], name)
 
@@ -890,7 +914,95 @@ class RotatePin:
         ceremony.need(rotated == intent, "the PIN that was to be set")
 
 
+class RestoreDrill:
+    """The copy of a key signs in its stead; in a rehearsal, another key may stand in for the copy."""
+    intent, intended = "drill-restore", {"name": NAME, "key": KEY_REF}
+    outcomes = {"restore-drilled": {"name": NAME, "copy": BackUpKey.COPY}}
+    decisions = ["repeat"]
+
+    def check_intent(self, ceremony, planned, intent):
+        wanted = {"name": planned["key"], "key": ceremony.keys.get(planned["key"])}
+        ceremony.need(intent == wanted, "the intent to let the copy of the planned key sign")
+
+    def check_outcome(self, ceremony, planned, intent, drilled, _):
+        name, copy = drilled["name"], drilled["copy"]
+        ceremony.need(name == planned["key"], "the copy of the planned key")
+        stands_in = "token" in planned and ceremony.rehearsed()
+        known = copy["token"] if stands_in else planned.get("token", ceremony.copies.get(name))
+        ceremony.need(copy["token"] == known != ceremony.token, "the token that has the copy")
+        kept = {**copy, "attempts": {**dict.fromkeys(GenerateKey.CHANGES, "not tried"), **copy["attempts"]}}
+        GenerateKey().check_kept(ceremony, kept)
+
+
+class Human:
+    intent, intended = "let-people-act", {"text": str}
+    outcomes = {"done-by-people": {"by?": NAME, "values": {"*": str}}}
+    decisions = ["repeat"]
+
+    LETTERS = {"A": "[A-Z]", "9": "[0-9]", "*": "[A-Z0-9]"}
+
+    def check_intent(self, ceremony, planned, intent):
+        ceremony.need(intent == {"text": planned["text"]}, "the intent to let people do what is planned")
+
+    def check_outcome(self, ceremony, planned, intent, done, _):
+        by, values = done.get("by"), done["values"]
+        ceremony.need(by in ceremony.present if by else not ceremony.present, "what somebody read who is present")
+        fields = {field["name"]: field.get("pattern") for field in planned["record"]}
+        all_of_them = fields.keys() == values.keys() and len(fields) == len(planned["record"])
+        ceremony.need(all_of_them and all(self.takes(fields[name], value) for name, value in values.items()),
+                      "all that the plan wants written down, in its form")
+        ceremony.need(not any(map(is_secret, values.values())), "a text without a key or a password in it")
+
+    def takes(self, pattern, value):
+        if not is_readable(value):
+            return False
+        form = None if pattern is None else "".join(self.LETTERS.get(it, re.escape(it)) for it in pattern)
+        return form is None or re.fullmatch(form, value) is not None
+
+
+def is_readable(text):
+    """One line that can be read aloud."""
+    visible = all(ord(letter) > 31 and not 127 <= ord(letter) < 160 for letter in text)
+    return 1 <= len(text) <= 240 and visible and all(text.split(" "))
+
+
+class TakeBreak:
+    intent, intended = "take-break", {"reason": str}
+    outcomes = {"break-over": {"seconds": int, "left": [NAME], "back": [NAME]}}
+    decisions = []
+
+    def check_intent(self, ceremony, planned, intent):
+        ceremony.need(intent == planned and ceremony.done > 0, "the intent to take the planned break")
+
+    def check_outcome(self, ceremony, planned, intent, over, _):
+        pause = ceremony.pause
+        ceremony.need(pause["back"], "a break, and the machine looked at after it")
+        seconds, nanoseconds = (back - began for back, began in zip(pause["back"], pause["began"]))
+        wanted = {"seconds": seconds - (nanoseconds < 0), "left": pause["left"], "back": ceremony.present}
+        ceremony.need(over == wanted, "the end of the break, as the records before it say")
+
+
+class CheckEnvironment:
+    intent, intended = "check-environment", {}
+    decisions = ["repeat"]
+
+    def check_intent(self, ceremony, planned, intent):
+        pass
+
+    def check_outcome(self, ceremony, planned, intent, found, _):
+        ceremony.check_machine(found)
+
+
+CHECKS = ["core-dumps", "entropy", "network", "radio", "space", "swap", "time-zone", "variables", "virtual-machine"]
+ENVIRONMENT = {"euid": int, "kernel": str, "time_zone": str, "free": [int], "entropy": int,
+               "findings": {f"{check}?": str for check in CHECKS}}
+CheckEnvironment.outcomes = {"environment-checked": ENVIRONMENT}
+
 KINDS = {
+    "break": TakeBreak(),
+    "check-environment": CheckEnvironment(),
+    "human": Human(),
+    "restore-drill": RestoreDrill(),
     "destroy-key": DestroyKey(),
     "back-up-key": BackUpKey(),
     "generate-key": GenerateKey(),
@@ -907,8 +1019,9 @@ KINDS = {
     "use-key": UseKey(),
 }
 
-CHECKS = ["core-dumps", "entropy", "network", "radio", "space", "swap", "time-zone", "variables", "virtual-machine"]
-STEP = Either(re.compile("close|export|hand-off|sign-off|token-init"), {"generate-key": PLANNED_KEY},
+STEP = Either(re.compile("check-environment|close|export|hand-off|sign-off|token-init"), {"break": {"reason": str}},
+              {"human": {"text": str, "record": [{"name": NAME, "pattern?": PATTERN}]}},
+              {"restore-drill": {"key": NAME, "token?": TOKEN_IDENTITY}}, {"generate-key": PLANNED_KEY},
               {"back-up-key": {"key": PLANNED_KEY}}, {"destroy-key": {"key": NAME}},
               {"import-certificate": {"certificate": PLANNED_CERTIFICATE}},
               {"import-request": {"name": NAME, "request": str}}, {"pin-rotate": {"set": NAME}},
@@ -932,8 +1045,7 @@ EVENTS = {
     "aborted": {"reason": str}, "clock": {"reads": TIME}, "closed": {}, "confirmed": {},
     "decided": Either(*(re.compile(it) for kind in KINDS.values() for it in kind.decisions if isinstance(it, str)),
                       {"destroy-and-repeat": {"found": re.compile("orphan|pair")}}),
-    "environment": {"euid": int, "kernel": str, "time_zone": str, "free": [int], "entropy": int,
-                    "findings": {f"{check}?": str for check in CHECKS}},
+    "environment": ENVIRONMENT,
     "exception": {"text": str},
     "intent": Either(*({kind.intent: kind.intended} for kind in KINDS.values())),
     "opened": OPENED,

@@ -14,13 +14,13 @@ use crate::{
     name::Name,
     people::{People, Person, Quorum},
     steps::{
-        Entry, back_up_key, close, destroy_key, export,
+        Entry, back_up_key, check_environment, close, destroy_key, export,
         generate_key::{self, KeyEntry},
-        hand_off, import_certificate, import_request, pin_rotate, request_certificate,
-        shares_verify,
+        hand_off, human, import_certificate, import_request, pin_rotate, request_certificate,
+        restore_drill, shares_verify,
         sign_certificate::{self, Certificate, CertificateEntry},
         sign_crl::{self, CrlEntry},
-        sign_off, split_shares, token_init, use_certificate, use_key,
+        sign_off, split_shares, take_break, token_init, use_certificate, use_key,
     },
 };
 
@@ -66,10 +66,13 @@ struct RoleEntry {
 #[derive(Deserialize)]
 #[serde(tag = "do", rename_all = "kebab-case")]
 enum StepEntry {
+    Break(take_break::TakeBreak),
     Close(close::Entry),
+    EnvironmentCheck(check_environment::Entry),
     GenerateKey(generate_key::Entry),
     GenerateWithBackup(back_up_key::Entry),
     HandOff(hand_off::Entry),
+    Human(human::Entry),
     KeyDestroy(destroy_key::DestroyKey),
     PinRotate(pin_rotate::PinRotate),
     PinSplit(split_shares::Entry),
@@ -79,6 +82,7 @@ enum StepEntry {
     ImportCertificate(import_certificate::Entry),
     ImportRequest(import_request::Entry),
     RequestCertificate(request_certificate::Entry),
+    RestoreDrill(restore_drill::Entry),
     SignCertificate(sign_certificate::Entry),
     SignCrl(sign_crl::Entry),
     SignOff(sign_off::Entry),
@@ -90,10 +94,13 @@ enum StepEntry {
 impl StepEntry {
     fn entry(&self) -> &dyn Entry {
         match self {
+            Self::Break(entry) => entry,
             Self::Close(entry) => entry,
+            Self::EnvironmentCheck(entry) => entry,
             Self::GenerateKey(entry) => entry,
             Self::GenerateWithBackup(entry) => entry,
             Self::HandOff(entry) => entry,
+            Self::Human(entry) => entry,
             Self::KeyDestroy(entry) => entry,
             Self::PinRotate(entry) => entry,
             Self::PinSplit(entry) => entry,
@@ -103,6 +110,7 @@ impl StepEntry {
             Self::ImportCertificate(entry) => entry,
             Self::ImportRequest(entry) => entry,
             Self::RequestCertificate(entry) => entry,
+            Self::RestoreDrill(entry) => entry,
             Self::SignCertificate(entry) => entry,
             Self::SignCrl(entry) => entry,
             Self::SignOff(entry) => entry,

@@ -57,7 +57,15 @@ pub(crate) struct Model<'a> {
     pub(crate) signers: BTreeSet<&'a Name>,
     /// Sets of shares that were handed out.
     pub(crate) shares: BTreeMap<&'a Name, ShareModel>,
-    /// A step was done.
+    /// Keys that an earlier ceremony made.
+    pub(crate) used: BTreeSet<&'a Name>,
+    /// Keys of which a step made a copy in another token.
+    pub(crate) copied: BTreeSet<&'a Name>,
+    /// How many steps were done.
+    pub(crate) done: usize,
+    /// The step before was a break.
+    pub(crate) on_break: bool,
+    /// The token was needed.
     pub(crate) started: bool,
     /// The token was initialized by this plan.
     pub(crate) token_is_new: bool,
@@ -88,6 +96,10 @@ impl<'a> Model<'a> {
             crls: BTreeSet::new(),
             signers: BTreeSet::new(),
             shares: BTreeMap::new(),
+            used: BTreeSet::new(),
+            copied: BTreeSet::new(),
+            done: 0,
+            on_break: false,
             started: false,
             token_is_new: false,
             logged_in: false,
@@ -106,9 +118,13 @@ impl<'a> Model<'a> {
         });
         self.check_shares(step);
         step.kind().lint(self);
-        self.started = true;
-        // The token is opened before whatever comes after its making.
-        self.logged_in = !step.kind().closes();
+        let kind = step.kind();
+        self.done += 1;
+        self.on_break = kind.is_break();
+        self.started |= kind.needs_token();
+        // The token is opened before whatever comes after its making; a break closes it.
+        self.logged_in =
+            !kind.closes() && !kind.is_break() && (self.logged_in || kind.needs_token());
     }
 
     /// A key is in the token from now on.

@@ -44,7 +44,7 @@ impl<'a> Bench<'a> {
         }
         let site = bench.path("site.toml");
         let flag = OsStr::new("--backup");
-        if plan.backs_up() {
+        if plan.needs_backup_token() {
             let made = bench.call([OsStr::new("rehearsal-token"), site.as_os_str(), flag])?;
             require("the backup token", &made)?;
         }

@@ -93,6 +93,7 @@ impl Kind for BackUpKey {
 
     fn lint<'a>(&'a self, model: &mut Model<'a>) {
         self.key.lint(model);
+        model.copied.insert(&self.key.name);
     }
 
     fn dry_run(&self, dry: &mut DryRun<'_>) -> Result<(), Failure> {
@@ -208,6 +209,6 @@ impl BackUpKey {
     }
 }
 
-fn named(attributes: Vec<(&'static str, bool)>) -> BTreeMap<String, bool> {
+pub(super) fn named(attributes: Vec<(&'static str, bool)>) -> BTreeMap<String, bool> {
     attributes.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }

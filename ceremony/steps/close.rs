@@ -46,7 +46,8 @@ impl Kind for Close {
 
     fn lint<'a>(&'a self, model: &mut Model<'a>) {
         model.close();
-        let idle = model.keys.is_empty() && model.script.ssh.is_empty();
+        let made = model.keys.keys().any(|name| !model.used.contains(name));
+        let idle = !made && model.script.ssh.is_empty();
         model.require(idle, "hand-off-of-what-is-made", || {
             "keys are made and the plan ends without a hand-off: the appliance would not know them"
                 .into()

@@ -111,6 +111,7 @@ impl Kind for ExistingKey {
         model.require(!model.token_is_new, "existing-key-in-old-token", || {
             format!("the key {} cannot be in a token that this plan initializes", self.name)
         });
+        model.used.insert(&self.name);
         model.add_key(&self.name, &self.key.label, self.key.public_key.algorithm());
     }
 

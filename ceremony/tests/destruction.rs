@@ -2,11 +2,15 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+#[path = "harness/machine.rs"]
+mod machine;
 #[path = "harness/place.rs"]
 mod place;
 
+use ceremony::plan::Plan;
 use serde_json::Value;
 
+use machine::Machine;
 use place::*;
 
 #[test]
@@ -39,6 +43,35 @@ fn a_key_that_was_destroyed_is_gone_for_everybody() {
     (left["label"], left["id"]) = (key["label"].clone(), key["id"].clone());
     place.write("transcript.jsonl", &rechained(records));
     place.verify(&[]).refused(5, "a token that has nothing of the key");
+}
+
+#[test]
+fn a_root_ends_with_a_last_list_and_nothing_that_restores_its_key() {
+    let machine = Machine::with_root();
+    let place = &machine.place;
+    machine.take(&machine, "offline-root/root.crl", "root.crl");
+    machine.plan("key-destruction");
+    let plan = machine.text("key-destruction.toml");
+    let words = confirmations(&Plan::read(&machine.path("key-destruction.toml")).unwrap());
+    let read =
+        ["CH-000042\n", "one backup token\n", "the backup token\n", "drilled\n", "nothing\n"];
+    let typed = [&read[..2].concat(), &words[..6].concat(), &read[2..].concat(), &words[6]];
+    place.run_typing(&plan, &typed.map(String::as_str).concat()).ok();
+    assert!(!place.objects().contains("issuing/root"));
+    place.verify(&["--plan", &plan, "--handoff", &place.text("handoff")]).ok();
+    let (transcript, bundle) = (machine.text("transcript.jsonl"), machine.text("root.bundle"));
+    let rehearsal = place.rehearsal(&plan);
+    program(&["bundle", &transcript, "--rehearsal", &rehearsal, "-o", &bundle]).ok();
+    program(&["verify", &bundle]).ok();
+    peer("python3", &[&manifest("verify.py"), &bundle], &[]).ok();
+    machine.kept("key-destruction");
+    let list = machine.crl("key-destruction");
+    let said = peer("openssl", &["crl", "-noout", "-text", "-in"], &[list.as_ref()]).ok();
+    assert!(said.contains("Cessation Of Operation") && said.contains("2045"), "{said}");
+
+    // The token has nothing of what both ceremonies made, and nothing else.
+    let (site, transcript) = (place.text("site.toml"), machine.text("key-destruction.jsonl"));
+    program(&["inventory", "--site", &site, "--against", &transcript]).ok();
 }
 
 #[test]

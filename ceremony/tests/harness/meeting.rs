@@ -25,6 +25,11 @@ pub(crate) struct Meeting {
 
 impl Meeting {
     pub(crate) fn new() -> Self {
+        Self::of(&keys_only())
+    }
+
+    /// A plan of these keys and steps, which ends with a hand-off.
+    pub(crate) fn of(text: &str) -> Self {
         let place = Place::new();
         place.initialize_token();
         let mut people = String::from(
@@ -37,7 +42,7 @@ impl Meeting {
             people += &format!("[persons.{name}]\nrole = \"{role}\"\nkey = \"{}\"\n", key.trim());
         }
         let sign_off = "[[steps]]\ndo = \"sign-off\"\n[[steps]]\ndo = \"hand-off\"";
-        let text = keys_only().replace("[[steps]]\ndo = \"hand-off\"", sign_off);
+        let text = text.replace("[[steps]]\ndo = \"hand-off\"", sign_off);
         let text = format!("{text}\n{people}");
         let plan = place.write("meeting.toml", &text);
         place.rehearsal(&plan);
@@ -59,16 +64,31 @@ impl Meeting {
         for (number, step) in plan.steps() {
             match step {
                 Step::HandOff => {}
+                Step::Human(human) => {
+                    lines.push(format!("{}\n", present[0]));
+                    lines.extend(human.record.iter().map(|field| match &field.pattern {
+                        Some(pattern) => format!("{}\n", pattern.sample()),
+                        None => "as it should be\n".to_owned(),
+                    }));
+                    lines.extend(self.words(number, step, present));
+                }
                 Step::SignOff => {
                     lines.extend(present.iter().map(|name| format!("{}\n", self.place.text(name))))
                 }
-                _ => lines.extend(present[..2].iter().map(|name| {
-                    let name: Name = name.parse().unwrap();
-                    format!("{}\n", plan.confirmation(number, &step.to_string(), Some(&name)))
-                })),
+                _ => lines.extend(self.words(number, step, present)),
             }
         }
         lines
+    }
+
+    /// The words of the first two, before a step.
+    fn words(&self, number: u32, step: &Step, present: &[&str]) -> Vec<String> {
+        let plan = self.plan();
+        let words = |name: &&str| {
+            let name: Name = name.parse().unwrap();
+            format!("{}\n", plan.confirmation(number, &step.to_string(), Some(&name)))
+        };
+        present[..2].iter().map(words).collect()
     }
 
     pub(crate) fn run_typing(&self, lines: &[String]) -> Answer {

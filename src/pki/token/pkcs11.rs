@@ -271,6 +271,24 @@ impl Module {
         self.logged_in(wanted, owner, pin)?.logout().map_err(token_error)
     }
 
+    /// Checks that this process is not logged in to the token: it is not when its last session is
+    /// closed (PKCS#11 section 5.6.2).
+    ///
+    /// # Errors
+    ///
+    /// It is, or there is no such token.
+    pub fn check_logged_out(&self, wanted: &TokenIdentity) -> Result<(), TokenError> {
+        let (slot, _) = self.the_one(wanted)?;
+        let session = self.0.pkcs11.open_ro_session(slot).map_err(token_error)?;
+        match session.get_session_info().map_err(token_error)?.session_state() {
+            SessionState::RoPublic | SessionState::RwPublic => Ok(()),
+            _ => Err(TokenError::Refused {
+                call: "C_CloseSession".into(),
+                code: "the token is still logged in".to_owned(),
+            }),
+        }
+    }
+
     /// A session of its own that this login was made for.
     fn logged_in(
         &self,
