@@ -255,10 +255,9 @@ impl Office {
     ///
     /// The configuration cannot be written.
     pub fn keep_port(&self) -> Result<(), Failure> {
-        let path = self.path("chanceryd.toml");
-        let text = fs::read_to_string(&path).doing("read the configuration")?;
         let port = format!("api = \"{}\"", self.api());
-        write(&path, &text.replace("api = \"127.0.0.1:0\"", &port))
+        let text = self.configured()?.replace("api = \"127.0.0.1:0\"", &port);
+        write(&self.path("chanceryd.toml"), &text)
     }
 
     /// Trusts the makers of these cards, from its next start on.
@@ -276,10 +275,21 @@ impl Office {
             makers += &run(&mut convert)?.success()?.stdout;
         }
         write(&self.path("makers.pem"), &makers)?;
-        let path = self.path("chanceryd.toml");
-        let text = fs::read_to_string(&path).doing("read the configuration")?;
         let table = "\n[attestation]\nanchors = [\"makers.pem\"]\n";
-        if text.contains(table) { Ok(()) } else { write(&path, &(text + table)) }
+        if self.configured()?.contains(table) { Ok(()) } else { self.configure_also(table) }
+    }
+
+    /// Adds tables to the configuration file, which count from the appliance's next start on.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be written.
+    pub fn configure_also(&self, tables: &str) -> Result<(), Failure> {
+        write(&self.path("chanceryd.toml"), &(self.configured()? + tables))
+    }
+
+    fn configured(&self) -> Result<String, Failure> {
+        fs::read_to_string(self.path("chanceryd.toml")).doing("read the configuration")
     }
 
     /// From its next start on, the appliance may have so many files open and no more.

@@ -108,6 +108,23 @@ impl Slapd {
         self.directory.join("ca/ca.pem")
     }
 
+    /// `[directory]` of `chanceryd.toml`, without TLS, and with these further lines.
+    pub fn table(&self, more: &str) -> String {
+        format!(
+            "\n[directory]\nurl = {:?}\nbind_dn = {BIND_DN:?}\npassword_file = {:?}\n\
+             base_dn = {BASE_DN:?}\n{more}",
+            self.url(),
+            self.password_file(),
+        )
+    }
+
+    /// The lines of [`table`](Self::table) for TLS: of a directory that has it from its beginning,
+    /// or after StartTLS.
+    pub fn tls(&self) -> String {
+        let start = if self.scheme == Scheme::Ldap { "start_tls = true\n" } else { "" };
+        format!("ca_file = {:?}\n{start}", self.ca_file())
+    }
+
     /// A file with the password.
     pub fn password_file(&self) -> PathBuf {
         self.directory.join("password")

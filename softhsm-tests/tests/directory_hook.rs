@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, fs, net::TcpListener, path::Path, sync::Arc, time::Duration};
 
 use appliance::{
-    config,
+    config::{self, Config, Overrides},
     directory::{Act, Applied, Directory, DirectoryError, Hook, Job, Outcome},
     ledger::{Ledger, NewSession},
     policy::{DirectoryGrant, SessionGrant},
@@ -27,11 +27,10 @@ const CONTROL: &str = "userAccountControl";
 
 #[test]
 fn acts_can_be_done_again_in_clear_on_the_machine_and_by_tls_elsewhere() -> Story {
-    for (scheme, start_tls) in [(Scheme::Ldap, false), (Scheme::Ldap, true), (Scheme::Ldaps, false)]
-    {
+    for (scheme, tls) in [(Scheme::Ldap, false), (Scheme::Ldap, true), (Scheme::Ldaps, true)] {
         let place = place()?;
         let slapd = Slapd::start(place.path(), scheme)?;
-        let directory = &mut Directory::new(settings(&slapd, scheme, start_tls)?);
+        let directory = &mut Directory::new(settings(&slapd, tls)?);
         let alice = slapd::account("alice");
         for applied in [Applied::Changed, Applied::Already] {
             assert_eq!(apply(directory, "alice", &Act::DisableAccount)?, applied);
@@ -53,7 +52,7 @@ fn acts_can_be_done_again_in_clear_on_the_machine_and_by_tls_elsewhere() -> Stor
             assert_eq!(slapd.values(&group, "member")?, [slapd::BIND_DN]);
         }
         assert_eq!(slapd.values(&slapd::account("bob"), CONTROL)?, ["512"], "nobody else");
-        assert_eq!(slapd.log()?.contains("TLS established"), start_tls || scheme == Scheme::Ldaps);
+        assert_eq!(slapd.log()?.contains("TLS established"), tls);
     }
     Ok(())
 }
@@ -62,7 +61,7 @@ fn acts_can_be_done_again_in_clear_on_the_machine_and_by_tls_elsewhere() -> Stor
 fn what_the_directory_does_not_do_is_said_plainly() -> Story {
     let place = place()?;
     let slapd = Slapd::start(place.path(), Scheme::Ldap)?;
-    let mut clear = Directory::new(settings(&slapd, Scheme::Ldap, false)?);
+    let mut clear = Directory::new(settings(&slapd, false)?);
 
     let nobody = refusal(&mut clear, "mallory", &Act::DisableAccount)?;
     assert_eq!(
@@ -84,7 +83,7 @@ fn what_the_directory_does_not_do_is_said_plainly() -> Story {
     // Another CA than the one that certified the directory.
     let place = self::place()?;
     let other = Slapd::start(place.path(), Scheme::Ldap)?;
-    let mut settings = settings(&slapd, Scheme::Ldap, true)?;
+    let mut settings = settings(&slapd, true)?;
     settings.ca_file = Some(other.ca_file());
     let (passes, said) = refusal(&mut Directory::new(settings), "alice", &Act::DisableAccount)?;
     assert!(passes && said.contains("certificate"), "{said}");
@@ -96,7 +95,7 @@ fn what_the_directory_does_not_do_is_said_plainly() -> Story {
 fn a_wrong_password_is_shown_once() -> Story {
     let place = place()?;
     let slapd = Slapd::start(place.path(), Scheme::Ldap)?;
-    let directory = &mut Directory::new(settings(&slapd, Scheme::Ldap, false)?);
+    let directory = &mut Directory::new(settings(&slapd, false)?);
     write_private(&slapd.password_file(), "a wrong one")?;
     for attempt in 0..3 {
         let (passes, said) = refusal(directory, "alice", &Act::DisableAccount)?;
@@ -151,21 +150,10 @@ fn an_appliance_gives_with_a_session_and_takes_with_its_end() -> Story {
     };
     let mut office = Office::prepare()?;
     fs::write(office.path("rules/admin.toml"), RULES).doing("write rules")?;
-    let configuration = office.path("chanceryd.toml");
-    let mut text = fs::read_to_string(&configuration).doing("read the configuration")?;
     office.hold_ceremony()?;
     let mut check = office.chanceryd(&["check", "chanceryd.toml"])?;
     run(&mut check)?.refused("chanceryd.toml no [directory]")?;
-    text += &format!(
-        "\n[directory]\nurl = {:?}\nstart_tls = true\nca_file = {:?}\nbind_dn = {:?}\n\
-         password_file = {:?}\nbase_dn = {:?}\n",
-        slapd.url(),
-        slapd.ca_file(),
-        slapd::BIND_DN,
-        slapd.password_file(),
-        slapd::BASE_DN,
-    );
-    fs::write(&configuration, text).doing("write the configuration")?;
+    office.configure_also(&slapd.table(&slapd.tls()))?;
     let ca = slapd.ca_file();
     fs::rename(&ca, ca.with_extension("away")).doing("move a file")?;
     run(&mut check)?.refused("directory.ca_file")?;
@@ -244,7 +232,7 @@ fn the_end_of_a_session_takes_back_what_it_gave_also_after_a_restart() -> Story 
     slapd.modify(&format!(
         "dn: {alice}\nchangetype: modify\nreplace: {CONTROL}\n{CONTROL}: 514\n"
     ))?;
-    let settings = settings(&slapd, Scheme::Ldap, false)?;
+    let settings = settings(&slapd, false)?;
     let runtime = runtime()?;
     let ledger = runtime.block_on(async { open(place.path()) })?;
     let hook = Hook::new(Directory::new(settings.clone()));
@@ -360,7 +348,7 @@ fn audited(place: &Path) -> Result<Vec<String>, Failure> {
 fn a_directory_that_is_down_hears_of_it_when_it_is_up() -> Story {
     let place = place()?;
     let mut slapd = Slapd::start(place.path(), Scheme::Ldap)?;
-    let mut hook = Hook::new(Directory::new(settings(&slapd, Scheme::Ldap, false)?));
+    let mut hook = Hook::new(Directory::new(settings(&slapd, false)?));
     slapd.stop();
     let somebody = TcpListener::bind(("127.0.0.1", slapd.port())).doing("take the port")?;
     let (upn, runtime) = (upn("alice")?, runtime()?);
@@ -402,24 +390,14 @@ fn hang_up_once(listener: &TcpListener) -> Result<(), Failure> {
     })
 }
 
-fn settings(slapd: &Slapd, scheme: Scheme, start_tls: bool) -> Result<config::Directory, Failure> {
-    let tls = start_tls || scheme == Scheme::Ldaps;
-    Ok(config::Directory {
-        url: slapd.url().parse().map_err(Failure::new)?,
-        start_tls,
-        ca_file: tls.then(|| slapd.ca_file()),
-        bind_dn: slapd::BIND_DN.to_owned(),
-        password_file: slapd.password_file(),
-        base_dn: slapd::BASE_DN.to_owned(),
-        account_attribute: "userPrincipalName".to_owned(),
-        disabled: config::Disabled::default(),
-        member_attribute: "member".to_owned(),
-        timeout: Duration::from_secs(30),
-        sid_attribute: "objectSid".to_owned(),
-        look_up_timeout: Duration::from_secs(8),
-        cache: Duration::ZERO,
-        protected_groups: Vec::new(),
-    })
+/// As the appliance reads them.
+fn settings(slapd: &Slapd, tls: bool) -> Result<config::Directory, Failure> {
+    let office = Office::prepare()?;
+    let tls = if tls { slapd.tls() } else { String::new() };
+    office.configure_also(&slapd.table(&format!("timeout_seconds = 30\n{tls}")))?;
+    let file = office.path("chanceryd.toml");
+    let config = Config::read(&file, Overrides::default(), None).doing("read the configuration")?;
+    config.directory.ok_or_else(|| Failure::new("there is no directory in it"))
 }
 
 fn apply(directory: &mut Directory, name: &str, act: &Act) -> Result<Applied, Failure> {
