@@ -47,6 +47,9 @@ fn a_card_is_its_holders_until_an_operator_takes_it() -> Story {
     let key = &record["card"];
     assert_eq!((&key["card"], &key["slot"]), (&SERIAL.into(), &"9a".into()), "{record}");
     assert_eq!((&key["firmware"], &key["pin_policy"]), (&"5.7.1".into(), &"once".into()));
+    let account = json!({ "upn": format!("alice@{DOMAIN}"), "sid": ALICE, "source": "rules" });
+    assert_eq!(record["account"], account);
+    bench.attestation_is_kept()?;
 
     // The same holder gets more for it, nobody else anything, also after a crash.
     bench.ask("alice", &["--attestation", "alice.att"])?.success()?;
@@ -72,6 +75,9 @@ fn a_card_is_its_holders_until_an_operator_takes_it() -> Story {
     let removed = bench.take("remove", "left in a train")?;
     assert_eq!((&removed["revoked"], &removed["card"]["state"]), (&1.into(), &"removed".into()));
     bench.ask("bob", &["--attestation", "bob.att"])?.refused("card-blocked")?;
+    let problem =
+        bench.post("card", &bench.read("alice.csr")?, None)?.expect_status(403)?.json()?;
+    assert_eq!(problem["reason"], "card-blocked", "its key, without its word");
     bench.take("release", "found, and wiped")?;
     bench.ask("alice", &["--attestation", "alice.att"])?.success()?;
 
@@ -96,18 +102,22 @@ fn a_locked_card_gets_nothing_and_what_it_had_is_taken_back() -> Story {
     let issued = bench.ask("alice", &["--attestation", "alice.att", "--json"])?.success()?;
     let issued: Value = serde_json::from_str(&issued.stdout).doing("read JSON")?;
     let serial = issued["serial"].as_str().unwrap_or_default().to_uppercase();
+    // Of the same key without the card's word, it is the card's all the same.
+    let alone = || bench.post("card", &bench.read("alice.csr")?, None);
+    alone()?.expect_status(201)?;
     let preview = bench.operator(&["lock", "preview", &target, "--json"])?;
-    assert_eq!(preview["certificates"], 1, "{preview}");
+    assert_eq!(preview["certificates"], 2, "{preview}");
     let none = bench.operator(&["lock", "preview", "card:87654321", "--json"])?;
     assert_eq!(none["certificates"], 0, "{none}");
 
     // Whoever asks, by whatever key of its: refused, also after a crash.
     let lock = ["lock", "add", &target, "--reason", "left in a taxi", "--yes", "--wait", "30s"];
     let told = bench.chancery(None, &lock)?.success()?.stdout;
-    assert!(told.contains("1 certificate") && told.contains("Kerberos"), "{told}");
+    assert!(told.contains("2 certificates") && told.contains("Kerberos"), "{told}");
     assert!(bench.revocation_list()?.contains(&serial), "{serial}");
     let told = bench.ask("alice", &["--attestation", "alice.att"])?.refused("locked")?;
     assert!(told.stderr.contains(&target), "{}", told.stderr);
+    assert_eq!(alone()?.expect_status(403)?.json()?["reason"], "locked");
     bench.office.kill();
     bench.office.restart()?;
     bench.card(&["wipe", "--slot", "9a", "--confirm", &SERIAL.to_string()])?.success()?;
@@ -224,6 +234,9 @@ fn a_request_that_asks_for_more_than_a_logon_is_refused_by_name() -> Story {
     bench.audited(&["csr-upn", "csr-sid", "csr-name", "csr-key-purpose", "csr-authority"], &[])
 }
 
+/// The SID that the office's rules pin.
+const ALICE: &str = "S-1-5-21-1004336348-1177238915-682003330-1104";
+
 /// The SID extension (MS-WCCE 2.2.2.7.7.4) of an account in the office's domain.
 fn sid(account: u32) -> String {
     let sid = format!("S-1-5-21-1004336348-1177238915-682003330-{account}");
@@ -329,6 +342,27 @@ impl Bench {
         let take = ["card", how, &serial, "--reason", reason, "--wait", "30s", "--json"];
         let told = self.chancery(None, &take)?.success()?.stdout;
         serde_json::from_str(told.lines().next().unwrap_or_default()).doing("read JSON")
+    }
+
+    /// OpenSSL verifies what the ledger has of the card's word under the maker's root: it is word for
+    /// word what the card said, and of the key that was certified.
+    fn attestation_is_kept(&self) -> Story {
+        let serial = SERIAL.to_string();
+        let kept = self.chancery(None, &["card", "show", &serial, "--attestation"])?.success()?;
+        assert_eq!(kept.stdout, self.read("alice.att")?);
+        let record = self.operator(&["card", "show", &serial, "--json"])?;
+        assert_eq!(record["issued"][0]["attestation"], self.attestation("alice.att")?);
+        fs::write(self.path("kept.pem"), &kept.stdout).doing("write an attestation")?;
+        let mut check = openssl()?;
+        check.args(["verify", "-CAfile", "makers.pem", "-untrusted", "kept.pem", "kept.pem"]);
+        run(check.current_dir(self.path(".")))?.success()?;
+        let key_of = |kind: &str, file: &str| {
+            let mut command = openssl()?;
+            command.args([kind, "-noout", "-pubkey", "-in"]).arg(self.path(file));
+            Ok::<_, Failure>(run(&mut command)?.success()?.stdout)
+        };
+        assert_eq!(key_of("x509", "kept.pem")?, key_of("req", "alice.csr")?);
+        Ok(())
     }
 
     fn operator(&self, arguments: &[&str]) -> Result<Value, Failure> {

@@ -1,10 +1,10 @@
 //! Where the SID of a card comes from: the organisation's directory, a real slapd here, and never
 //! the one who asks.
 
-use std::{fs, sync::Arc, time::Duration};
+use std::{fs, sync::Arc};
 
 use appliance::{
-    config,
+    config::{self, Config, Overrides},
     directory::{Accounts, Directory, DirectoryError, Found},
 };
 use harness::{
@@ -79,6 +79,20 @@ fn a_card_has_the_sid_that_the_directory_has() -> Story {
         intents.iter().filter(|(_, owner)| !owner.is_null()).collect::<Vec<_>>(),
         [&enrolled]
     );
+    let record = office.https(Some(office.operator()))?;
+    let record = record.get(&format!("/v1/certificates/issuing/{}", said(&issued["serial"])))?;
+    let record = record.expect_status(200)?.json()?;
+    let account = record["account"].clone();
+    assert_eq!((said(&account["upn"]), said(&account["sid"])), ("dave@corp.example.test", DAVE));
+    assert_eq!(said(&account["source"]), "directory", "{account}");
+    assert_eq!(account["entry"], format!("cn=dave,ou=Sales,{}", slapd::BASE_DN));
+    let asked: Timestamp = said(&account["asked_at"]).parse().doing("read a time")?;
+    let issued_at: Timestamp = said(&record["issued_at"]).parse().doing("read a time")?;
+    assert!(asked <= issued_at, "asked {asked}, issued {issued_at}");
+    let is_its = |it: &&Value| it["event"] == "intent" && it["serial"] == issued["serial"];
+    let records = office.audit_records()?;
+    let intent = records.iter().find(is_its).map(|it| it["account"].clone());
+    assert_eq!(intent, Some(account));
     denied(&dora, "cards-of-sales", "alice", "account-out-of-reach")?;
     denied(&dora, "cards-of-sales", "mallory", "account-unknown")?;
 
@@ -246,40 +260,20 @@ fn office() -> Result<(Slapd, Office), Failure> {
     office.hold_ceremony()?;
     run(&mut office.chanceryd(&["check", "chanceryd.toml"])?)?
         .refused("accounts = \"directory\", and chanceryd.toml no [directory]")?;
-    let configuration = office.path("chanceryd.toml");
-    let text = fs::read_to_string(&configuration).doing("read the configuration")?;
-    let directory = format!(
-        "\n[directory]\nurl = {:?}\nbind_dn = {:?}\npassword_file = {:?}\nbase_dn = {:?}\n\
-         cache_seconds = 0\nlook_up_timeout_seconds = 8\n",
-        slapd.url(),
-        slapd::BIND_DN,
-        slapd.password_file(),
-        slapd::BASE_DN,
-    );
-    fs::write(&configuration, text + &directory).doing("write the configuration")?;
+    office.configure_also(&slapd.table("cache_seconds = 0\nlook_up_timeout_seconds = 8\n"))?;
     run(&mut office.chanceryd(&["check", "chanceryd.toml"])?)?.success()?;
     office.add_operator()?;
     office.start()?;
     Ok((slapd, office))
 }
 
+/// As the appliance reads them.
 fn settings(slapd: &Slapd) -> Result<config::Directory, Failure> {
-    Ok(config::Directory {
-        url: slapd.url().parse().map_err(Failure::new)?,
-        start_tls: false,
-        ca_file: None,
-        bind_dn: slapd::BIND_DN.to_owned(),
-        password_file: slapd.password_file(),
-        base_dn: slapd::BASE_DN.to_owned(),
-        account_attribute: "userPrincipalName".to_owned(),
-        disabled: config::Disabled::default(),
-        member_attribute: "member".to_owned(),
-        timeout: Duration::from_secs(30),
-        sid_attribute: "objectSid".to_owned(),
-        look_up_timeout: Duration::from_secs(30),
-        cache: Duration::from_secs(30),
-        protected_groups: Vec::new(),
-    })
+    let office = Office::prepare()?;
+    office.configure_also(&slapd.table("timeout_seconds = 30\nlook_up_timeout_seconds = 8\n"))?;
+    let file = office.path("chanceryd.toml");
+    let config = Config::read(&file, Overrides::default(), None).doing("read the configuration")?;
+    config.directory.ok_or_else(|| Failure::new("there is no directory in it"))
 }
 
 fn csr(office: &Office) -> Result<String, Failure> {
@@ -299,6 +293,10 @@ fn sid(issued: &Value) -> Result<String, Failure> {
     let start = start.ok_or_else(|| Failure::new("there is no SID in it"))?;
     let sid = der.get(start..start + usize::from(der[start - 1])).unwrap_or_default();
     Ok(String::from_utf8_lossy(sid).into_owned())
+}
+
+fn said(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
 }
 
 /// With one space between words.

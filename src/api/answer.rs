@@ -3,7 +3,7 @@ use pki::{keys::SignatureScheme, seal::Kind};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::{CardKey, Problem, RevocationReason};
+use crate::{CardKey, LogonAccount, Problem, RevocationReason};
 
 /// A certificate that was issued.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize, ToSchema)]
@@ -108,6 +108,9 @@ pub struct CertificateRecord {
     /// What the card has said of the key, if it has attested it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub card: Option<CardKey>,
+    /// The account that it logs on to, of a certificate for that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account: Option<LogonAccount>,
     /// PEM, or the line of an OpenSSH `-cert.pub` file.
     pub certificate: String,
 }

@@ -8,6 +8,8 @@ use pki::{
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::CardAttestation;
+
 /// What a card has said of the key of a certificate, and was verified.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize, ToSchema)]
 pub struct CardKey {
@@ -133,6 +135,9 @@ pub struct CardCertificate {
     pub subject: String,
     /// The key.
     pub key: CardKey,
+    /// What the card has said of it, word for word; absent of what was issued before it was kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attestation: Option<CardAttestation>,
     /// Last second of validity.
     #[schema(value_type = String)]
     pub not_after: Timestamp,

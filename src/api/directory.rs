@@ -22,6 +22,36 @@ pub struct AccountReport {
     pub roles: Vec<AccountRole>,
 }
 
+/// The account that a certificate logs on to.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize, ToSchema)]
+pub struct LogonAccount {
+    /// Its user principal name.
+    #[schema(value_type = String)]
+    pub upn: Upn,
+    /// Its SID.
+    #[schema(value_type = String)]
+    pub sid: Sid,
+    /// Who said that the SID is the account's.
+    #[serde(flatten)]
+    pub source: LogonSource,
+}
+
+/// Who said which SID an account has.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize, ToSchema)]
+#[serde(tag = "source", rename_all = "snake_case")]
+pub enum LogonSource {
+    /// The organisation's directory.
+    Directory {
+        /// The distinguished name of the entry.
+        entry: String,
+        /// When it was asked.
+        #[schema(value_type = String)]
+        asked_at: Timestamp,
+    },
+    /// The appliance's rules, in which the account is pinned.
+    Rules {},
+}
+
 /// What the organisation's directory says of a user principal name.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize, ToSchema)]
 #[serde(tag = "state", rename_all = "snake_case")]

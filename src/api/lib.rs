@@ -72,7 +72,8 @@ pub use card::{
     Card, CardCertificate, CardChanged, CardKey, CardQuery, CardRecord, CardState, CardTaken, Cards,
 };
 pub use directory::{
-    AccountDenial, AccountReport, AccountRole, AccountWhose, DirectoryAnswer, PinnedAccount,
+    AccountDenial, AccountReport, AccountRole, AccountWhose, DirectoryAnswer, LogonAccount,
+    LogonSource, PinnedAccount,
 };
 pub use host::{
     ConsumeRequest, Host, HostMode, HostRequest, Hosts, JoinRequest, JoinToken, Joined, Login,

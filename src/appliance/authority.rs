@@ -258,7 +258,7 @@ impl Authority {
         let bot = self.calling_bot(caller).await?;
         let rules = self.rules.load_full();
         let account = match account_to_look_up(caller, &request, &rules) {
-            Some(upn) => Some(self.find_account(upn).await?.found),
+            Some(upn) => Some(self.find_account(upn).await?),
             None => None,
         };
         let (locks, now) = (self.locks(), self.clock.now());
@@ -493,7 +493,8 @@ impl Authority {
         let session = grant.session().cloned();
         let intent = self.new_intent(caller, grant.issuer(), grant.role(), session, idempotency);
         let on_behalf_of = grant.on_behalf_of().map(ToString::to_string);
-        let intent = NewIntent { lineage, card: grant.card(), on_behalf_of, ..intent };
+        let (card, account) = (grant.card(), grant.account().cloned());
+        let intent = NewIntent { lineage, card, account, on_behalf_of, ..intent };
         let prepared = self.prepare(issuer, grant, &intent).await?;
         let subject = Arc::new(intent.subject(Some(prepared.summary())));
         let _flight = self.flights.board(Arc::clone(&subject), admission.recall());
@@ -565,6 +566,7 @@ impl Authority {
             idempotency,
             lineage: None,
             card: None,
+            account: None,
             on_behalf_of: None,
             now: self.clock.now(),
         }

@@ -4,6 +4,7 @@
 //! All writes go through one thread, which commits whatever waits in one transaction and appends
 //! its audit entries to the audit directory before it answers. All reads go through another.
 
+mod accounts;
 mod acts;
 pub mod audit;
 pub mod bots;
@@ -24,6 +25,7 @@ mod writer;
 
 use std::{collections::HashMap, fs, ops::Range, path::Path, sync::Arc};
 
+use api::LogonAccount;
 use jiff::Timestamp;
 use pki::{
     clock::Clock,
@@ -83,6 +85,8 @@ pub struct NewIntent {
     pub lineage: Option<Lineage>,
     /// The card that has attested the key, and whose it is to be.
     pub card: Option<CardHolder>,
+    /// The account that is to log on with it.
+    pub account: Option<LogonAccount>,
     /// When.
     pub now: Timestamp,
 }

@@ -33,16 +33,13 @@ impl Authority {
             Some(accounts) => Some(accounts.find(upn).await),
             None => None,
         };
-        let found = match &asked {
-            Some(Ok(answer)) => Some(&answer.found),
-            Some(Err(_)) | None => None,
-        };
+        let told = asked.as_ref().and_then(|asked| asked.as_ref().ok());
         let pinned = rules.account(upn);
-        let agree = match (found, pinned) {
+        let agree = match (told.map(|told| &told.found), pinned) {
             (Some(Found::Account(found)), Some(pinned)) => Some(found.sid == pinned.sid),
             _ => None,
         };
-        let roles = card_roles(upn, found, &rules).into_iter();
+        let roles = card_roles(upn, told, &rules).into_iter();
         let failure = asked.as_ref().and_then(|asked| asked.as_ref().err());
         Ok(AccountReport {
             upn: upn.clone(),

@@ -80,6 +80,7 @@ async fn measure_ledger() {
                     session: None,
                     idempotency: None,
                     on_behalf_of: None,
+                    account: None,
                     lineage: None,
                     card: None,
                     now,

@@ -21,7 +21,7 @@ use serde::{
 };
 
 use super::{
-    Idempotency, LedgerError, NewIntent, RawDigest,
+    Idempotency, LedgerError, NewIntent, RawDigest, accounts,
     audit::{Act, Body, sha256},
     bots::{self, Look},
     cards, changes, sessions,
@@ -64,6 +64,7 @@ pub(super) fn begin(
         caller: &new.caller,
         role: &new.role,
         card: new.card.as_ref().map(|card| cards::key(&card.attestation)),
+        account: new.account.as_ref(),
         on_behalf_of: new.on_behalf_of.as_deref(),
         text_sha256: sha256(&text.bytes),
     })?;
@@ -86,8 +87,9 @@ pub(super) fn begin(
         if let Some(session) = &new.session {
             sessions::check_intent(batch, &session.id, key, new.now)?;
         }
-        if let Some(card) = &new.card {
-            cards::check(batch, card)?;
+        match &new.card {
+            Some(card) => cards::check(batch, card)?,
+            None => cards::check_unattested(batch, &text.summary, &subject, new.now)?,
         }
         let look = |lineage| bots::look(batch, lineage, (&new.issuer, key), new.now);
         let step = match new.lineage.as_ref().map(look).transpose()? {
@@ -100,6 +102,9 @@ pub(super) fn begin(
             name_operation(batch, &new.caller, idempotency, Earlier::Intent(id))?;
         }
         batch.audit(&body)?;
+        if let Some(account) = &new.account {
+            accounts::insert(batch.sql, id, account)?;
+        }
         if let Some(card) = &new.card {
             cards::take_up(batch, id, card, &new.caller, new.now)?;
         }

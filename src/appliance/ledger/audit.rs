@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, fmt::Write as _};
 
-use api::{CardKey, LockTarget};
+use api::{CardKey, LockTarget, LogonAccount};
 use jiff::Timestamp;
 use pki::{
     names::DnsName,
@@ -124,6 +124,8 @@ pub(super) enum Act<'a> {
         role: &'a str,
         #[serde(skip_serializing_if = "Option::is_none")]
         card: Option<CardKey>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        account: Option<&'a LogonAccount>,
         #[serde(skip_serializing_if = "Option::is_none")]
         on_behalf_of: Option<&'a str>,
         text_sha256: String,

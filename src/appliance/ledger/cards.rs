@@ -1,11 +1,14 @@
 //! The registry of cards: each has one holder, from its first certificate until it is released.
 
 use api::{
-    Card, CardCertificate, CardChanged, CardKey, CardQuery, CardRecord, CardState, CardTaken,
-    Cards, RevocationReason,
+    Card, CardAttestation, CardCertificate, CardChanged, CardKey, CardQuery, CardRecord, CardState,
+    CardTaken, Cards, RevocationReason,
 };
 use jiff::Timestamp;
-use pki::x509::attestation::Attestation;
+use pki::{
+    seal::{Kind, Summary},
+    x509::{self, attestation::Attestation},
+};
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, named_params};
 use serde::Serialize;
 
@@ -16,7 +19,7 @@ use super::{
     changes,
     writer::{Batch, Failure},
 };
-use crate::policy::{CardDenial, CardHolder, Denial};
+use crate::policy::{CardDenial, CardHolder, Denial, Subject};
 
 /// How a card is taken from its holder.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -140,6 +143,35 @@ pub(super) fn check(batch: &Batch<'_>, card: &CardHolder) -> Result<(), Failure>
     }
 }
 
+/// Refuses a logon by a key that a card has attested before, where the card gets nothing: that it
+/// says nothing this time does not make it another's.
+pub(super) fn check_unattested(
+    batch: &Batch<'_>,
+    summary: &Summary,
+    subject: &Subject,
+    now: Timestamp,
+) -> Result<(), Failure> {
+    if summary.kind != Kind::SmartcardLogon {
+        return Ok(());
+    }
+    let attested_by = batch
+        .sql
+        .prepare_cached(
+            "SELECT card, state FROM intents JOIN card_keys ON intent = intents.id
+                    JOIN cards ON cards.serial = card
+             WHERE key_fingerprint = ?1 AND kind = 'smartcard_logon'
+             ORDER BY intents.id DESC LIMIT 1",
+        )?
+        .query_row([&summary.key_fingerprint], |row| Ok((row.get(0)?, variant(row, 1)?)))
+        .optional()?;
+    let Some((serial, state)) = attested_by else { return Ok(()) };
+    batch.unless_locked(&Subject { card: Some(serial), ..subject.clone() }, now)?;
+    match state {
+        CardState::Removed => Err(Denial::from(CardDenial::Blocked { serial }).into()),
+        CardState::Held | CardState::Released => Ok(()),
+    }
+}
+
 /// Writes down what the card has said of the intent's key. A card that was nobody's is the holder's
 /// from now on.
 pub(super) fn take_up(
@@ -194,8 +226,8 @@ pub(super) fn take_up(
         .sql
         .prepare_cached(
             "INSERT INTO card_keys (intent, card, slot, firmware, pin_policy, touch_policy,
-                                    form_factor, attestation_key)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+                                    form_factor, attestation_key, statement, intermediate)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
         )?
         .execute((
             intent,
@@ -206,6 +238,8 @@ pub(super) fn take_up(
             word(attestation.touch_policy),
             &form_factor,
             &attestation.attestation_key,
+            &attestation.statement,
+            &attestation.intermediate,
         ))?;
     Ok(())
 }
@@ -222,6 +256,13 @@ pub(super) fn key(attestation: &Attestation) -> CardKey {
         attestation_key: attestation.attestation_key.clone(),
     }
 }
+
+/// Whether an intent is for the card `:value`: the card has attested its key for it, or before.
+pub(super) const OF_CARD: &str = "intents.id IN (SELECT intent FROM card_keys WHERE card = :value)
+     OR kind = 'smartcard_logon' AND key_fingerprint IN
+        (SELECT attested.key_fingerprint
+         FROM card_keys JOIN intents AS attested ON attested.id = card_keys.intent
+         WHERE card_keys.card = :value)";
 
 /// The columns of `card_keys` that [`read_key`] reads, in its order.
 pub(super) const KEY_COLUMNS: &str = "card_keys.card, card_keys.slot, card_keys.firmware, card_keys.pin_policy, \
@@ -278,12 +319,13 @@ fn live(
     card: u32,
     now: Timestamp,
 ) -> rusqlite::Result<Vec<(i64, String, String)>> {
-    sql.prepare_cached(
-        "SELECT id, issuer, serial FROM card_keys JOIN intents ON id = intent
-         WHERE card = ?1 AND not_after >= ?2
-           AND NOT EXISTS (SELECT 1 FROM revocations WHERE revocations.intent = id)",
-    )?
-    .query_map((card, now.as_millisecond()), |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+    let parameters = named_params! { ":value": card, ":now": now.as_millisecond() };
+    sql.prepare_cached(&format!(
+        "SELECT id, issuer, serial FROM intents WHERE not_after >= :now AND ({OF_CARD})
+           AND NOT EXISTS (SELECT 1 FROM revocations WHERE revocations.intent = id)
+         ORDER BY id"
+    ))?
+    .query_map(parameters, |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
     .collect()
 }
 
@@ -344,7 +386,8 @@ fn card(row: &Row<'_>) -> rusqlite::Result<Card> {
 
 fn issued(sql: &Connection, serial: u32) -> rusqlite::Result<Vec<CardCertificate>> {
     let mut statement = sql.prepare_cached(&format!(
-        "SELECT issuer, serial, subject, not_after, changes.at, {KEY_COLUMNS}
+        "SELECT issuer, serial, subject, not_after, changes.at, statement, intermediate,
+                {KEY_COLUMNS}
          FROM card_keys JOIN intents ON intents.id = card_keys.intent
               JOIN certificates ON certificates.intent = intents.id
               LEFT JOIN revocations ON revocations.intent = intents.id
@@ -358,10 +401,16 @@ fn issued(sql: &Connection, serial: u32) -> rusqlite::Result<Vec<CardCertificate
             subject: row.get(2)?,
             not_after: time(row, 3)?,
             revoked_at: optional(row, 4, time)?,
-            key: read_key(row, 5)?,
+            attestation: optional(row, 5, attestation)?,
+            key: read_key(row, 7)?,
         })
     })?;
     rows.collect()
+}
+
+fn attestation(row: &Row<'_>, at: usize) -> rusqlite::Result<CardAttestation> {
+    let pem = |at| Ok::<_, rusqlite::Error>(x509::to_pem(&row.get::<_, Vec<u8>>(at)?));
+    Ok(CardAttestation { statement: pem(at)?, intermediate: pem(at + 1)? })
 }
 
 const DEFAULT_LIMIT: u32 = 100;

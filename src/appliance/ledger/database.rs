@@ -35,7 +35,7 @@ pub(super) enum OpenError {
 }
 
 /// The schema version that this program writes.
-pub(super) const VERSION: i64 = 4;
+pub(super) const VERSION: i64 = 5;
 
 /// The turn to open the database, until it is dropped.
 ///
@@ -149,6 +149,7 @@ const SCHEMA: [&str; VERSION as usize] = [
     include_str!("schema-2.sql"),
     include_str!("schema-3.sql"),
     include_str!("schema-4.sql"),
+    include_str!("schema-5.sql"),
 ];
 
 const LOOK_AGAIN: Duration = Duration::from_millis(2);

@@ -9,7 +9,7 @@ use rusqlite::{Connection, named_params};
 use super::{
     acts::{body, optional, parsed, time},
     audit::Act,
-    bots, changes, hosts, sessions,
+    bots, cards, changes, hosts, sessions,
     writer::{Batch, Failure},
 };
 use crate::policy::{Lock, Locks, Subject};
@@ -197,9 +197,7 @@ pub(super) fn certificates(
         LockTarget::All => (":value = ''", ""),
         LockTarget::Bot(name) | LockTarget::User(name) => (NAMED, name.as_str()),
         LockTarget::BotInstance(_, instance) => (NAMED, instance.as_str()),
-        LockTarget::Card(_) => {
-            ("intents.id IN (SELECT intent FROM card_keys WHERE card = :value)", card.as_str())
-        }
+        LockTarget::Card(_) => (cards::OF_CARD, card.as_str()),
         LockTarget::Host(name) => (NAMED, name.as_str()),
         LockTarget::Issuer(name) => ("issuer = :value", name.as_str()),
         LockTarget::Key(fingerprint) => ("key_fingerprint = :value", fingerprint.as_str()),
@@ -210,7 +208,11 @@ pub(super) fn certificates(
     let parameters =
         named_params! { ":now": now.as_millisecond(), ":after": after, ":value": value };
     let found = changes::live(sql, condition, after > 0, parameters)?;
-    let hit = |(_, subject): &(i64, Subject)| lock.hits(subject);
+    let hit = |(_, subject): &(i64, Subject)| match lock.target {
+        // It was found to be the card's, also where it was certified without the card's word.
+        LockTarget::Card(serial) => lock.hits(&Subject { card: Some(serial), ..subject.clone() }),
+        _ => lock.hits(subject),
+    };
     Ok(found.into_iter().filter(hit).map(|(id, _)| id).collect())
 }
 

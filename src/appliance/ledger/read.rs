@@ -4,6 +4,7 @@ use pki::{seal::Kind, ssh, x509};
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, named_params};
 
 use super::{
+    accounts,
     acts::{SUMMARY_COLUMNS, kind_name, optional, summary, time, variant},
     cards::{KEY_COLUMNS, read_key},
 };
@@ -57,11 +58,13 @@ pub(super) fn was_begun(sql: &Connection, issuer: &str, serial: &str) -> rusqlit
 fn select(condition: &str) -> String {
     format!(
         "SELECT certificates.id, released_at, certificate, issuer, caller, role,
-                session, changes.at, code, {SUMMARY_COLUMNS}, {KEY_COLUMNS}
+                session, changes.at, code, {SUMMARY_COLUMNS}, {KEY_COLUMNS}, {account}
          FROM certificates JOIN intents ON intents.id = certificates.intent
               LEFT JOIN revocations ON revocations.intent = intents.id
               LEFT JOIN changes ON changes.id = change
-              LEFT JOIN card_keys ON card_keys.intent = intents.id {condition}"
+              LEFT JOIN card_keys ON card_keys.intent = intents.id
+              LEFT JOIN logon_accounts ON logon_accounts.intent = intents.id {condition}",
+        account = accounts::COLUMNS,
     )
 }
 
@@ -86,6 +89,7 @@ fn record(row: &Row<'_>) -> rusqlite::Result<api::CertificateRecord> {
         revoked_at: optional(row, 7, time)?,
         revocation: optional(row, 8, variant)?,
         card: optional(row, 16, read_key)?,
+        account: optional(row, 23, accounts::read)?,
     })
 }
 

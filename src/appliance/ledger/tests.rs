@@ -237,8 +237,8 @@ async fn certificates_are_listed_in_pages_and_found_by_serial() {
 fn a_later_schema_and_a_foreign_database_are_refused() {
     let place = Place::new();
     drop(place.open());
-    place.sql("PRAGMA user_version = 5");
-    assert!(place.refusal().contains("schema version 5"), "{}", place.refusal());
+    place.sql("PRAGMA user_version = 6");
+    assert!(place.refusal().contains("schema version 6"), "{}", place.refusal());
     place.sql("PRAGMA user_version = 0");
     assert!(place.refusal().contains("not a ledger"), "{}", place.refusal());
 }
@@ -433,6 +433,7 @@ fn new_intent(idempotency: Option<Idempotency>) -> NewIntent {
         session: None,
         idempotency,
         on_behalf_of: None,
+        account: None,
         lineage: None,
         card: None,
         now: now(),

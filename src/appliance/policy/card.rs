@@ -1,5 +1,7 @@
 //! Whose cards a role gives: the account behind a user principal name, and for whom others may ask.
 
+use api::LogonSource;
+use jiff::Timestamp;
 use pki::names::Upn;
 use serde::Deserialize;
 
@@ -9,7 +11,7 @@ use super::{
     pattern::UpnPattern,
     rules::{CertificateRule, SmartcardRule},
 };
-use crate::directory::{AnySid, EntryName, Found, FoundAccount};
+use crate::directory::{Answer, AnySid, EntryName, Found, FoundAccount};
 
 /// Where a role takes accounts from.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
@@ -162,7 +164,7 @@ pub struct CardRole {
 }
 
 /// The roles that are about cards of this account, by name.
-pub fn card_roles(upn: &Upn, found: Option<&Found>, rules: &Rules) -> Vec<CardRole> {
+pub fn card_roles(upn: &Upn, asked: Option<&Answer>, rules: &Rules) -> Vec<CardRole> {
     let mut roles = Vec::new();
     for role in rules.roles() {
         let Some(rule) = smartcard_rule(role) else { continue };
@@ -171,9 +173,11 @@ pub fn card_roles(upn: &Upn, found: Option<&Found>, rules: &Rules) -> Vec<CardRo
         let own = rule.whose(upn, called_so).filter(|whose| *whose == Whose::Own);
         let others = rule.whose(upn, |_| false);
         for whose in own.into_iter().chain(others) {
-            let decided = match account(upn, whose, role, rule, rules, found) {
-                Ok((_, true)) => Ok(()),
-                Ok((_, false)) => Err(Denial::AccountDisabled { upn: upn.clone() }),
+            let decided = match account(upn, whose, role, rule, rules, asked) {
+                Ok(Known { enabled: true, .. }) => Ok(()),
+                Ok(Known { enabled: false, .. }) => {
+                    Err(Denial::AccountDisabled { upn: upn.clone() })
+                }
                 Err(denial) => Err(denial),
             };
             let (role, source) = (role.name.clone(), rule.accounts);
@@ -183,6 +187,15 @@ pub fn card_roles(upn: &Upn, found: Option<&Found>, rules: &Rules) -> Vec<CardRo
     roles
 }
 
+/// An account of which a role gives cards.
+pub(super) struct Known {
+    pub(super) account: Account,
+    /// Who says so.
+    pub(super) source: LogonSource,
+    /// Whether its owner may log on with it.
+    enabled: bool,
+}
+
 /// The account that a card is for, and whether that is somebody else's.
 pub(super) fn decide_account(
     caller: &Caller,
@@ -190,40 +203,43 @@ pub(super) fn decide_account(
     role: &Role,
     rule: &SmartcardRule,
     rules: &Rules,
-    (found, session): (Option<&Found>, Option<&OpenSession>),
-) -> Result<(Account, Whose), Denial> {
+    (found, session): (Option<&Answer>, Option<&OpenSession>),
+) -> Result<(Known, Whose), Denial> {
     let Some(whose) = rule.whose_of(&upn, caller) else {
         return Err(Denial::UpnNotAllowed { role: role.name.clone(), upn });
     };
-    let (account, enabled) = account(&upn, whose, role, rule, rules, found)?;
+    let known = account(&upn, whose, role, rule, rules, found)?;
     // What a session enables, the hook has enabled or is about to.
-    if !enabled && !session.is_some_and(|session| enables(session, caller, &upn, rules)) {
+    if !known.enabled && !session.is_some_and(|session| enables(session, caller, &upn, rules)) {
         return Err(Denial::AccountDisabled { upn });
     }
-    Ok((account, whose))
+    Ok((known, whose))
 }
 
-/// The account of which the role gives cards, and whether it is enabled.
+/// The account of which the role gives cards.
 fn account(
     upn: &Upn,
     whose: Whose,
     role: &Role,
     rule: &SmartcardRule,
     rules: &Rules,
-    found: Option<&Found>,
-) -> Result<(Account, bool), Denial> {
+    asked: Option<&Answer>,
+) -> Result<Known, Denial> {
     let pinned = rules.account(upn);
     let unknown = || Denial::AccountUnknown { upn: upn.clone() };
     if rule.accounts == AccountSource::Pinned {
-        return pinned.cloned().map(|account| (account, true)).ok_or_else(unknown);
+        let source = LogonSource::Rules {};
+        let known = |account| Known { account, source, enabled: true };
+        return pinned.cloned().map(known).ok_or_else(unknown);
     }
-    let found = match found {
-        Some(Found::Account(found)) => found,
-        Some(Found::Ambiguous) => return Err(Denial::AccountAmbiguous { upn: upn.clone() }),
-        Some(Found::Unfit(why)) => {
+    let answer = asked.ok_or_else(unknown)?;
+    let found = match &answer.found {
+        Found::Account(found) => found,
+        Found::Ambiguous => return Err(Denial::AccountAmbiguous { upn: upn.clone() }),
+        Found::Unfit(why) => {
             return Err(Denial::AccountUnfit { upn: upn.clone(), why: why.clone() });
         }
-        Some(Found::Nobody) | None => return Err(unknown()),
+        Found::Nobody => return Err(unknown()),
     };
     if pinned.is_some_and(|pinned| pinned.sid != found.sid) {
         return Err(Denial::AccountContradicted { upn: upn.clone() });
@@ -240,7 +256,11 @@ fn account(
     let unfit = |why| Denial::AccountUnfit { upn: upn.clone(), why };
     let domain = found.name.domain().unwrap_or_else(|| found.upn.domain());
     let account = Account::new(found.upn.clone(), found.sid.clone(), &domain).map_err(unfit)?;
-    Ok((account, found.enabled))
+    // As exactly as the ledger has times.
+    let asked_at = Timestamp::from_millisecond(answer.asked_at.as_millisecond());
+    let asked_at = asked_at.unwrap_or(answer.asked_at);
+    let source = LogonSource::Directory { entry: found.name.to_string(), asked_at };
+    Ok(Known { account, source, enabled: found.enabled })
 }
 
 /// Whether an open session gives its requester this account enabled.

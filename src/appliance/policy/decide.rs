@@ -1,6 +1,6 @@
 use std::{borrow::Cow, collections::BTreeSet, net::IpAddr};
 
-use api::LockTarget;
+use api::{LockTarget, LogonAccount};
 use jiff::{SignedDuration, Zoned};
 use pki::{
     keys::SignatureScheme,
@@ -327,7 +327,7 @@ pub fn decide(
     let mut wanted = request.wanted;
     let (claim, wishes) = wanted.take_card();
     let standing = Standing { session, ..standing };
-    let (template, on_behalf_of) = decide_names(caller, wanted, role, rule, rules, standing)?;
+    let (template, account) = decide_names(caller, wanted, role, rule, rules, standing)?;
     if let Template::X509 { profile: Profile::SmartcardLogon { upn, sid, .. }, .. } = &template {
         wishes.check_logon(upn, sid).map_err(CardDenial::Excess)?;
     }
@@ -354,7 +354,7 @@ pub fn decide(
         },
         session: session.cloned(),
         card,
-        on_behalf_of,
+        account,
     })
 }
 
@@ -457,7 +457,7 @@ fn decide_names(
     rule: &CertificateRule,
     rules: &Rules,
     standing: Standing<'_>,
-) -> Result<(Template, Option<Upn>), Denial> {
+) -> Result<(Template, Option<(LogonAccount, Whose)>), Denial> {
     use CertificateRule as Rule;
 
     let template = match (wanted, rule) {
@@ -574,17 +574,17 @@ fn smartcard(
     rule: &SmartcardRule,
     rules: &Rules,
     standing: Standing<'_>,
-) -> Result<(Template, Option<Upn>), Denial> {
+) -> Result<(Template, Option<(LogonAccount, Whose)>), Denial> {
     let known = (standing.account, standing.session);
-    let (account, whose) = card::decide_account(caller, upn, role, rule, rules, known)?;
-    let Account { upn, sid, subject } = account;
-    let on_behalf_of = (whose == Whose::Others).then(|| upn.clone());
+    let (known, whose) = card::decide_account(caller, upn, role, rule, rules, known)?;
+    let Account { upn, sid, subject } = known.account;
+    let account = LogonAccount { upn: upn.clone(), sid: sid.clone(), source: known.source };
     let template = Template::X509 {
         subject: Some(subject),
         profile: Profile::SmartcardLogon { upn, sid, template: rule.template.clone() },
         policies: rule.policies.clone(),
     };
-    Ok((template, on_behalf_of))
+    Ok((template, Some((account, whose))))
 }
 
 fn kdc(caller: &Caller, names: X509Names, role: &Role, rule: &KdcRule) -> Result<Template, Denial> {

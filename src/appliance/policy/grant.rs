@@ -1,5 +1,6 @@
 use std::{collections::BTreeSet, net::IpAddr};
 
+use api::LogonAccount;
 use jiff::{SignedDuration, Timestamp};
 use pki::{
     keys::PublicKey,
@@ -9,7 +10,7 @@ use pki::{
     x509::{self, Profile, attestation::Attestation},
 };
 
-use super::{Caller, Denial, OpenSession, Role, decide::force_command, pattern::contains};
+use super::{Caller, Denial, OpenSession, Role, Whose, decide::force_command, pattern::contains};
 
 /// Certificates are valid from this long before they were issued: clocks of peers differ, and
 /// Kerberos key distribution centres allow no difference at all. The length of validity that a
@@ -29,8 +30,8 @@ pub struct Grant {
     pub(super) template: Template,
     /// The session that it is for.
     pub(super) session: Option<OpenSession>,
-    /// The owner of the card, if somebody else asks for it.
-    pub(super) on_behalf_of: Option<Upn>,
+    /// The account that is to log on with it, and whether it is somebody else's than the caller's.
+    pub(super) account: Option<(LogonAccount, Whose)>,
     /// What the card has said, and was believed.
     pub(super) card: Option<Attestation>,
 }
@@ -104,7 +105,7 @@ impl Grant {
             },
             session: None,
             card: None,
-            on_behalf_of: None,
+            account: None,
         }
     }
 
@@ -128,7 +129,7 @@ impl Grant {
             },
             session: None,
             card: None,
-            on_behalf_of: None,
+            account: None,
         }
     }
 
@@ -169,7 +170,7 @@ impl Grant {
             },
             session: None,
             card: None,
-            on_behalf_of: None,
+            account: None,
         }
     }
 
@@ -205,7 +206,13 @@ impl Grant {
 
     /// The owner of the card, if somebody else asks for it.
     pub fn on_behalf_of(&self) -> Option<&Upn> {
-        self.on_behalf_of.as_ref()
+        let account = self.account.as_ref().filter(|(_, whose)| *whose == Whose::Others);
+        account.map(|(account, _)| &account.upn)
+    }
+
+    /// The account that is to log on with it.
+    pub fn account(&self) -> Option<&LogonAccount> {
+        self.account.as_ref().map(|(account, _)| account)
     }
 
     /// The SSH certificate that was granted.

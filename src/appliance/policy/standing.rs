@@ -5,13 +5,13 @@ use jiff::{SignedDuration, Timestamp};
 use pki::names::{DnsName, SourceAddress};
 
 use super::{BotDenial, Caller, Denial, Locks};
-use crate::directory::Found;
+use crate::directory::Answer;
 
 /// What a decision takes into account besides caller, request and rules: how things stand now.
 #[derive(Clone, Copy, Debug)]
 pub struct Standing<'a> {
     /// What the directory has under the name that a card is asked for, if it was asked.
-    pub account: Option<&'a Found>,
+    pub account: Option<&'a Answer>,
     /// The calling bot, if the caller is an instance of one that is registered.
     pub bot: Option<&'a BotSpec>,
     /// The locks.

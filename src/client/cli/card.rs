@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use api::{Because, Card, CardCertificate, CardChanged, CardQuery, CardState};
+use api::{Because, Card, CardAttestation, CardCertificate, CardChanged, CardQuery, CardState};
 use client::Client;
 
 use super::{
@@ -56,6 +56,12 @@ async fn list(client: &Client, it: List, output: &mut Output) -> Result<(), Fail
 
 async fn show(client: &Client, it: &Show, output: &mut Output) -> Result<(), Failure> {
     let record = client.card(it.serial).await?;
+    if it.attestation {
+        let last = record.issued.first().and_then(|last| last.attestation.as_ref());
+        let CardAttestation { statement, intermediate } =
+            last.ok_or_else(|| no_attestation(it.serial))?;
+        return Ok(output.text(&format!("{statement}{intermediate}"))?);
+    }
     if output.is_json() {
         return Ok(output.line(&record)?);
     }
@@ -87,6 +93,13 @@ async fn show_change(
     // A card has certificates for logon, and no others.
     effect::warn_of_tickets(changed.revoked, output)?;
     Ok(code)
+}
+
+fn no_attestation(card: u32) -> Failure {
+    Failure::Usage {
+        what: format!("no attestation is kept of the last certificate for the card {card}"),
+        hint: Some("--json has those that are kept, of what was issued since they are".to_owned()),
+    }
 }
 
 fn because(mut taken: Taken) -> (Because, Taken) {

@@ -1,6 +1,6 @@
 //! `chancery ca`, `list` and `show`: what the appliance has and has done.
 
-use api::{Authority, CertificateRecord, ListQuery};
+use api::{Authority, CertificateRecord, ListQuery, LogonSource};
 use client::Client;
 use der::{DecodePem, Encode};
 use pki::{keys::PublicKey, ssh::known_hosts_line};
@@ -92,6 +92,18 @@ pub(super) async fn show(client: &Client, it: &Show, output: &mut Output) -> Res
         rows.extend(record.session.clone().map(|session| ("session", session)));
         rows.extend(record.revoked_at.map(|at| ("revoked", time(at))));
         rows.extend(record.revocation.map(|code| ("reason", word(&code))));
+        if let Some(account) = &record.account {
+            rows.push(("account", format!("{}, {}", account.upn, account.sid)));
+            rows.push((
+                "  says",
+                match &account.source {
+                    LogonSource::Directory { entry, asked_at } => {
+                        format!("the directory, {entry}, asked {}", time(*asked_at))
+                    }
+                    LogonSource::Rules {} => "the rules".to_owned(),
+                },
+            ));
+        }
         if let Some(key) = &record.card {
             rows.extend([
                 ("card", format!("{}, firmware {}", key.card, key.firmware)),

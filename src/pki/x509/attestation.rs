@@ -42,6 +42,10 @@ pub struct Attestation {
     /// SHA-256 of the attestation key's SubjectPublicKeyInfo, hexadecimal. A maker may give one key to
     /// many cards: the serial number tells them apart.
     pub attestation_key: String,
+    /// Word for word, for whoever verifies it again later: the statement (DER).
+    pub statement: Vec<u8>,
+    /// The intermediate (DER).
+    pub intermediate: Vec<u8>,
 }
 
 /// An attestation that was read, and of which nothing is verified.
@@ -170,6 +174,7 @@ impl Claim {
         let read = |which, der| {
             Link::read(der).map_err(|what| AttestationError::Malformed { which, what })
         };
+        let (said, by) = (statement.to_vec(), intermediate.to_vec());
         let statement = read(STATEMENT, statement)?;
         let intermediate = read(INTERMEDIATE, intermediate)?;
         let (pin_policy, touch_policy) = policies(&statement)?;
@@ -185,6 +190,8 @@ impl Claim {
             pin_policy,
             touch_policy,
             attestation_key: intermediate.public_key.fingerprint(),
+            statement: said,
+            intermediate: by,
         };
         Ok(Self { statement, intermediate, attestation })
     }

@@ -520,6 +520,7 @@ fn adopt(
         session: None,
         idempotency: None,
         on_behalf_of: None,
+        account: None,
         lineage: None,
         card: None,
         now,

@@ -226,6 +226,7 @@ async fn ledgers_of_earlier_versions_are_brought_up_to_date() {
             include_str!("../schema.sql"),
             include_str!("../schema-2.sql"),
             include_str!("../schema-3.sql"),
+            include_str!("../schema-4.sql"),
         ];
         for step in &steps[..usize::try_from(version).unwrap()] {
             place.sql(step);
@@ -720,6 +721,7 @@ async fn begin_own(
         session: None,
         idempotency: None,
         on_behalf_of: None,
+        account: None,
         lineage: Some(lineage),
         card: None,
         now,

@@ -35,6 +35,9 @@ async fn a_card_is_the_first_ones_and_stays_it_under_another_name() {
     );
     let issued: Vec<_> = record.issued.iter().map(|it| it.serial.as_str()).collect();
     assert_eq!(issued, ["3", "1"]);
+    let said = record.issued[1].attestation.as_ref().unwrap();
+    assert_eq!(said.statement, pki::x509::to_pem(b"statement"));
+    assert_eq!(said.intermediate, pki::x509::to_pem(b"intermediate"));
     let key = ledger.certificate("users", "1").await.unwrap().unwrap().card.unwrap();
     assert_eq!(key, record.issued[1].key);
     assert_eq!((key.card, key.slot.to_string().as_str()), (7_654_321, "9a"));
@@ -211,5 +214,7 @@ fn attestation(serial: u32) -> Attestation {
         pin_policy: PinPolicy::Once,
         touch_policy: TouchPolicy::Never,
         attestation_key: "cd".repeat(32),
+        statement: b"statement".to_vec(),
+        intermediate: b"intermediate".to_vec(),
     }
 }

@@ -173,7 +173,8 @@ fn every_account_of_the_directory_of_the_table() {
         ("user/alice", "pinned", Some(Found::Nobody), Ok("alice@corp.example -")),
     ] {
         let request = request(role, "alice@corp.example", None);
-        let standing = Standing { account: found.as_ref(), ..free() };
+        let answer = found.clone().map(answer);
+        let standing = Standing { account: answer.as_ref(), ..free() };
         let asked = account_to_look_up(&self::caller(caller), &request, &rules()).is_some();
         let decided = decide(&self::caller(caller), request, &rules(), standing);
         let decided = decided.map(describe).map_err(|denial| denial.reason());
@@ -199,10 +200,10 @@ fn every_account_of_the_directory_of_the_table() {
 
 #[test]
 fn an_agent_has_also_the_card_of_their_own_account() {
-    let found = Found::Account(Box::new(FoundAccount {
+    let found = answer(Found::Account(Box::new(FoundAccount {
         upn: "dora@corp.example".parse().unwrap(),
         ..at("CN=dora,OU=IT,DC=corp,DC=example")
-    }));
+    })));
     let standing = Standing { account: Some(&found), ..free() };
     let request = request("sales", "dora@corp.example", None);
     let granted = decide(&caller("user/dora"), request, &rules(), standing).map(describe);
@@ -231,7 +232,7 @@ fn a_session_that_enables_an_account_gives_its_card_before_that() {
             enabled: false,
             ..at("CN=alice,OU=Sales,DC=corp,DC=example")
         };
-        let found = Found::Account(Box::new(disabled));
+        let found = answer(Found::Account(Box::new(disabled)));
         let standing = Standing { account: Some(&found), session: Some(&open), ..free() };
         let request = request("in-session", upn, Some("s-1"));
         let decided = decide(&caller("user/alice"), request, &rules(), standing);
@@ -242,13 +243,18 @@ fn a_session_that_enables_an_account_gives_its_card_before_that() {
 
 #[test]
 fn the_subject_leads_to_the_domain_of_the_account() {
-    let found = Found::Account(Box::new(FoundAccount {
+    let found = answer(Found::Account(Box::new(FoundAccount {
         upn: "alice@corp.example".parse().unwrap(),
         ..at("CN=Alice Smith,OU=Sales,DC=ad,DC=corp,DC=example")
-    }));
+    })));
     let standing = Standing { account: Some(&found), ..free() };
     let request = request("own", "alice@corp.example", None);
     let grant = decide(&caller("user/alice"), request, &rules(), standing).unwrap();
+    let source = LogonSource::Directory {
+        entry: "CN=Alice Smith,OU=Sales,DC=ad,DC=corp,DC=example".to_owned(),
+        asked_at: Timestamp::UNIX_EPOCH,
+    };
+    assert_eq!(grant.account().map(|account| &account.source), Some(&source));
     let Template::X509 { subject, .. } = grant.template else { panic!("not X.509") };
     assert_eq!(subject.unwrap().as_str(), "CN=alice,DC=ad,DC=corp,DC=example");
 }
@@ -292,6 +298,7 @@ fn the_roles_about_an_account_are_told_with_their_reasons() {
         "sales Own yes",
         "sales Others account-out-of-reach",
     ];
+    let found = answer(found);
     assert_eq!(told("alice@corp.example", Some(&found)), wanted);
     assert_eq!(told("alice@else.example", Some(&found)), Vec::<String>::new());
     let carol = told("carol@corp.example", Some(&found));
@@ -412,4 +419,8 @@ fn load(text: &str) -> Result<Rules, String> {
     let directory = tempfile::tempdir().unwrap();
     std::fs::write(directory.path().join("roles.toml"), text).unwrap();
     Rules::read(directory.path()).map_err(|error| error.to_string())
+}
+
+fn answer(found: Found) -> Answer {
+    Answer { found, asked_at: Timestamp::UNIX_EPOCH }
 }

@@ -32,9 +32,20 @@ pub(in crate::cli) struct List {
 
 /// Show one card, and the certificates for it
 #[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  chancery card show 12345678
+  chancery card show 12345678 --attestation > attested.pem
+  openssl verify -CAfile makers.pem -untrusted attested.pem attested.pem
+
+With --json, each certificate has the attestation that it was accepted for.")]
 pub(in crate::cli) struct Show {
     /// Its serial number
     pub(in crate::cli) serial: u32,
+    /// Print what the card has said of the key of its last certificate, as it came (PEM): the
+    /// certificate of the key, then that of the attestation key
+    #[arg(long)]
+    pub(in crate::cli) attestation: bool,
 }
 
 /// Take a card from its holder, so that it may become somebody else's; its certificates are revoked

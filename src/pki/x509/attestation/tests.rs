@@ -14,7 +14,9 @@ use super::{super::algorithm::tlv, *};
 #[test]
 fn a_card_says_of_its_key_what_it_is() {
     let card = Card::new();
-    let attestation = card.verify(&card.statement(), &card.intermediate()).unwrap();
+    let (statement, intermediate) = card.certificates();
+    let claim = Claim::from_der(&statement, &intermediate).unwrap();
+    let attestation = claim.verify(&card.makers(), &card.key.public(), now()).unwrap();
     let expected = Attestation {
         public_key: card.key.public(),
         serial: 12_345_678,
@@ -24,6 +26,8 @@ fn a_card_says_of_its_key_what_it_is() {
         pin_policy: PinPolicy::Once,
         touch_policy: TouchPolicy::Cached,
         attestation_key: card.attestation_key.public().fingerprint(),
+        statement: statement.clone(),
+        intermediate: intermediate.clone(),
     };
     assert_eq!(attestation, expected);
     assert_eq!(expected.form_factor.unwrap().to_string(), "USB-A keychain, FIPS");
@@ -32,7 +36,6 @@ fn a_card_says_of_its_key_what_it_is() {
     plain.extensions.remove(3);
     assert_eq!(card.verify(&plain, &card.intermediate()).unwrap().form_factor, None);
     let pem = |der: &[u8]| crate::x509::to_pem(der);
-    let (statement, intermediate) = card.certificates();
     let claim = Claim::from_pem(&pem(&statement), &pem(&intermediate)).unwrap();
     assert!(claim.verify(&card.makers(), &card.key.public(), now()).is_ok());
 }
