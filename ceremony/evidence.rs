@@ -33,6 +33,8 @@ pub struct Sources {
     pub rehearsal: Option<Vec<u8>>,
     /// The site's file.
     pub site: Option<Vec<u8>>,
+    /// The profile of the kind of token.
+    pub token_profile: Option<Vec<u8>>,
     /// Other files: photos, scanned scripts, reports.
     pub attachments: Files,
     /// Hashes of files that are too large to be attached (films), by their names.
@@ -114,6 +116,11 @@ impl Evidence {
         {
             return Err(EvidenceError::OtherSite);
         }
+        if let Some(profile) = &sources.token_profile
+            && Some(Digest::of_file(profile)) != verified.progress.opened.token_profile
+        {
+            return Err(EvidenceError::OtherProfile);
+        }
         let about = About {
             schema: Schema::V1,
             tool: TOOL.to_owned(),
@@ -124,7 +131,11 @@ impl Evidence {
         };
         let mut files = parts::made(&verified, &about)?;
         files.insert(TRANSCRIPT.to_owned(), sources.transcript);
-        let given = [(REHEARSAL, sources.rehearsal), (SITE, sources.site)];
+        let given = [
+            (REHEARSAL, sources.rehearsal),
+            (SITE, sources.site),
+            (PROFILE, sources.token_profile),
+        ];
         files.extend(given.into_iter().filter_map(|(name, it)| Some((name.to_owned(), it?))));
         for (name, content) in sources.attachments {
             files.insert(format!("{ATTACHMENTS}{}", attachable(&name)?), content);
@@ -177,6 +188,7 @@ impl Evidence {
             transcript: transcript.to_vec(),
             rehearsal: files.get(REHEARSAL).cloned(),
             site: files.get(SITE).cloned(),
+            token_profile: files.get(PROFILE).cloned(),
             attachments: attachments(&files),
             elsewhere: elsewhere(&files)?,
             previous: about.previous,
@@ -321,6 +333,7 @@ const ELSEWHERE: &str = "kept-elsewhere.sha256";
 const MANIFEST: &str = "SHA256SUMS";
 const REHEARSAL: &str = "rehearsal.jsonl";
 const SITE: &str = "site.toml";
+const PROFILE: &str = "token-profile.json";
 const TRANSCRIPT: &str = "transcript.jsonl";
 const VERIFIER: &str = "verify.py";
 /// What the files are not made from, but says what they are.
@@ -356,6 +369,9 @@ pub enum EvidenceError {
         /// SHA-256 of the one that was given.
         found: Digest,
     },
+    /// The profile of the token is another, or the transcript names none.
+    #[error("token-profile.json is not the profile that the plan was compared with")]
+    OtherProfile,
     /// The site is another.
     #[error("site.toml is not the site file of the ceremony")]
     OtherSite,

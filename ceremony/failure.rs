@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use pki::{
     seal::Rejected,
     token::{KeyLabel, TokenError, pkcs11::TokenIdentity},
+    x509::lint::Finding,
 };
 use rand::rand_core::OsError;
 use thiserror::Error;
@@ -190,6 +191,29 @@ pub enum Failure {
     /// People have not said what they should say.
     #[error(transparent)]
     People(#[from] PeopleError),
+    /// The token that is to be probed is one that the site keeps.
+    #[error("the site keeps this token ({0}): it has something to lose, and is not probed")]
+    KeptToken(TokenIdentity),
+    /// A token is to be initialized, and nobody gave its security officer's PIN.
+    #[error("to initialize the scratch token takes its security officer's PIN")]
+    NoOfficer,
+    /// A file is no profile of a token.
+    #[error("{} is no profile of a token", path.display())]
+    NoProfile {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: serde_json::Error,
+    },
+    /// The token is of another kind than the profile.
+    #[error("the profile is of another kind of token than this one ({0})")]
+    OtherKind(TokenIdentity),
+    /// The token that is to be probed has something in it.
+    #[error("the scratch token has {0} object(s): whoever made them may want them")]
+    ScratchNotEmpty(usize),
+    /// Such a token cannot do what a plan wants.
+    #[error("such a token cannot do {} thing(s) that the plan wants; nothing was touched", .0.len())]
+    Unable(Vec<Finding>),
     /// The machine goes off, as planned.
     #[error("the ceremony has a break: {0}")]
     OnBreak(String),
@@ -318,7 +342,9 @@ impl Failure {
             Self::Inventory(_) | Self::Rehearsal(_) | Self::Rehearsed => 3,
             Self::HandOffNowhere
             | Self::NoDirectory { .. }
+            | Self::NoOfficer
             | Self::NoPages
+            | Self::NoProfile { .. }
             | Self::NothingToHandOff
             | Self::NoExchange
             | Self::NotARehearsal
@@ -338,7 +364,11 @@ impl Failure {
             | Self::Made(_)
             | Self::NoRehearsal(_)
             | Self::People(_)
+            | Self::KeptToken(_)
             | Self::OtherBackup(_)
+            | Self::OtherKind(_)
+            | Self::ScratchNotEmpty(_)
+            | Self::Unable(_)
             | Self::OtherForm(_)
             | Self::OutOfValidity(_)
             | Self::OutputExists { .. }
@@ -398,6 +428,9 @@ impl Failure {
             }
             Self::Evidence(EvidenceError::Name(_)) => "give it another name",
             Self::Evidence(EvidenceError::NoRehearsal) => "name it with --rehearsal",
+            Self::Evidence(EvidenceError::OtherProfile) => {
+                "name the profile that `run` was given, or none"
+            }
             Self::Evidence(EvidenceError::OtherSite) => "name the site file as it was then",
             Self::Evidence(EvidenceError::Read { .. }) => "name a file that can be read",
             Self::Evidence(EvidenceError::Rehearsed) => {
@@ -499,6 +532,20 @@ impl Failure {
             Self::CopyMisused { .. } => {
                 "do not let this token out of your hands: it gives the key away; find out what changed it"
             }
+            Self::KeptToken(_) => {
+                "name another token with --scratch-token; this one's keys would be gone"
+            }
+            Self::NoOfficer => "name so_pin_file in [scratch] of the site",
+            Self::NoProfile { .. } => "name what `chancery-ceremony probe -o` wrote",
+            Self::OtherKind(_) => {
+                "probe a scratch token of this model and firmware, and name that profile"
+            }
+            Self::ScratchNotEmpty(_) => {
+                "name another token with --scratch-token, or destroy what is in this one"
+            }
+            Self::Unable(_) => {
+                "change the plan, or take another kind of token; `chancery-ceremony probe` says what one can"
+            }
             Self::OnBreak(_) => {
                 "switch the machine off, if you like; when all are back, `chancery-ceremony resume` goes on"
             }
@@ -536,6 +583,9 @@ impl Failure {
             }
             Self::Site(SiteError::NoBackup) => {
                 "add [backup] to the site: token = { label = … } and pin_file"
+            }
+            Self::Site(SiteError::NoScratch) => {
+                "add [scratch] to the site: pin_file, and so_pin_file"
             }
             Self::Site(SiteError::FirstPin(_)) => {
                 "give the token its first PIN from a file; pin-split and pin-rotate replace it"

@@ -44,6 +44,7 @@ pub mod site;
 mod stand_in;
 pub mod status;
 pub mod steps;
+pub mod token_profile;
 pub mod transcript;
 pub mod verify;
 pub mod words;

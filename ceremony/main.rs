@@ -33,13 +33,14 @@ use ceremony::{
     script::script,
     site::Site,
     status::{Status, add},
+    token_profile::{KnownToken, probe},
     transcript::{Attendance, Event},
     verify::Verified,
     words::spoken,
 };
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use pki::{
-    clock::SystemClock,
+    clock::{Clock as _, SystemClock},
     token::pkcs11::{Module, ObjectFound},
 };
 use serde_json::{Value, json};
@@ -68,6 +69,8 @@ enum Command {
     Script(ScriptArguments),
     /// Sign the hash of a plan that may be performed.
     Approve(ApproveArguments),
+    /// Find out what a kind of token does, on one that has nothing to lose.
+    Probe(ProbeArguments),
     /// Perform a plan on a software token whose keys are thrown away.
     Rehearse(RehearseArguments),
     /// Make the token of a rehearsal.
@@ -154,6 +157,9 @@ impl Template {
 struct PlanArguments {
     /// The plan (TOML).
     plan: PathBuf,
+    /// What `probe` found out of the kind of token that it is for.
+    #[arg(long, value_name = "FILE")]
+    token_profile: Option<PathBuf>,
     /// Answer in JSON.
     #[arg(long)]
     json: bool,
@@ -199,6 +205,25 @@ struct ApproveArguments {
     /// Where the signature goes; must not exist.
     #[arg(short, long)]
     output: PathBuf,
+}
+
+#[derive(Args)]
+struct ProbeArguments {
+    /// The site (TOML): the module, the tokens that are kept, and in [scratch] the PIN files of this one.
+    #[arg(long)]
+    site: PathBuf,
+    /// The serial number of a token of the same kind that has nothing to lose.
+    #[arg(long, value_name = "SERIAL")]
+    scratch_token: String,
+    /// Initialize it first, as `token-init` does.
+    #[arg(long)]
+    initialize: bool,
+    /// Where the profile goes (JSON), which `plan`, `run` and `bundle` take; must not exist.
+    #[arg(short, long)]
+    output: Option<PathBuf>,
+    /// Answer in JSON.
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Args)]
@@ -260,6 +285,9 @@ struct RunArguments {
     /// The transcript of a rehearsal of this plan, which a ceremony with people takes.
     #[arg(long)]
     rehearsal: Option<PathBuf>,
+    /// What `probe` found out of this kind of token.
+    #[arg(long, value_name = "FILE")]
+    token_profile: Option<PathBuf>,
     /// An approval of the plan; as many as its quorum wants.
     #[arg(long = "approval", value_name = "FILE")]
     approvals: Vec<PathBuf>,
@@ -380,6 +408,9 @@ struct BundleArguments {
     /// The site file, as it was then.
     #[arg(long)]
     site: Option<PathBuf>,
+    /// The profile of the kind of token that the plan was compared with.
+    #[arg(long, value_name = "FILE")]
+    token_profile: Option<PathBuf>,
     /// A file to be put in: a photo, a scan, a report.
     #[arg(long = "attach", value_name = "FILE")]
     attachments: Vec<PathBuf>,
@@ -458,6 +489,7 @@ fn main() -> ExitCode {
         Command::Plan(arguments) => plan(&arguments),
         Command::Script(arguments) => print_script(&arguments),
         Command::Approve(arguments) => approve(&arguments),
+        Command::Probe(arguments) => probe_token(&arguments),
         Command::Rehearse(arguments) => rehearse(arguments),
         Command::RehearsalToken(arguments) => rehearsal_token(&arguments),
         Command::Run(arguments) => perform(arguments),
@@ -502,6 +534,10 @@ impl Answer {
 fn plan(arguments: &PlanArguments) -> Result<Answer, Failure> {
     let plan = Plan::read(&arguments.plan)?;
     dry_run(&plan)?;
+    if let Some(path) = &arguments.token_profile {
+        // Where it is used, the site says whether changeable keys are meant.
+        KnownToken::read(path)?.check_plan(&plan, true)?;
+    }
     let steps = || plan.steps().map(|(_, step)| step.to_string());
     let value = || {
         json!({
@@ -560,6 +596,25 @@ fn approve(arguments: &ApproveArguments) -> Result<Answer, Failure> {
     let (hash, words) = (plan.hash(), spoken(plan.hash()));
     let output = arguments.output.display();
     Ok(Answer::Text(format!("{} approves\nplan {hash}\n     {words}\nin {output}", arguments.name)))
+}
+
+fn probe_token(arguments: &ProbeArguments) -> Result<Answer, Failure> {
+    let site = Site::read(&arguments.site)?;
+    enter_environment(&site)?;
+    let (serial, initialize) = (&arguments.scratch_token, arguments.initialize);
+    if let Some(path) = arguments.output.as_ref().filter(|path| path.symlink_metadata().is_ok()) {
+        return Err(Failure::OutputExists { what: "profile", path: path.clone() });
+    }
+    let mut console = console(arguments.json);
+    let profile = probe(&site, serial, initialize, SystemClock.now(), &mut console)?;
+    let mut text = profile.to_string();
+    if let Some(path) = &arguments.output {
+        let content = format!("{:#}\n", json!(profile));
+        write_new(path, content.as_bytes())?;
+        let sha256 = Digest::of_file(content.as_bytes());
+        text += &format!("\n\nprofile {}\nsha256  {sha256}", path.display());
+    }
+    Ok(Answer::new(arguments.json, || json!(profile), || text))
 }
 
 fn rehearse(arguments: RehearseArguments) -> Result<Answer, Failure> {
@@ -624,7 +679,8 @@ fn inventory(arguments: &InventoryArguments) -> Result<Answer, Failure> {
 }
 
 fn perform(arguments: RunArguments) -> Result<Answer, Failure> {
-    let place = place(arguments.place)?;
+    let mut place = place(arguments.place)?;
+    place.profile = arguments.token_profile.as_deref().map(KnownToken::read).transpose()?;
     let plan = Plan::read(&arguments.plan)?;
     let attendance = match (arguments.rehearsed, arguments.unattended) {
         (true, _) => Attendance::Rehearsed,
@@ -665,7 +721,7 @@ fn place(arguments: PlaceArguments) -> Result<Place, Failure> {
     enter_environment(&site)?;
     let PlaceArguments { journals, handoff, exchange, power_loss, .. } = arguments;
     let (variables, journals) = (variables(), journals.journals);
-    Ok(Place { site, journals, handoff, exchange, variables, power_loss })
+    Ok(Place { site, journals, handoff, exchange, variables, profile: None, power_loss })
 }
 
 fn performed(place: &Place, head: Digest, json: bool) -> Answer {
@@ -745,6 +801,7 @@ fn bundle(arguments: &BundleArguments) -> Result<Answer, Failure> {
         transcript: read(&arguments.transcript)?,
         rehearsal: arguments.rehearsal.as_deref().map(read).transpose()?,
         site: arguments.site.as_deref().map(read).transpose()?,
+        token_profile: arguments.token_profile.as_deref().map(read).transpose()?,
         attachments: BTreeMap::new(),
         elsewhere: BTreeMap::new(),
         previous: previous.as_deref().map(Digest::of_file),
@@ -990,6 +1047,10 @@ fn complain(failure: &Failure) -> ExitCode {
 }
 
 fn findings(failure: &Failure) -> String {
-    let Failure::Plan(PlanError::Findings(findings)) = failure else { return String::new() };
-    findings.0.iter().map(|finding| format!("  {}: {}\n", finding.rule, finding.what)).collect()
+    let findings = match failure {
+        Failure::Plan(PlanError::Findings(findings)) => &findings.0,
+        Failure::Unable(findings) => findings,
+        _ => return String::new(),
+    };
+    findings.iter().map(|finding| format!("  {}: {}\n", finding.rule, finding.what)).collect()
 }

@@ -42,6 +42,7 @@ use crate::{
     shares::{SetId, Whole},
     site::Site,
     stand_in,
+    token_profile::KnownToken,
     transcript::{
         Attendance, Decision, Event, Intent, Opened, Outcome, Resumed, TOOL, is_software,
     },
@@ -62,6 +63,8 @@ pub struct Place {
     pub handoff: Option<PathBuf>,
     /// The directory in which requests go out and certificates come back.
     pub exchange: Option<PathBuf>,
+    /// What is known of this kind of token.
+    pub profile: Option<KnownToken>,
     /// Where a rehearsal loses its power.
     pub power_loss: Option<PowerLoss>,
 }
@@ -126,13 +129,17 @@ pub fn run(
     check_exchange(plan, place)?;
     check_validity(plan, clock.now())?;
     dry_run(plan)?;
+    if let Some(known) = &place.profile {
+        known.check_plan(plan, place.site.changeable_keys.is_some())?;
+    }
     let opened = opened(plan, beginning, place)?;
     check_machine(plan, beginning.attendance, place)?;
 
     // 2. Everything that can fail without changing the token.
     let module = Module::load(&opened.module.path)?;
     check_maker(&opened, &module.maker()?)?;
-    let session = open_if_there(plan, &place.site, &module, beginning.attendance, console)?;
+    let (attendance, profile) = (beginning.attendance, place.profile.as_ref());
+    let session = open_if_there(plan, &place.site, &module, attendance, profile, console)?;
 
     // 3. From here on, everything is recorded.
     let (journals, first) =
@@ -313,6 +320,7 @@ fn opened(plan: &Plan, beginning: &Beginning, place: &Place) -> Result<Opened, F
         site_hash: place.site.hash,
         changeable_keys: place.site.changeable_keys.clone(),
         software_token: place.site.software_token.clone(),
+        token_profile: place.profile.as_ref().map(|known| known.hash),
         linters: LINTERS.map(str::to_owned).to_vec(),
         module: place.site.module()?,
         plan: plan.script().clone(),
@@ -393,6 +401,7 @@ fn open_if_there(
     site: &Site,
     module: &Module,
     attendance: Attendance,
+    profile: Option<&KnownToken>,
     console: &mut Console,
 ) -> Result<Option<pins::OpenToken>, Failure> {
     if plan.initializes_token() {
@@ -405,6 +414,9 @@ fn open_if_there(
     }
     let mut custody = pins::custody(site, attendance, console);
     let mut opened = pins::open(module, site, None, None, &mut custody)?;
+    if let Some(known) = profile {
+        known.check(&opened.found)?;
+    }
     let rehearsed = attendance == Attendance::Rehearsed;
     for (_, step) in plan.steps() {
         step.kind().check_token(plan, rehearsed, &mut opened.session)?;
@@ -604,6 +616,9 @@ impl Performance<'_> {
             Some(open) => open,
             None => self.open_known()?,
         };
+        if let Some(known) = &self.place.profile {
+            known.check(&opened.found)?;
+        }
         if new && !opened.session.inventory()?.is_empty() {
             return Err(Failure::TokenNotEmpty(opened.found.identity.label));
         }

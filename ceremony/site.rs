@@ -29,6 +29,7 @@ pub struct Site {
     pub share_pages: Option<PathBuf>,
     module_sha256: Option<Digest>,
     backup: Option<Backup>,
+    scratch: Option<Scratch>,
     pin: PinSource,
     so_pin: Option<PinSource>,
     environment: BTreeMap<String, String>,
@@ -51,6 +52,35 @@ impl Backup {
     /// Its file cannot be read, or others can read it.
     pub fn pin(&self) -> Result<Secret, SiteError> {
         secret(&self.pin_file)
+    }
+}
+
+/// The PINs of a token that has nothing to lose; behind the same module. Which it is, is said when it
+/// is probed.
+#[derive(Clone, Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scratch {
+    pin_file: PathBuf,
+    so_pin_file: Option<PathBuf>,
+}
+
+impl Scratch {
+    /// Its user's PIN.
+    ///
+    /// # Errors
+    ///
+    /// Its file cannot be read, or others can read it.
+    pub fn pin(&self) -> Result<Secret, SiteError> {
+        secret(&self.pin_file)
+    }
+
+    /// Its security officer's PIN, if there is a file with it.
+    ///
+    /// # Errors
+    ///
+    /// As [`pin`](Self::pin).
+    pub fn so_pin(&self) -> Result<Option<Secret>, SiteError> {
+        self.so_pin_file.as_deref().map(secret).transpose()
     }
 }
 
@@ -86,6 +116,7 @@ struct SiteFile {
     so_pin: Option<Word>,
     share_pages: Option<PathBuf>,
     backup: Option<Backup>,
+    scratch: Option<Scratch>,
     changeable_keys: Option<String>,
     software_token: Option<String>,
     token: TokenIdentity,
@@ -128,6 +159,10 @@ impl Site {
             backup: file
                 .backup
                 .map(|backup| Backup { pin_file: directory.join(backup.pin_file), ..backup }),
+            scratch: file.scratch.map(|scratch| Scratch {
+                pin_file: directory.join(scratch.pin_file),
+                so_pin_file: scratch.so_pin_file.map(|path| directory.join(path)),
+            }),
             share_pages: file.share_pages.map(|path| directory.join(path)),
             pin: PinSource::of("pin", file.pin_file, file.pin, directory)?
                 .ok_or(SiteError::NoPin("pin"))?,
@@ -195,6 +230,20 @@ impl Site {
         self.backup.as_ref().ok_or(SiteError::NoBackup)
     }
 
+    /// The PINs of a token that has nothing to lose.
+    ///
+    /// # Errors
+    ///
+    /// The site says nothing of one.
+    pub fn scratch(&self) -> Result<&Scratch, SiteError> {
+        self.scratch.as_ref().ok_or(SiteError::NoScratch)
+    }
+
+    /// The tokens that have something to lose.
+    pub fn kept_tokens(&self) -> impl Iterator<Item = &TokenIdentity> {
+        [&self.token].into_iter().chain(self.backup.iter().map(|backup| &backup.token))
+    }
+
     /// The PINs of a token that is yet to be made, the security officer's first. Nobody can have
     /// shares of them.
     ///
@@ -248,6 +297,9 @@ pub enum SiteError {
     /// The plan makes copies of keys, and the site has no token for them.
     #[error("the plan makes copies of keys, and the site names no backup token")]
     NoBackup,
+    /// A token is to be probed, and the site has no PINs for one.
+    #[error("the site names no PIN files of a token that has nothing to lose")]
+    NoScratch,
     /// A PIN is wanted that the site says nothing of.
     #[error("the site names no {0}_file, nor custodians who have it ({0} = \"shares\")")]
     NoPin(&'static str),

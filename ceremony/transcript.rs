@@ -154,6 +154,9 @@ pub struct Opened {
     /// Why keys are taken from a software token, as the site says; without a reason, none are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub software_token: Option<String>,
+    /// SHA-256 of the profile of the kind of token, if the plan was compared with one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_profile: Option<Digest>,
     /// What every certificate passed before it was signed, and afterwards: lints and parsers.
     pub linters: Vec<String>,
     /// The PKCS#11 module.

@@ -1036,7 +1036,7 @@ OPENED = {
     "tool": str, "tool_sha256": HASH, "boot": str,
     "attendance": re.compile("attended|rehearsed|unattended"), "faithful?": bool, "rehearsal?": HASH,
     "approvals?": {"*": SSH_SIGNATURE}, "plan_hash": HASH, "site_hash": HASH,
-    "changeable_keys?": str, "software_token?": str, "linters": [str], "module": MODULE, "plan": PLAN,
+    "changeable_keys?": str, "software_token?": str, "token_profile?": HASH, "linters": [str], "module": MODULE, "plan": PLAN,
 }
 TOKEN = {"identity": TOKEN_IDENTITY, "hardware_version": str, "firmware_version": str, "library": str,
          "flags": [str], "given_by?": {"set": SET_ID, "shares": [int]}}
@@ -1366,6 +1366,9 @@ def verify_bundle(content):
     if "rehearsal.jsonl" in files:
         rehearsal = verify_rehearsal(files["rehearsal.jsonl"], ceremony)
     check_sums(files)
+    if "token-profile.json" in files:
+        named = ceremony.opened.get("token_profile")
+        require(named == sha256(files["token-profile.json"]), "token-profile.json is not what it must be")
     if "site.toml" in files:
         site = tagged("chancery-ceremony-site-v1", files["site.toml"])
         require(site == ceremony.opened["site_hash"], "site.toml is not what it must be")
@@ -1389,7 +1392,7 @@ def verify_bundle(content):
     return ceremony
 
 
-GIVEN = ("SHA256SUMS", "kept-elsewhere.sha256", "rehearsal.jsonl", "site.toml", "transcript.jsonl")
+GIVEN = ("SHA256SUMS", "kept-elsewhere.sha256", "rehearsal.jsonl", "site.toml", "token-profile.json", "transcript.jsonl")
 ATTACHMENT = "attachments/[A-Za-z0-9_][A-Za-z0-9._-]{0,47}"
 
 

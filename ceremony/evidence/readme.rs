@@ -85,6 +85,7 @@ WHAT IS IN IT
   transcript.jsonl       every record, each bound to all before it; everything else follows from it
   rehearsal.jsonl        the rehearsal of the same plan, whose head the transcript names
   plan.json              the plan, as it was approved: these very bytes have the hash
+  token-profile.json     what such a token does, if the plan was compared with that; its hash is in the transcript
   site.toml              where it was done, if it was given: its hash is in the transcript
   heads.txt              the head after each record, as screens and films show it
   head.svg               the head of all, as a QR code

@@ -9,6 +9,7 @@ mod lone_sign;
 mod mechanism;
 mod misuse;
 mod object;
+mod profile;
 mod remains;
 mod session;
 mod survey;
@@ -33,6 +34,7 @@ use mechanism::Mechanisms;
 
 pub use backup::Opening;
 pub use misuse::{ATTEMPTS, Attempt, CHANGES};
+pub use profile::{AttributeProfile, KeyProfile, Said, ScratchPins, TokenProfile, Trial};
 pub use remains::{ObjectFound, Remains};
 pub use session::{LoginGuard, Session};
 pub use survey::{KeySurvey, MechanismSurvey, SessionLimit, TokenSurvey};
@@ -133,6 +135,23 @@ impl Module {
     pub fn identify(&self, wanted: &TokenIdentity) -> Result<TokenIdentity, TokenError> {
         let (_, info) = self.the_one(wanted)?;
         Ok(identity(&info))
+    }
+
+    /// The full identity of the one token that has this serial number.
+    ///
+    /// # Errors
+    ///
+    /// None has, or more than one.
+    pub fn with_serial(&self, serial: &str) -> Result<TokenIdentity, TokenError> {
+        let tokens = self.tokens()?;
+        let mut found = tokens.iter().filter(|(_, info)| info.serial_number() == serial);
+        match (found.next(), found.next()) {
+            (Some((_, info)), None) => Ok(identity(info)),
+            (first, _) => {
+                let many = if first.is_some() { "more than one token has" } else { "no token has" };
+                Err(TokenError::NoToken(format!("{many} the serial number {serial:?}")))
+            }
+        }
     }
 
     /// What that token says of itself.
