@@ -12,9 +12,10 @@
 # windows   chancery.exe and chancery-card.exe; with WINDOWS_PROFILE=release, for people
 # kryoptic  the second software token of the tests, a workspace of its own
 # samba     the domain controller of the tests, of Debian 13's backports, in a directory of its own
+# ykman     Yubico's program, which reads the cards of the tests: Python packages, pinned, as pkilint
 # packages  what the above need from the system (Debian; a no-op when all is there)
 
-.PHONY: demo test check bench faults mutations issuer kryoptic packages pkilint samba snapshots windows
+.PHONY: demo test check bench faults mutations issuer kryoptic packages pkilint samba snapshots windows ykman
 
 CARGO = cargo
 KRYOPTIC = --manifest-path softhsm-tests/kryoptic/Cargo.toml
@@ -24,7 +25,7 @@ demo: packages
 	target/debug/demo
 
 # The stories run the programs that lie beside them, so those are built first.
-test: packages issuer kryoptic pkilint samba windows
+test: packages issuer kryoptic pkilint samba windows ykman
 	$(CARGO) build --locked --workspace --bins
 	$(CARGO) test --locked --workspace --no-fail-fast
 
@@ -60,6 +61,15 @@ pkilint: packages target/pkilint/installed
 target/pkilint/installed: ceremony/tests/pkilint/requirements.txt
 	python3 -m venv target/pkilint
 	target/pkilint/bin/python -m pip install -q --disable-pip-version-check --no-deps -r $<
+	touch $@
+
+ykman: packages target/ykman/installed
+
+# Of its packages, pyscard is built here; what builds it is pinned by the same file.
+target/ykman/installed: softhsm-tests/ykman/requirements.txt
+	python3 -m venv --clear target/ykman
+	PIP_CONSTRAINT=$< target/ykman/bin/python -m pip install -q --disable-pip-version-check --no-deps -r $<
+	target/ykman/bin/ykman --version
 	touch $@
 
 # After a change that is meant: look at the difference before it is committed.

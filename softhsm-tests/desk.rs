@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 use crate::{
     failure::{Doing, Failure},
-    peers::{ours, peer},
+    peers::{ours, ykman},
     process::{Answer, run},
     readers::Readers,
     terminal::{Typed, run_at_terminal},
@@ -160,7 +160,7 @@ impl Desk {
     ///
     /// It is not installed.
     pub fn ykman(&self, arguments: &[&str]) -> Result<Answer, Failure> {
-        run(self.command(&peer("ykman")?).args(arguments))
+        run(self.command(&ykman()?).args(arguments))
     }
 
     /// A program that runs in the directory and sees the readers.

@@ -42,7 +42,6 @@ const PEERS: &[(&str, &str)] = &[
     ("tar", "tar"),
     ("tpm2-abrmd", "tpm2-abrmd"),
     ("unshare", "util-linux"),
-    ("ykman", "yubikey-manager"),
 ];
 
 /// Where programs are installed. A user's PATH need not hold the ones of administrators.
@@ -56,6 +55,20 @@ const DIRECTORIES: &[&str] = &["/usr/bin", "/usr/sbin", "/bin", "/sbin", "/usr/l
 pub fn peer(name: &str) -> Result<PathBuf, Failure> {
     let found = DIRECTORIES.iter().map(|directory| Path::new(directory).join(name));
     found.into_iter().find(|path| path.is_file()).ok_or_else(|| missing(name))
+}
+
+/// The absolute path of ykman, Yubico's own program, which `make ykman` puts below the target
+/// directory.
+///
+/// # Errors
+///
+/// It is not there.
+pub fn ykman() -> Result<PathBuf, Failure> {
+    let path = source_tree().join("target/ykman/bin/ykman");
+    if path.is_file() {
+        return Ok(path);
+    }
+    Err(Failure::new("ykman is not there").hint("run make ykman"))
 }
 
 /// The absolute path of a file that a peer's package brings under one of several names.

@@ -13,7 +13,7 @@ use harness::{
     https::Identity,
     office::Office,
     openssl::{openssl, verify_with_crl},
-    peers::peer,
+    peers::{peer, ykman},
     process::{Answer, Daemon, Signal, run, wait_until},
     readers::{Readers, opensc_module, ykcs11_module},
     virtual_card::{Fault, Kind, VirtualCard},
@@ -349,7 +349,7 @@ impl Bench {
     /// The certificate on the card, which leads to the root and is not revoked.
     fn keep_certificate(&self, name: &str) -> Result<PathBuf, Failure> {
         self.fingerprint()?;
-        let mut ykman = self.readers.command(&peer("ykman")?);
+        let mut ykman = self.readers.command(&ykman()?);
         ykman.args(["piv", "certificates", "export", "9a", name]);
         run(ykman.current_dir(self.office.path(".")))?.success()?;
         verify_with_crl(&self.office, "issuing", &self.path(name))?.success()?;
@@ -389,7 +389,7 @@ impl Bench {
         let serial = told["certificate"].as_str().unwrap_or_default();
         let show = ["show", "issuing", serial, "--certificate"];
         let issued = run(&mut self.office.chancery(self.office.operator(), &show)?)?.success()?;
-        let mut ykman = self.readers.command(&peer("ykman")?);
+        let mut ykman = self.readers.command(&ykman()?);
         ykman.args(["piv", "certificates", "export", "9a", "read.pem"]);
         run(ykman.current_dir(self.office.path(".")))?.success()?;
         let read = self.office.path("read.pem");

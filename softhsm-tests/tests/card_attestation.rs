@@ -8,7 +8,7 @@ use harness::{
     https::{Identity, Request},
     office::{Office, http_send},
     openssl::{self, openssl},
-    peers::{ours, peer},
+    peers::{ours, ykman},
     process::{Answer, run},
     readers::Readers,
     virtual_card::{DEFAULT_MANAGEMENT_KEY, Kind, VirtualCard},
@@ -447,7 +447,7 @@ impl Bench {
 
     /// The card in the second reader, whose maker nobody trusts.
     fn stranger(&self, arguments: &[&str]) -> Result<Answer, Failure> {
-        let mut command = self.readers.command(&peer("ykman")?);
+        let mut command = self.readers.command(&ykman()?);
         command.args(["--reader", self.readers.name(1)]).args(arguments);
         run(command.current_dir(self.path(".")))
     }
