@@ -50,6 +50,7 @@ fn a_card_is_enrolled_and_renewed_and_read_back_by_others() -> Story {
             bench.json(&["renew", "--slot", "9a", "--no-attestation", "--new-key", key])?;
         assert_ne!(bench.fingerprint()?, name);
         bench.is_read_back(&renewed, key)?;
+        bench.is_attested(&card)?;
         assert_eq!(card.tries_left(), (3, 3));
     }
     Ok(())
@@ -349,9 +350,7 @@ impl Bench {
     /// The certificate on the card, which leads to the root and is not revoked.
     fn keep_certificate(&self, name: &str) -> Result<PathBuf, Failure> {
         self.fingerprint()?;
-        let mut ykman = self.readers.command(&ykman()?);
-        ykman.args(["piv", "certificates", "export", "9a", name]);
-        run(ykman.current_dir(self.office.path(".")))?.success()?;
+        self.ykman(&["certificates", "export", "9a", name])?;
         verify_with_crl(&self.office, "issuing", &self.path(name))?.success()?;
         Ok(self.path(name))
     }
@@ -389,17 +388,56 @@ impl Bench {
         let serial = told["certificate"].as_str().unwrap_or_default();
         let show = ["show", "issuing", serial, "--certificate"];
         let issued = run(&mut self.office.chancery(self.office.operator(), &show)?)?.success()?;
-        let mut ykman = self.readers.command(&ykman()?);
-        ykman.args(["piv", "certificates", "export", "9a", "read.pem"]);
-        run(ykman.current_dir(self.office.path(".")))?.success()?;
-        let read = self.office.path("read.pem");
+        self.ykman(&["certificates", "export", "9a", "read.pem"])?;
+        let read = self.path("read.pem");
         let text = fs::read_to_string(&read).doing("read a certificate")?;
         assert_eq!(text.trim_end(), issued.stdout.trim_end());
         verify_with_crl(&self.office, "issuing", &read)?.success()?;
         for module in [ykcs11_module()?, opensc_module()?] {
+            self.shows(&module, &read)?;
             self.signs(&module, key, &read)?;
         }
         Ok(())
+    }
+
+    /// By the card's own word, as ykman has it, it made the key in 9a that the certificate is for: the
+    /// attestation leads to the card's maker.
+    fn is_attested(&self, card: &VirtualCard) -> Story {
+        self.ykman(&["keys", "attest", "9a", "attested.pem"])?;
+        self.ykman(&["certificates", "export", "f9", "f9.pem"])?;
+        fs::write(self.path("maker.der"), card.attestation_root()).doing("write a root")?;
+        let mut convert = openssl()?;
+        convert.args(["x509", "-inform", "DER", "-in", "maker.der", "-out", "maker.pem"]);
+        run(convert.current_dir(self.path(".")))?.success()?;
+        let mut check = openssl()?;
+        check.args(["verify", "-CAfile", "maker.pem", "-untrusted", "f9.pem", "attested.pem"]);
+        run(check.current_dir(self.path(".")))?.success()?;
+        let key_of = |file| {
+            let mut command = openssl()?;
+            command.args(["x509", "-noout", "-pubkey", "-in"]).arg(self.path(file));
+            Ok(run(&mut command)?.success()?.stdout)
+        };
+        assert_eq!(key_of("attested.pem")?, key_of("read.pem")?);
+        Ok(())
+    }
+
+    /// A PKCS#11 module shows the certificate.
+    fn shows(&self, module: &Path, certificate: &Path) -> Story {
+        let (shown, der) = (self.path("shown.der"), self.path("read.der"));
+        let mut show = self.readers.command(&peer("pkcs11-tool")?);
+        show.arg("--module").arg(module).args(["--read-object", "--type", "cert", "--id", "01"]);
+        run(show.arg("--output-file").arg(&shown))?.success()?;
+        let mut convert = openssl()?;
+        convert.args(["x509", "-outform", "DER", "-in"]).arg(certificate).arg("-out").arg(&der);
+        run(&mut convert)?.success()?;
+        let read = |path| fs::read(path).doing("read a certificate");
+        assert!(read(&shown)? == read(&der)?, "{} shows another certificate", module.display());
+        Ok(())
+    }
+
+    fn ykman(&self, arguments: &[&str]) -> Result<Answer, Failure> {
+        let mut command = self.readers.command(&ykman()?);
+        run(command.arg("piv").args(arguments).current_dir(self.path(".")))?.success()
     }
 
     /// The key signs through a PKCS#11 module, and the certificate verifies it.

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use jiff::Timestamp;
 use pki::{handoff::Handoff, secret::Secret, x509::attestation::Anchors};
 
 use crate::{
@@ -9,40 +10,56 @@ use crate::{
     describe, directory, front,
     makers::{self, MakersError},
     policy::{Rules, RulesError},
+    publisher::OfflineCrls,
 };
 
-/// Reads the configuration and all that it names, and says everything that is wrong; nothing is
-/// when it is empty. The token is not touched.
-pub fn check(path: &Path, overrides: Overrides, credentials: Option<&Path>) -> Vec<ConfigError> {
-    let config = match Config::read(path, overrides, credentials) {
-        Ok(config) => config,
-        Err(error) => return vec![error],
-    };
-    match Source::read(path) {
-        Ok(source) => Check { source, config, errors: Vec::new() }.all(),
-        Err(error) => vec![error],
+/// What was found.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// What is wrong: the appliance would not start.
+    pub errors: Vec<ConfigError>,
+    /// What will be wrong soon, or is for others.
+    pub warnings: Vec<ConfigError>,
+}
+
+/// Reads the configuration and all that it names, and says everything that is wrong. The token is
+/// not touched.
+pub fn check(
+    path: &Path,
+    overrides: Overrides,
+    credentials: Option<&Path>,
+    now: Timestamp,
+) -> Found {
+    let read = || Ok((Config::read(path, overrides, credentials)?, Source::read(path)?));
+    match read() {
+        Ok((config, source)) => Check { source, config, now, found: Found::default() }.all(),
+        Err(error) => Found { errors: vec![error], warnings: Vec::new() },
     }
 }
 
 struct Check {
     source: Source,
     config: Config,
-    errors: Vec<ConfigError>,
+    now: Timestamp,
+    found: Found,
 }
 
 impl Check {
-    fn all(mut self) -> Vec<ConfigError> {
+    fn all(mut self) -> Found {
         self.tokens();
         self.directory();
         let makers = self.makers();
         self.directories();
         let handoff = Handoff::read(&self.config.handoff);
         match &handoff {
-            Ok(handoff) => self.authorities(handoff),
+            Ok(handoff) => {
+                self.authorities(handoff);
+                self.offline_crls(handoff);
+            }
             Err(error) => self.add(&["handoff"], describe(error), "run chancery-ceremony"),
         }
         self.rules(handoff.ok().as_ref(), makers);
-        self.errors
+        self.found
     }
 
     fn tokens(&mut self) {
@@ -136,6 +153,25 @@ impl Check {
         }
     }
 
+    fn offline_crls(&mut self, handoff: &Handoff) {
+        match OfflineCrls::read(&self.config, handoff) {
+            Ok(lists) => {
+                let warnings = lists.remarks(self.now).map(|(path, what)| ConfigError {
+                    path: path.to_owned(),
+                    line: None,
+                    what,
+                    hint: None,
+                });
+                self.found.warnings.extend(warnings);
+            }
+            Err(error) => {
+                let given = self.config.offline_crls.is_some();
+                let key = if given { "offline_crls" } else { "handoff" };
+                self.add(&[key], describe(&error), error.hint());
+            }
+        }
+    }
+
     fn rules(&mut self, handoff: Option<&Handoff>, makers: Option<Anchors>) {
         let rules = Rules::read(&self.config.rules);
         let bound = match (rules, handoff) {
@@ -150,9 +186,12 @@ impl Check {
             trusting.and_then(|rules| rules.check_directory(self.config.directory.as_ref()));
         match bound {
             Ok(()) => {}
-            Err(RulesError::Invalid { path, what }) => {
-                self.errors.push(ConfigError { path: path.into(), line: None, what, hint: None })
-            }
+            Err(RulesError::Invalid { path, what }) => self.found.errors.push(ConfigError {
+                path: path.into(),
+                line: None,
+                what,
+                hint: None,
+            }),
             Err(error) => {
                 let hint = "roles must fit the hand-off and chanceryd.toml";
                 self.add(&["rules"], describe(&error), hint);
@@ -162,7 +201,7 @@ impl Check {
 
     fn add(&mut self, keys: &[&str], what: String, hint: &str) {
         let error = self.source.error(keys, what);
-        self.errors.push(ConfigError { hint: Some(hint.to_owned()), ..error });
+        self.found.errors.push(ConfigError { hint: Some(hint.to_owned()), ..error });
     }
 }
 
@@ -186,7 +225,7 @@ mod tests {
             + "\n[attestation]\nanchors = [\"makers.pem\"]\n";
         fs::write(&path, &text).unwrap();
         fs::write(directory.path().join("state"), "a file").unwrap();
-        let errors = check(&path, Overrides::default(), None);
+        let errors = check(&path, Overrides::default(), None, Timestamp::UNIX_EPOCH).errors;
         let found: Vec<_> = errors
             .iter()
             .map(|error| (error.line.unwrap(), error.what.split(':').next().unwrap()))

@@ -41,6 +41,8 @@ pub struct Config {
     pub directory: Option<Directory>,
     /// The ceremony's hand-off directory.
     pub handoff: PathBuf,
+    /// The directory with newer revocation lists of CAs that are offline (`NAME.crl`).
+    pub offline_crls: Option<PathBuf>,
     /// The directory of role and account files (`*.toml`).
     pub rules: PathBuf,
     /// Where the ledger is; one appliance each.
@@ -221,6 +223,7 @@ impl Source {
                 .map(|table| self.directory(table, credentials))
                 .transpose()?,
             handoff: self.path(&file.handoff)?,
+            offline_crls: file.offline_crls.map(|path| self.path(&path)).transpose()?,
             rules: self.path(&file.rules)?,
             state_directory: self.pick(
                 ("--state-directory", flags.state_directory),
@@ -300,6 +303,7 @@ struct File {
     attestation: Option<AttestationTable>,
     directory: Option<DirectoryTable>,
     handoff: PathBuf,
+    offline_crls: Option<PathBuf>,
     rules: PathBuf,
     state_directory: Option<PathBuf>,
     audit_directory: Option<PathBuf>,

@@ -88,6 +88,7 @@ fn permits(config: &Config) -> Permits {
         readable.push(directory.password_file.clone());
         readable.extend(directory.ca_file.clone());
     }
+    readable.extend(config.offline_crls.clone());
     let makers = config.attestation.iter().flat_map(|attestation| attestation.anchors.clone());
     readable.extend(makers);
     Permits {

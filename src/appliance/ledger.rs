@@ -223,6 +223,15 @@ pub enum Event {
         /// The findings.
         findings: String,
     },
+    /// A revocation list of a CA that is offline is given out from now on.
+    OfflineCrlLoaded {
+        /// Its name.
+        name: String,
+        /// Its number.
+        number: u64,
+        /// SHA-256 of it, hexadecimal.
+        sha256: String,
+    },
     /// Roles and accounts were read anew.
     RulesLoaded {
         /// SHA-256 over the files, hexadecimal.

@@ -24,7 +24,10 @@ use appliance::{
     worker::{self, login::LoginFile},
 };
 use clap::{Parser, Subcommand, ValueEnum, value_parser};
-use pki::{clock::SystemClock, token::TokenError};
+use pki::{
+    clock::{Clock, SystemClock},
+    token::TokenError,
+};
 use tokio::{
     runtime::Runtime,
     signal::unix::{SignalKind, signal},
@@ -64,7 +67,7 @@ enum Command {
     /// Gives operators their certificates, on this machine.
     #[command(subcommand)]
     Operator(OperatorCommand),
-    /// Serves. SIGHUP reads the rules anew, SIGTERM ends it in order.
+    /// Serves. SIGHUP reads the rules and the lists of offline CAs anew, SIGTERM ends it in order.
     Serve {
         /// The configuration file.
         #[arg(long, value_name = "FILE")]
@@ -216,6 +219,7 @@ impl From<StartError> for Failure {
                 (1, Some("see whether the token is plugged in and reachable"))
             }
             StartError::Ledger(_) => (1, Some("see to the state and audit directories")),
+            StartError::OfflineCrl(error) => (EX_CONFIG, Some(error.hint())),
             StartError::Authority(_)
             | StartError::Handoff(_)
             | StartError::Makers(_)
@@ -280,13 +284,19 @@ impl From<ServeError> for Failure {
                 describe(&error),
                 Some("name X.509 authorities of the hand-off that are online"),
             ),
+            ServeError::OfflineCrl(error) => Self::new(1, describe(&error), Some(error.hint())),
             error => Self::new(1, describe(&error), None),
         }
     }
 }
 
 fn run_check(file: &Path, overrides: Overrides) -> Result<(), Failure> {
-    let errors = check(file, overrides, credentials().as_deref());
+    let found = check(file, overrides, credentials().as_deref(), SystemClock.now());
+    for warning in found.warnings {
+        // What it warns of does not keep the appliance from starting.
+        let _ = writeln!(io::stderr(), "warning: {warning}");
+    }
+    let errors = found.errors;
     if errors.is_empty() {
         return write_out(&format!("{} is valid\n", file.display()));
     }

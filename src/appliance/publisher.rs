@@ -7,6 +7,7 @@
 
 mod artefact;
 mod history;
+mod offline;
 mod press;
 mod revoked;
 
@@ -21,6 +22,7 @@ pub(crate) use self::press::reason;
 pub use self::{
     artefact::{Artefact, Published},
     history::News,
+    offline::{OfflineCrlError, OfflineCrls},
     press::{Press, PublishError},
     revoked::{Entry, Revoked},
 };
@@ -30,6 +32,8 @@ use crate::{config, ledger::Ledger, signing::Signing};
 pub struct Publisher {
     current: watch::Sender<Arc<Published>>,
     history: Mutex<History>,
+    /// What others signed.
+    offline: Mutex<Arc<OfflineCrls>>,
 }
 
 /// What lists and bundles are made for and signed with.
@@ -61,6 +65,7 @@ impl Publisher {
         let publisher = Arc::new(Self {
             history: Mutex::new(History::new(first.version)),
             current: watch::Sender::new(Arc::new(first)),
+            offline: Mutex::default(),
         });
         publisher.lock().add(publisher.version(), oldest);
         Ok((publisher, press))
@@ -81,6 +86,16 @@ impl Publisher {
     /// What is in force, and everything that follows.
     pub fn watch(&self) -> watch::Receiver<Arc<Published>> {
         self.current.subscribe()
+    }
+
+    /// The lists of CAs that are offline.
+    pub fn offline(&self) -> Arc<OfflineCrls> {
+        Arc::clone(&self.offline.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Gives out other lists of CAs that are offline.
+    pub fn set_offline(&self, lists: OfflineCrls) {
+        *self.offline.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(lists);
     }
 
     /// The version in force.
@@ -106,6 +121,8 @@ impl Publisher {
                 remarks.push(format!("{name} is past half of its life: it cannot be signed anew"));
             }
         }
+        // Nobody here can sign those anew: it goes on serving.
+        remarks.extend(self.offline().remarks(now).map(|(_, remark)| remark));
         (good, remarks)
     }
 

@@ -74,7 +74,7 @@ use crate::{
     launcher::Launcher,
     ledger::{Event, Ledger, LedgerError},
     policy::{Rules, RulesError},
-    publisher::{Press, PublishError, Publisher},
+    publisher::{OfflineCrlError, OfflineCrls, Press, PublishError, Publisher},
     signing::Signing,
     start::{StartError, Started},
 };
@@ -127,6 +127,9 @@ pub enum ServeError {
     /// What was taken back cannot be published.
     #[error("what was taken back cannot be published")]
     Publish(#[from] PublishError),
+    /// A list of an offline CA cannot be kept.
+    #[error("a revocation list cannot be given out")]
+    OfflineCrl(#[from] OfflineCrlError),
     /// Ledger, token or authority cannot be stood up.
     #[error(transparent)]
     Start(#[from] StartError),
@@ -170,6 +173,7 @@ pub async fn serve(
         () = told_to_stop(&mut signals) => return Ok(()),
     };
     let rules_digest = started.rules_digest.clone();
+    let offline_crls = started.offline_crls.clone();
     let (service, press) = Service::new(&config, started, stopping.clone()).await?;
     let service = Arc::new(service);
     let tls = tls::server_config(
@@ -179,6 +183,7 @@ pub async fn serve(
         service.clock.clone(),
     )?;
     service.ledger.record(Event::RulesLoaded { digest: rules_digest }).await?;
+    service.give_out(&config, offline_crls).await?;
     let version = env!("CARGO_PKG_VERSION").to_owned();
     service.ledger.record(Event::Started { version }).await?;
     announce(&config.state_directory, &api, &public)?;
@@ -357,6 +362,44 @@ impl Service {
                 "the new rules are refused; the ones before stay in force"
             ),
         }
+        match self.read_offline_crls(config).await {
+            Ok(()) => {}
+            Err(ServeError::OfflineCrl(error)) => tracing::error!(
+                error = crate::describe(&error),
+                hint = error.hint(),
+                "the lists of offline CAs are refused; the ones before are given out"
+            ),
+            Err(error) => tracing::error!(
+                error = crate::describe(&error),
+                "the lists of offline CAs cannot be recorded; the ones before are given out"
+            ),
+        }
+    }
+
+    async fn read_offline_crls(&self, config: &Config) -> Result<(), ServeError> {
+        let (config, handoff) = (config.clone(), self.authority.handoff().clone());
+        let read = {
+            let config = config.clone();
+            move || OfflineCrls::read(&config, &handoff)
+        };
+        let lists = tokio::task::spawn_blocking(read).await.map_err(PublishError::from)??;
+        self.give_out(&config, lists).await
+    }
+
+    /// Gives out lists of offline CAs: those that are new are recorded and kept before.
+    async fn give_out(&self, config: &Config, lists: OfflineCrls) -> Result<(), ServeError> {
+        for (name, list) in lists.news() {
+            let event = Event::OfflineCrlLoaded {
+                name: name.clone(),
+                number: list.number,
+                sha256: hex::encode(list.artefact.sha256),
+            };
+            self.ledger.record(event).await?;
+        }
+        lists.keep(config)?;
+        lists.tell(self.clock.now());
+        self.publisher.set_offline(lists);
+        Ok(())
     }
 
     async fn read_rules(&self, config: &Config) -> Result<String, Box<dyn std::error::Error>> {

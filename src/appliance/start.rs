@@ -17,6 +17,7 @@ use crate::{
     ledger::{Event, Ledger, LedgerError},
     makers::{self, MakersError},
     policy::{Rules, RulesError},
+    publisher::{OfflineCrlError, OfflineCrls},
     signing::{Change, Signing, SigningError},
 };
 
@@ -28,6 +29,8 @@ pub struct Started {
     pub clock: Arc<dyn Clock>,
     /// The ledger of the state directory.
     pub ledger: Ledger,
+    /// The revocation lists of CAs that are offline.
+    pub offline_crls: OfflineCrls,
     /// SHA-256 over the rules, hexadecimal.
     pub rules_digest: String,
     /// The token's queue.
@@ -46,6 +49,8 @@ pub enum StartError {
     Makers(#[from] MakersError),
     #[error("the ledger cannot be opened")]
     Ledger(#[from] LedgerError),
+    #[error("the revocation list of an offline CA cannot be given out")]
+    OfflineCrl(#[from] OfflineCrlError),
     #[error("the rules cannot be used")]
     Rules(#[from] RulesError),
     #[error("the token cannot be used")]
@@ -70,6 +75,7 @@ impl Started {
             let (configured, pinned) = (config.token.label.clone(), handoff.token.label);
             return Err(StartError::TokenLabel { configured, pinned });
         }
+        let offline_crls = OfflineCrls::read(config, &handoff)?;
         let makers = makers::read(config.attestation.as_ref())?;
         let rules = Rules::read(&config.rules)?.bind(&handoff)?.trust(Arc::new(makers))?;
         rules.check_directory(config.directory.as_ref())?;
@@ -94,7 +100,7 @@ impl Started {
         };
         let authority =
             Authority::new(config, handoff, rules, ledger.clone(), signing.clone(), clock.clone())?;
-        Ok(Self { authority, clock, ledger, rules_digest, signing })
+        Ok(Self { authority, clock, ledger, offline_crls, rules_digest, signing })
     }
 }
 

@@ -204,6 +204,37 @@ impl Handoff {
         self.crl_with(directory, name, &x509::Issuer::new)
     }
 
+    /// The CA whose key is somewhere else that signed this revocation list (DER), and what the list was
+    /// made of. For a list that the hand-off has by this name that is the CA that signed it there, for
+    /// others any above its authorities; `None` if it is none of them.
+    ///
+    /// # Errors
+    ///
+    /// A certificate of the hand-off cannot be read.
+    pub fn recognise_crl(
+        &self,
+        directory: &Path,
+        name: &str,
+        der: &[u8],
+    ) -> Result<Option<(x509::Issuer, x509::crl::Template)>, HandoffError> {
+        let above = self.x509.values().flat_map(|authority| {
+            authority.chain.iter().skip(usize::from(authority.online)).collect::<Vec<_>>()
+        });
+        let signers = match self.crls.get(name) {
+            Some(crl) => vec![&crl.issuer],
+            None => above.collect(),
+        };
+        for file in signers {
+            let path = directory.join(file);
+            let signer = signer(read_certificate(&path)?, &x509::Issuer::new)
+                .map_err(|what| invalid(&path, what))?;
+            if let Some(template) = signer.recognise_crl(der) {
+                return Ok(Some((signer, template)));
+            }
+        }
+        Ok(None)
+    }
+
     fn crl_with(
         &self,
         directory: &Path,

@@ -68,6 +68,11 @@ fn describe() {
     describe_gauge!("chancery_krl_bytes", "Length of the KRL");
     describe_gauge!("chancery_ledger_up", "1 when ledger and audit log can be written");
     describe_gauge!(
+        "chancery_offline_crl_not_after",
+        "Expiry of the CRL of a CA that is offline, Unix seconds, by issuer"
+    );
+    describe_gauge!("chancery_offline_crl_number", "Number of that CRL, by issuer");
+    describe_gauge!(
         "chancery_publication_not_after",
         "Expiry of what expires first of bundle and CRLs, Unix seconds"
     );

@@ -120,9 +120,11 @@ async fn crl(
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
     let Path(name) = path.map_err(answer::bad_path)?;
-    let current = public.service.publisher.current();
-    match name.strip_suffix(".crl").and_then(|issuer| current.crls.get(issuer)) {
-        Some(crl) => Ok(list("application/pkix-crl", crl, &headers)),
+    let publisher = &public.service.publisher;
+    let (current, offline) = (publisher.current(), publisher.offline());
+    let found = |issuer: &str| current.crls.get(issuer).or_else(|| offline.get(issuer)).cloned();
+    match name.strip_suffix(".crl").and_then(found) {
+        Some(crl) => Ok(list("application/pkix-crl", &crl, &headers)),
         None => Err(answer::not_found(uri).await),
     }
 }
