@@ -46,5 +46,6 @@ pub mod status;
 pub mod steps;
 pub mod token_profile;
 pub mod transcript;
+pub mod trust;
 pub mod verify;
 pub mod words;

@@ -35,6 +35,7 @@ use ceremony::{
     status::{Status, add},
     token_profile::{KnownToken, probe},
     transcript::{Attendance, Event},
+    trust::Trusted,
     verify::Verified,
     words::spoken,
 };
@@ -268,9 +269,9 @@ struct InventoryArguments {
     /// The site (TOML): module, token, PIN file.
     #[arg(long)]
     site: PathBuf,
-    /// The transcript of the ceremony that made the keys.
-    #[arg(long)]
-    against: Option<PathBuf>,
+    /// The transcript of a ceremony on this token; all of them, in any order.
+    #[arg(long, value_name = "FILE")]
+    against: Vec<PathBuf>,
     /// Answer in JSON.
     #[arg(long)]
     json: bool,
@@ -447,6 +448,13 @@ struct VerifyArguments {
     /// The words of the head that were written down: ten, or all.
     #[arg(long)]
     words: Option<String>,
+    /// The words of the plan that were approved: ten, or all.
+    #[arg(long, value_name = "WORDS")]
+    plan_words: Option<String>,
+    /// The keys of people from elsewhere, as `ssh-keygen -Y verify` takes them: whoever did something must be
+    /// among them.
+    #[arg(long, value_name = "ALLOWED_SIGNERS")]
+    trust: Option<PathBuf>,
     /// The bundle of the ceremony before this one, if it is a bundle.
     #[arg(long, value_name = "BUNDLE")]
     previous: Option<PathBuf>,
@@ -657,12 +665,13 @@ fn rehearsal_token(arguments: &RehearsalTokenArguments) -> Result<Answer, Failur
 }
 
 fn inventory(arguments: &InventoryArguments) -> Result<Answer, Failure> {
-    let against = arguments.against.as_deref().map(Verified::read).transpose()?;
+    let against = arguments.against.iter().map(|path| Verified::read(path));
+    let against = against.collect::<Result<Vec<_>, _>>()?;
     let site = Site::read(&arguments.site)?;
     enter_environment(&site)?;
-    let inventory = Inventory::take(&site, against.as_ref(), &mut console(arguments.json))?;
+    let inventory = Inventory::take(&site, &against, &mut console(arguments.json))?;
     let text = || {
-        let Inventory { token, objects, differences } = &inventory;
+        let Inventory { token, objects, differences, .. } = &inventory;
         let mut text = format!("{}\n{} objects\n", token.identity, objects.len());
         for ObjectFound { class, label, id } in objects {
             text += &format!("  {class:<16} {label} {id}\n");
@@ -878,6 +887,12 @@ fn verify(arguments: &VerifyArguments) -> Result<Answer, Failure> {
     }
     if let Some(words) = &arguments.words {
         verified.check_words(words)?;
+    }
+    if let Some(words) = &arguments.plan_words {
+        verified.check_plan_words(words)?;
+    }
+    if let Some(path) = &arguments.trust {
+        Trusted::read(path)?.check(&verified)?;
     }
     if let Some(directory) = &arguments.handoff {
         verified.check_handoff(directory)?;

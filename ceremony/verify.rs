@@ -16,6 +16,7 @@ use thiserror::Error;
 use crate::{
     digest::Digest,
     handoff::{Bundle, HandoffFailure},
+    name::Name,
     plan::Plan,
     progress::{Ending, Progress, ProgressError},
     transcript::{
@@ -118,6 +119,20 @@ impl Verified {
         }
     }
 
+    /// Checks the words of the plan that were approved: ten, or all.
+    ///
+    /// # Errors
+    ///
+    /// They are another plan's.
+    pub fn check_plan_words(&self, wanted: &str) -> Result<(), VerifyError> {
+        let plan = self.progress.plan.hash();
+        if are_of(plan, wanted) {
+            Ok(())
+        } else {
+            Err(VerifyError::OtherPlanWords { found: spoken(plan), wanted: wanted.to_owned() })
+        }
+    }
+
     /// The hand-off that this transcript gives.
     ///
     /// # Errors
@@ -153,6 +168,9 @@ pub enum VerifyError {
     /// The file is not the one that was written.
     #[error(transparent)]
     Chain(#[from] ChainError),
+    /// There are keys to compare with, and nobody whose they could be.
+    #[error("nobody did anything in this ceremony by name: there is nobody to vouch for")]
+    NobodyToTrust,
     /// The hand-off is not the transcript's.
     #[error(transparent)]
     Handoff(#[from] HandoffFailure),
@@ -163,6 +181,14 @@ pub enum VerifyError {
         found: Digest,
         /// The one that it should be.
         wanted: Digest,
+    },
+    /// The words are another plan's.
+    #[error("the words of the transcript's plan are {found:?}, not {wanted:?}")]
+    OtherPlanWords {
+        /// The transcript's.
+        found: String,
+        /// The ones that they should be.
+        wanted: String,
     },
     /// The transcript is of another plan.
     #[error("the transcript's plan has the hash {found}, not {wanted}")]
@@ -203,6 +229,9 @@ pub enum VerifyError {
         /// Which line, from 1.
         line: usize,
     },
+    /// Somebody acted with a key of which nobody says that it is theirs.
+    #[error("the key of {0} in the plan is not one of those that are trusted")]
+    Untrusted(Name),
     /// The ceremony did not come to its end.
     #[error("the ceremony did not come to its end, after {records} whole records: {reason}")]
     Unfinished {

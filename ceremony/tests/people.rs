@@ -11,7 +11,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use ceremony::verify::Verified;
+use ceremony::{verify::Verified, words::spoken};
 use serde_json::Value;
 
 use meeting::*;
@@ -27,6 +27,28 @@ fn a_ceremony_of_several_people_is_approved_confirmed_and_signed_by_them() {
     let verified = meeting.place.verify(&verify).ok();
     let people = "approved by alice, dave; signed off by alice, bob, carol";
     assert!(verified.contains(people), "{verified}");
+
+    // Whoever verifies has the plan's words on paper, and everybody's keys from somewhere else.
+    let words = spoken(meeting.plan().hash());
+    let first: Vec<&str> = words.split(' ').take(10).collect();
+    let line = |name: &str| format!("{name} {}", meeting.place.text_of(&format!("{name}.pub")));
+    let all = ["alice", "bob", "carol", "dave"].map(line).concat();
+    let trusted = meeting.place.write("trusted", &format!("# people\n{all}"));
+    for words in [&words, &first.join(" ")] {
+        meeting.place.verify(&["--plan-words", words, "--trust", &trusted]).ok();
+    }
+    let head: Value = serde_json::from_str(&meeting.place.verify(&["--json"]).ok()).unwrap();
+    let head = head["words"].as_str().unwrap();
+    meeting.place.verify(&["--plan-words", head]).refused(5, "the words of the transcript's plan");
+    for (name, text) in [
+        ("carol", all.replace(&line("carol"), "")),
+        ("bob", all.replace(&line("bob"), &line("alice").replace("alice ", "bob "))),
+        ("dave", all.replace("dave ", "dave namespaces=\"git\" ")),
+    ] {
+        let trusted = meeting.place.write("trusted", &text);
+        let said = format!("the key of {name} in the plan is not one of those");
+        meeting.place.verify(&["--trust", &trusted]).refused(5, &said);
+    }
 
     // What they signed is what ssh-keygen verifies, by everybody's keys.
     let signers: String = PEOPLE
