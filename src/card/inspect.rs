@@ -3,13 +3,16 @@
 use jiff::Timestamp;
 use pki::{
     keys::KeyError,
-    x509::certificate::{Certificate, CertificateError},
+    x509::{
+        attestation::{PinPolicy, TouchPolicy},
+        certificate::{Certificate, CertificateError},
+    },
 };
 use serde::Serialize;
 
 use crate::{
     Capabilities, CardError, CertificateObject, ContainerMap, HolderId, KeyMetadata, Malformed,
-    ManagementKeyMetadata, ObjectId, PinMetadata, PinPolicy, PivCard, Slot, TouchPolicy,
+    ManagementKeyMetadata, ObjectId, PinMetadata, PivCard, Slot,
 };
 
 /// Everything that can be read.

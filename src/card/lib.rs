@@ -48,7 +48,7 @@ pub use escrow::{Escrow, EscrowError};
 pub use holder::{Capabilities, HolderId};
 pub use key_kind::KeyKind;
 pub use management_key::{ManagementKey, ManagementKeyAlgorithm};
-pub use metadata::{KeyMetadata, ManagementKeyMetadata, PinMetadata, PinPolicy, TouchPolicy};
+pub use metadata::{KeyMetadata, ManagementKeyMetadata, PinMetadata};
 pub use object::ObjectId;
 pub use pin::{Pin, PinError, Puk};
 pub use piv::{PivCard, Version};

@@ -1,6 +1,9 @@
 //! What a YubiKey tells of its PINs and keys (GET METADATA, since firmware 5.3).
 
-use pki::keys::{KeyAlgorithm, KeyError, PublicKey};
+use pki::{
+    keys::{KeyAlgorithm, KeyError, PublicKey},
+    x509::attestation::{PinPolicy, TouchPolicy},
+};
 use serde::Serialize;
 
 use crate::{
@@ -41,32 +44,6 @@ pub struct KeyMetadata {
     pub public_key: Result<PublicKey, KeyError>,
 }
 
-/// When the PIN is asked for.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum PinPolicy {
-    /// Before each use.
-    Always,
-    /// Otherwise, as with a fingerprint.
-    Other,
-    /// Never.
-    Never,
-    /// Once, until the card is taken out.
-    Once,
-}
-
-/// When the card must be touched.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum TouchPolicy {
-    /// Before each use.
-    Always,
-    /// Not again within 15 seconds.
-    Cached,
-    /// Never.
-    Never,
-}
-
 impl PinMetadata {
     pub(crate) fn read(answer: &[u8]) -> Result<Self, Malformed> {
         let elements = Elements::read(answer)?;
@@ -92,18 +69,10 @@ impl KeyMetadata {
         let [pin, touch] = elements.need_array(POLICIES)?;
         let [origin] = elements.need_array(ORIGIN)?;
         Ok(Self {
-            pin_policy: match pin {
-                1 => PinPolicy::Never,
-                2 => PinPolicy::Once,
-                3 => PinPolicy::Always,
-                _ => PinPolicy::Other,
-            },
-            touch_policy: match touch {
-                1 => TouchPolicy::Never,
-                2 => TouchPolicy::Always,
-                3 => TouchPolicy::Cached,
-                _ => return Err(Malformed::new(format!("unknown touch policy {touch}"))),
-            },
+            pin_policy: PinPolicy::from_byte(pin)
+                .ok_or_else(|| Malformed::new(format!("unknown PIN policy {pin}")))?,
+            touch_policy: TouchPolicy::from_byte(touch)
+                .ok_or_else(|| Malformed::new(format!("unknown touch policy {touch}")))?,
             generated: origin == GENERATED,
             public_key: read_public_key(algorithm, elements.need(PUBLIC_KEY)?)?,
         })

@@ -45,15 +45,15 @@ pub(super) async fn enroll(it: &Enroll, output: &mut Output) -> Result<(), Failu
     // Whatever can be wrong without the card is found before it is touched.
     let client = it.connection.client()?;
     let terms = terms(&it.connection, &it.grant, it.session.clone(), it.upn.clone())?;
-    let (chosen, credentials) = credentials(&it.shown, || Chosen::find(&it.card))?;
-    let wanted = if it.replace { Wanted::New(it.key) } else { Wanted::Free(it.key) };
-    let report = certify(&client, &chosen, &credentials, it.slot, wanted, terms).await?;
+    let (chosen, credentials) = credentials(&it.access)?;
+    let (slot, wanted) = (it.place.slot, it.place.wanted());
+    let report = certify(&client, &chosen, &credentials, slot, wanted, terms).await?;
     show(&report, &chosen, output)
 }
 
 pub(super) async fn renew(it: &Renew, output: &mut Output) -> Result<(), Failure> {
     let client = it.connection.client()?;
-    let (chosen, credentials) = credentials(&it.shown, || Chosen::find(&it.card))?;
+    let (chosen, credentials) = credentials(&it.access)?;
     let upn = upn_on(&chosen, it.slot)?;
     let terms = terms(&it.connection, &it.grant, it.session.clone(), upn)?;
     let wanted = it.new_key.map_or(Wanted::Same, Wanted::New);

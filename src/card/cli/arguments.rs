@@ -55,6 +55,15 @@ pub(super) struct Choice {
     pub(super) reader: Option<String>,
 }
 
+/// Which card, and what is shown to it.
+#[derive(Args, Debug)]
+pub(super) struct Access {
+    #[command(flatten)]
+    pub(super) card: Choice,
+    #[command(flatten)]
+    pub(super) shown: Shown,
+}
+
 /// What is shown to the card.
 #[derive(Args, Debug)]
 pub(super) struct Shown {

@@ -4,7 +4,7 @@ use std::fs;
 
 use card::{
     Slot,
-    enrolment::{Wanted, install, request},
+    enrolment::{install, request},
 };
 use client::{files::write_public, output::Output};
 use pki::x509::{Certificate, to_pem};
@@ -12,7 +12,6 @@ use serde::Serialize;
 
 use super::{
     arguments::enrolment::{Install, Request},
-    choice::Chosen,
     failure::Failure,
     secrets::credentials,
 };
@@ -36,17 +35,18 @@ struct Installed {
 }
 
 pub(super) fn make_request(it: &Request, output: &mut Output) -> Result<(), Failure> {
-    let (chosen, credentials) = credentials(&it.shown, || Chosen::find(&it.card))?;
-    let wanted = if it.replace { Wanted::New(it.key) } else { Wanted::Free(it.key) };
-    let requested = chosen.with(|card| Ok(request(card, it.slot, wanted, &credentials)?))?;
+    let (chosen, credentials) = credentials(&it.access)?;
+    let place = &it.place;
+    let requested =
+        chosen.with(|card| Ok(request(card, place.slot, place.wanted(), &credentials)?))?;
     if let Some(path) = &it.attestation {
         write_public(path, requested.attestation.map(|der| to_pem(&der)).concat().as_bytes())?;
     }
     write_public(&it.out, requested.request.as_bytes())?;
     let report = Requested {
         serial: chosen.serial(),
-        slot: it.slot,
-        key: it.key.to_string(),
+        slot: place.slot,
+        key: place.key.to_string(),
         made: requested.made,
         request: it.out.display().to_string(),
     };
@@ -68,7 +68,7 @@ pub(super) fn put_certificate(it: &Install, output: &mut Output) -> Result<(), F
         fs::read_to_string(path).map_err(|source| Failure::Read { path: path.clone(), source })?;
     let certificate = Certificate::from_pem(&text)
         .map_err(|source| Failure::Certificate { path: path.clone(), source })?;
-    let (chosen, credentials) = credentials(&it.shown, || Chosen::find(&it.card))?;
+    let (chosen, credentials) = credentials(&it.access)?;
     chosen.with(|card| Ok(install(card, it.slot, &certificate, &credentials)?))?;
     let report = Installed {
         serial: chosen.serial(),

@@ -1,10 +1,11 @@
 //! `chancery-card inspect`.
 
 use card::{
-    ContainerMap, PinMetadata, PinPolicy, TouchPolicy,
+    ContainerMap, PinMetadata,
     inspect::{CertificateInspection, Content, Inspection, KeyInspection, SlotInspection, inspect},
 };
 use client::output::{Output, time};
+use pki::x509::attestation::{PinPolicy, TouchPolicy};
 
 use super::{arguments::upkeep::Inspect, choice::Chosen, failure::Failure};
 
@@ -105,7 +106,8 @@ fn key(it: &KeyInspection) -> String {
     let origin = if it.generated { "made by the card" } else { "imported" };
     let pin = match it.pin_policy {
         PinPolicy::Always => "PIN each time",
-        PinPolicy::Other => "PIN or fingerprint",
+        PinPolicy::MatchAlways => "PIN or fingerprint each time",
+        PinPolicy::MatchOnce => "PIN or fingerprint once",
         PinPolicy::Never => "no PIN",
         PinPolicy::Once => "PIN once",
     };

@@ -10,17 +10,15 @@ use card::{CardError, Credentials, ManagementAccess, Pin, PinError, PivCard};
 use pki::secret::Secret;
 use zeroize::Zeroizing;
 
-use super::{arguments::Shown, choice::Chosen, failure::Failure, terminal::tell};
+use super::{arguments::Access, choice::Chosen, failure::Failure, terminal::tell};
 
 /// What the holder and the administrator show. Files are read before the card is touched; a PIN
 /// that is to be typed is asked for when its tries were told.
-pub(super) fn credentials(
-    it: &Shown,
-    choose: impl FnOnce() -> Result<Chosen, Failure>,
-) -> Result<(Chosen, Credentials), Failure> {
+pub(super) fn credentials(it: &Access) -> Result<(Chosen, Credentials), Failure> {
+    let Access { card, shown: it } = it;
     let pin = it.pin_file.as_deref().map(|path| from_file("PIN", path, Pin::new)).transpose()?;
     let management_key = management_access(it.management_key_file.as_deref())?;
-    let chosen = choose()?;
+    let chosen = Chosen::find(card)?;
     tell_tries(&chosen)?;
     let pin = match pin {
         Some(pin) => pin,

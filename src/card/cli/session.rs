@@ -46,7 +46,7 @@ pub(super) async fn run(it: &InSession, output: &mut Output) -> Result<(), Failu
     let client = it.connection.client()?;
     let session_role = session_role(it)?;
     let mut terms = terms(&it.connection, &it.grant, None, it.upn.clone())?;
-    let (chosen, credentials) = credentials(&it.shown, || Chosen::find(&it.card))?;
+    let (chosen, credentials) = credentials(&it.access)?;
     refuse_used(&chosen, it.slot)?;
     let mut stop = Stop::listen().map_err(Failure::Signals)?;
     // 2. The session.

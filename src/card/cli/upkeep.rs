@@ -61,13 +61,13 @@ pub(super) fn unblock(it: &Unblock, output: &mut Output) -> Result<(), Failure> 
 pub(super) fn take_off(it: &Wipe, output: &mut Output) -> Result<(), Failure> {
     let (chosen, slot, wiped) = match it.what.slot {
         Some(slot) => {
-            let (chosen, credentials) = credentials(&it.shown, || Chosen::find(&it.card))?;
+            let (chosen, credentials) = credentials(&it.access)?;
             confirm(&chosen, it.confirm.as_deref(), &format!("the key in slot {slot}"))?;
             let wiped = chosen.with(|card| Ok(wipe(card, slot, &credentials)?))?;
             (chosen, Some(slot), Some(wiped))
         }
         None => {
-            let chosen = Chosen::find(&it.card)?;
+            let chosen = Chosen::find(&it.access.card)?;
             confirm(&chosen, it.confirm.as_deref(), "all keys, certificates and secrets")?;
             chosen.with(|card| Ok(card.reset()?))?;
             (chosen, None, None)

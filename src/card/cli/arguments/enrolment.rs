@@ -2,12 +2,12 @@
 
 use std::path::PathBuf;
 
-use card::{KeyKind, Slot};
+use card::{KeyKind, Slot, enrolment::Wanted};
 use clap::Args;
 use client::{duration::seconds, flags::ConnectionFlags};
 use pki::names::Upn;
 
-use super::{Choice, Shown};
+use super::Access;
 
 /// Put a new key and its certificate from the appliance on the card, in one go
 #[derive(Args, Debug)]
@@ -21,26 +21,17 @@ appliance is written, read back, and Windows made to look at the card anew. What
 finished by the same command: a certificate that was issued meanwhile is not asked for twice.")]
 pub(in super::super) struct Enroll {
     #[command(flatten)]
-    pub(in super::super) card: Choice,
-    /// Where the key is to be: 9a for logging on to Windows
-    #[arg(long)]
-    pub(in super::super) slot: Slot,
+    pub(in super::super) access: Access,
+    #[command(flatten)]
+    pub(in super::super) place: KeyPlace,
     /// The account that is to log on, as account@domain
     #[arg(long)]
     pub(in super::super) upn: Upn,
-    /// rsa2048, which every domain controller takes, p256 or p384
-    #[arg(long, value_name = "KIND", default_value_t = KeyKind::Rsa2048)]
-    pub(in super::super) key: KeyKind,
-    /// Make a new key even if the slot is in use: the key in it is lost
-    #[arg(long)]
-    pub(in super::super) replace: bool,
     /// The open session that it is for, where the role is given in sessions only
     #[arg(long, value_name = "ID")]
     pub(in super::super) session: Option<String>,
     #[command(flatten)]
     pub(in super::super) grant: Grant,
-    #[command(flatten)]
-    pub(in super::super) shown: Shown,
     #[command(flatten)]
     pub(in super::super) connection: ConnectionFlags,
 }
@@ -55,7 +46,7 @@ Examples:
 The key stays the same, unless --new-key asks for another: then the old one is lost at once.")]
 pub(in super::super) struct Renew {
     #[command(flatten)]
-    pub(in super::super) card: Choice,
+    pub(in super::super) access: Access,
     /// Where key and certificate are
     #[arg(long)]
     pub(in super::super) slot: Slot,
@@ -68,9 +59,28 @@ pub(in super::super) struct Renew {
     #[command(flatten)]
     pub(in super::super) grant: Grant,
     #[command(flatten)]
-    pub(in super::super) shown: Shown,
-    #[command(flatten)]
     pub(in super::super) connection: ConnectionFlags,
+}
+
+/// Where a key is to be made, and which.
+#[derive(Args, Debug)]
+pub(in super::super) struct KeyPlace {
+    /// Where the key is to be: 9a for logging on to Windows
+    #[arg(long)]
+    pub(in super::super) slot: Slot,
+    /// rsa2048, which every domain controller takes, p256 or p384
+    #[arg(long, value_name = "KIND", default_value_t = KeyKind::Rsa2048)]
+    pub(in super::super) key: KeyKind,
+    /// Make a new key even if the slot is in use: the key in it is lost
+    #[arg(long)]
+    pub(in super::super) replace: bool,
+}
+
+impl KeyPlace {
+    /// What is to become of a slot that is in use.
+    pub(in super::super) fn wanted(&self) -> Wanted {
+        if self.replace { Wanted::New(self.key) } else { Wanted::Free(self.key) }
+    }
 }
 
 /// By what right a certificate is asked for.
@@ -99,24 +109,15 @@ A key that the card made before and that has no certificate yet is taken again, 
 was pulled is finished by the same command.")]
 pub(in super::super) struct Request {
     #[command(flatten)]
-    pub(in super::super) card: Choice,
-    /// Where the key is to be: 9a for logging on to Windows
-    #[arg(long)]
-    pub(in super::super) slot: Slot,
-    /// rsa2048, which every domain controller takes, p256 or p384
-    #[arg(long, value_name = "KIND", default_value_t = KeyKind::Rsa2048)]
-    pub(in super::super) key: KeyKind,
+    pub(in super::super) access: Access,
     #[command(flatten)]
-    pub(in super::super) shown: Shown,
+    pub(in super::super) place: KeyPlace,
     /// Where the request goes (PEM)
     #[arg(long, value_name = "FILE")]
     pub(in super::super) out: PathBuf,
     /// Where the card's certificates go that it made the key itself (PEM)
     #[arg(long, value_name = "FILE")]
     pub(in super::super) attestation: Option<PathBuf>,
-    /// Make a new key even if the slot is in use: the key in it is lost
-    #[arg(long)]
-    pub(in super::super) replace: bool,
 }
 
 /// Put the certificate for a slot's key on the card out of a file
@@ -128,13 +129,11 @@ Example:
 The card gets a new identity (CHUID) each time, since Windows remembers what it read of the old one.")]
 pub(in super::super) struct Install {
     #[command(flatten)]
-    pub(in super::super) card: Choice,
+    pub(in super::super) access: Access,
     /// Where its key is
     #[arg(long)]
     pub(in super::super) slot: Slot,
     /// The certificate (PEM)
     #[arg(long, value_name = "FILE")]
     pub(in super::super) certificate: PathBuf,
-    #[command(flatten)]
-    pub(in super::super) shown: Shown,
 }

@@ -10,7 +10,7 @@ use client::{
 };
 use pki::names::{DnsName, Upn};
 
-use super::{Choice, Shown, enrolment::Grant};
+use super::{Access, enrolment::Grant};
 
 /// Have a certificate on the card for the length of a session, and take it off at its end
 #[derive(Args, Debug)]
@@ -25,7 +25,7 @@ key and certificate are taken off the card and the session is ended, which revok
 A Kerberos ticket that was had with it lives on until its own end.")]
 pub(in super::super) struct InSession {
     #[command(flatten)]
-    pub(in super::super) card: Choice,
+    pub(in super::super) access: Access,
     /// A slot without a certificate: 9a for logging on to Windows
     #[arg(long)]
     pub(in super::super) slot: Slot,
@@ -52,8 +52,6 @@ pub(in super::super) struct InSession {
     pub(in super::super) key: KeyKind,
     #[command(flatten)]
     pub(in super::super) grant: Grant,
-    #[command(flatten)]
-    pub(in super::super) shown: Shown,
     #[command(flatten)]
     pub(in super::super) connection: ConnectionFlags,
 }

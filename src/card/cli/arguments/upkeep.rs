@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use card::Slot;
 use clap::Args;
 
-use super::{Choice, Shown};
+use super::{Access, Choice};
 
 /// Show what is on a card; no secret is needed, and nothing is changed
 #[derive(Args, Debug)]
@@ -99,11 +99,9 @@ card is reset: it is as it came from the factory, and needs `chancery-card init`
 certificate is revoked by that: `chancery revoke` does so.")]
 pub(in super::super) struct Wipe {
     #[command(flatten)]
-    pub(in super::super) card: Choice,
+    pub(in super::super) access: Access,
     #[command(flatten)]
     pub(in super::super) what: What,
-    #[command(flatten)]
-    pub(in super::super) shown: Shown,
     /// The serial number of the card, to show that it is this one [default: it is asked for]
     #[arg(long, value_name = "SERIAL")]
     pub(in super::super) confirm: Option<String>,

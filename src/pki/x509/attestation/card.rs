@@ -122,7 +122,8 @@ pub enum PinPolicy {
 }
 
 impl PinPolicy {
-    pub(super) fn from_byte(byte: u8) -> Option<Self> {
+    /// Yubico's number for it.
+    pub fn from_byte(byte: u8) -> Option<Self> {
         Some(match byte {
             1 => Self::Never,
             2 => Self::Once,
@@ -153,7 +154,8 @@ pub enum TouchPolicy {
 }
 
 impl TouchPolicy {
-    pub(super) fn from_byte(byte: u8) -> Option<Self> {
+    /// Yubico's number for it.
+    pub fn from_byte(byte: u8) -> Option<Self> {
         Some(match byte {
             1 => Self::Never,
             2 => Self::Always,
