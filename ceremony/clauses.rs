@@ -146,12 +146,14 @@ fn token(record: &Record, _: &Plan) -> bool {
 }
 
 fn keys(record: &Record, _: &Plan) -> bool {
-    matches!(record.event, Event::Outcome(Outcome::KeyGenerated(_)))
+    matches!(record.event, Event::Outcome(Outcome::KeyBackedUp(_) | Outcome::KeyGenerated(_)))
 }
 
 fn key_events(record: &Record, plan: &Plan) -> bool {
-    let intent =
-        matches!(record.event, Event::Intent(Intent::GenerateKey(_) | Intent::InitializeToken(_)));
+    let intent = matches!(
+        record.event,
+        Event::Intent(Intent::BackUpKey(_) | Intent::GenerateKey(_) | Intent::InitializeToken(_))
+    );
     intent
         || keys(record, plan)
         || matches!(record.event, Event::Outcome(Outcome::TokenInitialized(_)))

@@ -232,6 +232,12 @@ fn said(record: &Record) -> Option<Vec<Line>> {
             let by = done.by.iter().map(|name| Line::text(format!("read by {name}")));
             Some(read.chain(by).collect())
         }
+        Event::Outcome(Outcome::RestoreDrilled(drilled)) => {
+            let copy = &drilled.copy;
+            let refused = copy.attempts.iter().map(|(what, code)| format!("{what}: {code}"));
+            let signed = format!("the copy in {} signed", copy.token);
+            Some([signed].into_iter().chain(refused).map(Line::text).collect())
+        }
         Event::Outcome(Outcome::BreakOver(over)) => {
             Some(over.to_string().lines().map(Line::text).collect())
         }

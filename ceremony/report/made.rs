@@ -3,7 +3,10 @@
 use crate::{
     digest::Digest,
     paper::{Block, Line, Table},
-    steps::sign_certificate::{AuthorityKind, Certificate},
+    steps::{
+        back_up_key::BackedUp,
+        sign_certificate::{AuthorityKind, Certificate},
+    },
     transcript::{Event, Outcome},
     verify::Verified,
 };
@@ -13,9 +16,13 @@ pub(super) fn keys(verified: &Verified) -> Vec<Block> {
     let mut table =
         Table::new([("Key", 14), ("What it is", 42), ("Read back, and attempted in vain", 44)]);
     for record in &verified.transcript {
-        let Event::Outcome(Outcome::KeyGenerated(made)) = &record.event else { continue };
+        let (made, copy) = match &record.event {
+            Event::Outcome(Outcome::KeyBackedUp(BackedUp { made, copy })) => (made, Some(copy)),
+            Event::Outcome(Outcome::KeyGenerated(made)) => (made, None),
+            _ => continue,
+        };
         let public_key = &made.key.public_key;
-        let is = vec![
+        let mut is = vec![
             Line::text(public_key.algorithm()),
             Line::code(format!("CKA_LABEL {}", made.key.label)),
             Line::code(format!("CKA_ID {}", made.key.id)),
@@ -23,6 +30,7 @@ pub(super) fn keys(verified: &Verified) -> Vec<Block> {
             Line::code(public_key.fingerprint()),
             Line::text(format!("record {}", record.seq)),
         ];
+        is.extend(copy.map(|copy| Line::text(format!("with a copy in {}", copy.token))));
         let mut shown: Vec<Line> = made
             .attributes
             .iter()

@@ -64,6 +64,12 @@ fn the_copy_is_drilled_when_it_is_made_and_each_year_after() {
         drilled["restore-drilled"].clone()
     };
     let first = drilled(&place);
+    program(&["report", &place.text("transcript.jsonl"), "-o", &place.text("r.html")]).ok();
+    let report = place.text_of("r.html");
+    for said in ["with a copy in label &quot;backup&quot;", "the copy in label &quot;backup&quot;"]
+    {
+        assert!(report.contains(said), "{said}: {report}");
+    }
     assert_eq!(first["copy"]["token"]["label"], "backup");
     assert_eq!(first["copy"]["attributes"]["CKA_EXTRACTABLE"], false);
     fs::rename(place.path("transcript.jsonl"), place.path("first.jsonl")).unwrap();

@@ -179,7 +179,9 @@ fn a_plan_with_a_break_where_none_can_be_is_refused() {
 #[test]
 fn what_people_do_is_rehearsed_without_them_wherever_it_is_killed() {
     let place = Place::new();
-    let plan = place.write("plan.toml", &plan(HUMAN, &format!("{BREAK}{CHECK}")));
+    // After the break, custodians give the PIN that they got before it.
+    let late = format!("{PIN}{BREAK}{CHECK}");
+    let plan = place.write("plan.toml", &plan(HUMAN, &late));
     let kryoptic = format!("kryoptic={}", built("kryoptic/debug/libchancery_kryoptic.so"));
     let shim = built("debug/deps/libchancery_shim.so");
     let arguments = ["--on", "softhsm", "--on", &kryoptic, "--shim", &shim, "--faults", "8"];
@@ -188,6 +190,9 @@ fn what_people_do_is_rehearsed_without_them_wherever_it_is_killed() {
 
 const HUMAN: &str = "[[steps]]\ndo = \"human\"\ntext = \"Take the token out of its bag.\"\n\
     record = [{ name = \"bag\", pattern = \"AA-999999\" }, \"safe\"]\n";
+const PIN: &str = "[[steps]]\ndo = \"pin-split\"\nset = \"pin\"\nwho = \"user\"\nthreshold = 2\n\
+    holders = [\"erin\", \"frank\"]\nlength = 24\nalphabet = \"letters-and-digits\"\n\
+    [[steps]]\ndo = \"shares-verify\"\nset = \"pin\"\n[[steps]]\ndo = \"pin-rotate\"\nset = \"pin\"\n";
 const BREAK: &str = "[[steps]]\ndo = \"break\"\nreason = \"lunch\"\n";
 const CHECK: &str = "[[steps]]\ndo = \"environment-check\"\n";
 const DRILL: &str = "[[steps]]\ndo = \"restore-drill\"\nkey = \"root\"\n";
