@@ -92,6 +92,16 @@ impl Readers {
     ///
     /// It does not see it.
     pub fn insert(&self, number: usize, card: &VirtualCard) -> Result<(), Failure> {
+        self.put(number, card)?;
+        self.wait_for_card(number)
+    }
+
+    /// Puts a card into a reader, and does not wait: for one that is pulled as soon as it is used.
+    ///
+    /// # Errors
+    ///
+    /// pcscd does not look at the reader.
+    pub fn put(&self, number: usize, card: &VirtualCard) -> Result<(), Failure> {
         let slot = &self.readers[number].slot;
         // Nobody is as quick as a program: a card that comes back before pcscd has looked is never
         // seen again by it.
@@ -100,10 +110,11 @@ impl Readers {
             slot.card = None;
             slot.absences
         };
-        wait_until("pcscd's look at a reader", PATIENCE, || Ok(lock(slot).absences > seen))?;
+        // Once is not enough: other parts of pcscd than the one that watches the reader ask, too.
+        wait_until("pcscd's look at a reader", PATIENCE, || Ok(lock(slot).absences > seen + 2))?;
         card.reset();
         lock(slot).card = Some(card.clone());
-        self.wait_for_card(number)
+        Ok(())
     }
 
     /// Ends pcscd: nobody sees the readers any longer.

@@ -2,6 +2,7 @@
 
 mod appliance;
 mod arguments;
+mod batch;
 mod choice;
 mod doctor;
 mod enrolment;
@@ -41,6 +42,7 @@ pub(crate) async fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCo
 
 async fn perform(command: Command, output: &mut Output) -> Result<(), Failure> {
     match command {
+        Command::Batch(it) => batch::run(&it, output).await,
         Command::Doctor(it) => doctor::run(&it, output).await,
         Command::Enroll(it) => appliance::enroll(&it, output).await,
         Command::Init(it) => init::run(&it, output),

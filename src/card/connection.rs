@@ -28,6 +28,17 @@ pub enum Presence {
     Present,
 }
 
+/// What was seen in a reader.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Look {
+    /// The reader.
+    pub reader: ReaderName,
+    /// Whether a card is in it.
+    pub presence: Presence,
+    /// How often a card was put in or taken out, by which one that came back is known.
+    pub count: u32,
+}
+
 /// A card in a reader. It is reset when this value is dropped, so that nobody else profits from a
 /// PIN that was shown.
 pub struct Connection {
@@ -74,18 +85,41 @@ impl Readers {
     ///
     /// The reader is gone, or the service fails.
     pub fn presence(&self, reader: &ReaderName) -> Result<Presence, CardError> {
+        Ok(self.look_into(reader)?.presence)
+    }
+
+    /// What is in each of the readers now.
+    ///
+    /// # Errors
+    ///
+    /// The service fails.
+    pub fn look(&self) -> Result<Vec<Look>, CardError> {
+        let mut looks = Vec::new();
+        for reader in self.list()? {
+            match self.look_into(&reader) {
+                Ok(look) => looks.push(look),
+                // It went since.
+                Err(CardError::NoSuchReader(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(looks)
+    }
+
+    fn look_into(&self, reader: &ReaderName) -> Result<Look, CardError> {
         let mut states = [ReaderState::new(reader.0.clone(), State::UNAWARE)];
         self.0
             .get_status_change(Some(Duration::ZERO), &mut states)
             .map_err(|error| reader.failure("looking into the reader", error))?;
         let state = states[0].event_state();
-        Ok(if state.contains(State::MUTE) {
+        let presence = if state.contains(State::MUTE) {
             Presence::Mute
         } else if state.contains(State::PRESENT) {
             Presence::Present
         } else {
             Presence::Empty
-        })
+        };
+        Ok(Look { reader: reader.clone(), presence, count: states[0].event_count() })
     }
 
     /// Connects to the card in a reader.
@@ -108,9 +142,11 @@ impl ReaderName {
     fn failure(&self, doing: &'static str, error: Error) -> CardError {
         match error {
             Error::NoSmartcard | Error::RemovedCard => CardError::NoCard(self.clone()),
-            Error::UnresponsiveCard | Error::UnpoweredCard | Error::UnsupportedCard => {
-                CardError::Mute(self.clone())
-            }
+            // The protocol is unknown as long as a card that was just put in is being started.
+            Error::ProtoMismatch
+            | Error::UnresponsiveCard
+            | Error::UnpoweredCard
+            | Error::UnsupportedCard => CardError::Mute(self.clone()),
             Error::SharingViolation => CardError::InUse(self.clone()),
             Error::UnknownReader | Error::ReaderUnavailable => {
                 CardError::NoSuchReader(self.to_string())

@@ -108,7 +108,11 @@ impl Escrow {
     ) -> Result<(), EscrowError> {
         self.has(content, serial)?;
         let title = title(content, serial);
-        let text = Zeroizing::new(format!("{}\n{title}, of {}\n", secret.expose(), self.now));
+        // Room for all from the start: a text that grows would leave the secret behind.
+        let mut text = Zeroizing::new(String::with_capacity(256));
+        for part in [secret.expose(), "\n", &title, ", of ", &self.now.to_string(), "\n"] {
+            text.push_str(part);
+        }
         let encrypted = encrypt(text.as_bytes(), &self.recipients)?;
         write_public(&self.path, format!("{title}\n{encrypted}").as_bytes())?;
         Ok(make_durable(&self.path)?)

@@ -1,5 +1,6 @@
 //! The command line as clap reads it: every value is parsed here, once.
 
+pub(super) mod batch;
 pub(super) mod doctor;
 pub(super) mod enrolment;
 pub(super) mod session;
@@ -36,6 +37,7 @@ pub(super) enum Command {
     Init(upkeep::Init),
     Enroll(enrolment::Enroll),
     Renew(enrolment::Renew),
+    Batch(batch::Batch),
     Request(enrolment::Request),
     Install(enrolment::Install),
     Session(session::InSession),
@@ -78,7 +80,7 @@ pub(super) struct Shown {
 const EXIT_CODES: &str = "\
 Exit codes:
   0  done
-  1  the card or the appliance refused, or the card was pulled
+  1  the card or the appliance refused, the card was pulled, or a batch is not done
   2  the command line or a local file is wrong
   3  there is no such card, or it or the appliance cannot be reached";
 

@@ -19,6 +19,15 @@ impl Chosen {
     pub(super) fn find(choice: &Choice) -> Result<Self, Failure> {
         let readers = Readers::open()?;
         let reader = choose(&readers, choice)?;
+        Self::new(readers, reader)
+    }
+
+    /// The card in a reader.
+    pub(super) fn in_reader(reader: &ReaderName) -> Result<Self, Failure> {
+        Self::new(Readers::open()?, reader.clone())
+    }
+
+    fn new(readers: Readers, reader: ReaderName) -> Result<Self, Failure> {
         let serial = readers.connect(&reader)?.piv()?.serial();
         Ok(Self { readers, reader, serial })
     }

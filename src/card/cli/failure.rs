@@ -15,11 +15,15 @@ use client::{
 use pki::x509::{certificate::CertificateError, cms::RecipientError};
 use thiserror::Error;
 
+use super::batch::error::BatchError;
+
 /// A command did not succeed.
 #[derive(Debug, Error)]
 pub(crate) enum Failure {
     #[error(transparent)]
     Card(#[from] CardError),
+    #[error(transparent)]
+    Batch(#[from] BatchError),
     #[error("the appliance's certificate is {what}")]
     BadAnswer { what: String },
     #[error("cannot read {}", path.display())]
@@ -138,6 +142,7 @@ impl Failure {
             | Self::Enrolment(EnrolmentError::Card(error))
             | Self::Init(InitError::Card(error))
             | Self::Wipe(WipeError::Card(error)) => card_hint(error)?,
+            Self::Batch(error) => error.hint(),
             Self::BadAnswer { .. } => "nothing was written; tell the operators of the appliance",
             Self::Client(error) => return error.hint(),
             Self::DefaultPin | Self::Differ { .. } => "run it again; nothing was changed",
@@ -204,8 +209,11 @@ impl Failure {
                 | InitError::NoPuk
                 | InitError::StillDefault(_),
             ) => USAGE,
+            Self::Batch(BatchError::SeveralCards(_)) => UNREACHABLE,
+            Self::Batch(error) if error.is_usage() => USAGE,
             Self::Client(error) => client_exit_code(error),
             Self::BadAnswer { .. }
+            | Self::Batch(_)
             | Self::Enrolment(_)
             | Self::Init(_)
             | Self::LeftOnCard { .. }
