@@ -5,7 +5,7 @@
 # check     formatting, lints, documentation, licences and advisories, then every test
 # bench     raw token and whole appliance, measured in one run
 # faults    every plan of a ceremony, killed at every point, on both software tokens: an hour or more
-# mutations every change of an evidence bundle is found: ten thousand of them
+# mutations every change of an evidence bundle is found, and every forgery judged alike: ten thousand of each
 # issuer    the OpenID Connect issuer of the tests: npm packages, as its lock file has them
 # pkilint   the linter of certificates of the tests: Python packages, pinned, in a place of their own
 # snapshots the checked-in output of programs, made again
@@ -45,7 +45,7 @@ faults: packages kryoptic
 	$(CARGO) test --locked --package chancery-ceremony --test faults -- --ignored --nocapture --test-threads 1
 
 mutations: packages
-	$(CARGO) test --locked --package chancery-ceremony --test mutations -- --ignored --nocapture
+	$(CARGO) test --locked --package chancery-ceremony --test mutations --test forgeries -- --ignored --nocapture
 
 bench: packages
 	$(CARGO) build --locked --release --workspace --bins

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use pki::x509::fields::{Field, fields};
+use pki::x509::fields::{Field, fields, fields_of_list, fields_of_request};
 
 use crate::{
     transcript::{Attendance, Event, Intent, Record},
@@ -47,10 +47,7 @@ impl Comparison {
         let (first, second) = (texts(rehearsal), texts(production));
         let names: BTreeSet<&String> = first.keys().chain(second.keys()).collect();
         let compared = names.into_iter().map(|name| {
-            let none = Vec::new();
-            let fields = |texts: &BTreeMap<String, Vec<u8>>| {
-                texts.get(name).map_or(Ok(none.clone()), |text| fields(text)).unwrap_or_default()
-            };
+            let fields = |texts: &Texts| texts.get(name).cloned().unwrap_or_default();
             (name.clone(), Text::new(&fields(&first), &fields(&second)))
         });
         Self { texts: compared.collect(), steps: steps(rehearsal, production) }
@@ -88,15 +85,40 @@ impl Text {
     }
 }
 
-/// The texts that were signed, by name. One text is signed for each name, however often.
-fn texts(verified: &Verified) -> BTreeMap<String, Vec<u8>> {
+/// What was signed, by the name of its file, and its fields.
+type Texts = BTreeMap<String, Vec<Field>>;
+
+/// The texts that were signed, and the SSH keys. One text is signed for each name, however often.
+fn texts(verified: &Verified) -> Texts {
     let text = |record: &Record| match &record.event {
-        Event::Intent(Intent::SignCertificate(intended)) => {
-            Some((intended.name.to_string(), intended.to_be_signed.clone()))
+        Event::Intent(Intent::SignCertificate(it)) => {
+            Some((it.name.to_string(), fields(&it.to_be_signed)))
+        }
+        Event::Intent(Intent::SignCrl(it)) => {
+            Some((format!("{}.crl", it.name), fields_of_list(&it.to_be_signed)))
+        }
+        Event::Intent(Intent::RequestCertificate(it)) => {
+            Some((format!("{}.csr", it.name), fields_of_request(&it.to_be_signed)))
         }
         _ => None,
     };
-    verified.transcript.iter().filter_map(text).collect()
+    let texts = verified.transcript.iter().filter_map(text);
+    // The replay has read each of them; what could not be read has no fields, which is a difference.
+    let texts = texts.map(|(name, fields)| (name, fields.unwrap_or_default()));
+    texts.chain(ssh_keys(verified)).collect()
+}
+
+/// The keys of SSH CAs, which nothing signs: what hosts and people are given.
+fn ssh_keys(verified: &Verified) -> impl Iterator<Item = (String, Vec<Field>)> {
+    let authorities = &verified.progress.plan.script().ssh;
+    authorities.iter().map(|(name, authority)| {
+        let key = verified.progress.made.key(&authority.key).ok();
+        let field = |name: &str, it: String| Field { name: name.to_owned(), der: it.into_bytes() };
+        let mut fields = vec![field("usage", format!("{:?}", authority.usage))];
+        fields.extend(key.map(|key| field("algorithm", key.public_key.algorithm().to_string())));
+        fields.extend(key.map(|key| field("subjectPublicKeyInfo", key.public_key.to_pem())));
+        (format!("{name}.pub"), fields)
+    })
 }
 
 fn steps(rehearsal: &Verified, production: &Verified) -> Vec<String> {
@@ -139,8 +161,13 @@ fn steps(rehearsal: &Verified, production: &Verified) -> Vec<String> {
     steps
 }
 
-/// What follows from the keys, and the serial number, which is random.
-const OF_KEYS: [&str; 4] =
-    ["serialNumber", "subjectPublicKeyInfo", "subjectKeyIdentifier", "authorityKeyIdentifier"];
+/// What follows from the keys, the serial number, which is random, and when a list is of.
+const OF_KEYS: [&str; 5] = [
+    "serialNumber",
+    "subjectPublicKeyInfo",
+    "subjectKeyIdentifier",
+    "authorityKeyIdentifier",
+    "thisUpdate",
+];
 /// The extension that makes what is signed in a rehearsal good for nothing (RFC 6962 section 3.1).
 const POISON: &str = "1.3.6.1.4.1.11129.2.4.3";

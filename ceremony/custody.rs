@@ -294,6 +294,14 @@ impl Gathered {
     }
 }
 
+impl GivenBy {
+    /// Whether these are as many of the set's shares as it takes.
+    pub fn is_enough(&self, threshold: u8, count: u8) -> bool {
+        self.shares.len() == usize::from(threshold)
+            && self.shares.iter().all(|share| (1..=count).contains(share))
+    }
+}
+
 impl Use {
     /// What a secret of this purpose is for.
     pub fn of(purpose: Purpose) -> Self {

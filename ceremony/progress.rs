@@ -7,10 +7,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
-use pki::{seal::Prepared, serial::X509Serial, token::pkcs11::TokenIdentity};
+use pki::{
+    seal::Prepared,
+    serial::X509Serial,
+    token::pkcs11::{PinOwner, TokenIdentity},
+};
 use thiserror::Error;
 
 use crate::{
+    custody::Use,
     digest::Digest,
     environment::{Check, Environment},
     made::{Made, MadeError},
@@ -433,12 +438,33 @@ impl Progress {
         };
         let same = known.is_none_or(|known| *known == found.identity);
         self.require(same, "the token of this ceremony")?;
+        self.require(self.is_given_by_whom_it_may(found), "a PIN by the custodians who have it")?;
         self.session = true;
         self.made.token = Some(found.identity.clone());
         if matches!(self.within, Within::TokenMade(_)) {
             self.advance();
         }
         Ok(())
+    }
+
+    /// Whether the user's PIN came from where it must: from enough shares of the set in force; or, if
+    /// its change is in doubt, of the set that was to take its place. What was in force before this
+    /// ceremony, no record says.
+    fn is_given_by_whom_it_may(&self, found: &TokenFound) -> bool {
+        let in_force = self.made.set_in_force(Use::User);
+        let Some(given) = &found.given_by else { return in_force.is_none() };
+        let changing = match self.in_doubt() {
+            Some(Intent::RotatePin(change)) if change.owner == PinOwner::User => Some(change.set),
+            _ => None,
+        };
+        let mut sets = self.made.sets().map(|(_, it)| &it.set);
+        match sets.find(|set| set.terms.set == given.set) {
+            Some(set) => {
+                let may = in_force == Some(set) || changing == Some(given.set);
+                may && given.is_enough(set.terms.threshold, set.terms.count)
+            }
+            None => in_force.is_none() && given.shares.len() >= 2,
+        }
     }
 
     fn confirm(&mut self, who: &BTreeSet<Name>) -> Result<(), ProgressError> {

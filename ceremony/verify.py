@@ -43,6 +43,12 @@ def require(holds, what):
         raise Bad(what)
 
 
+def readable(holds):
+    """What is read has the form that it must have; whoever reads it says what it is."""
+    if not holds:
+        raise ValueError
+
+
 def sha256(content):
     return hashlib.sha256(content).hexdigest()
 
@@ -268,7 +274,7 @@ class Ceremony:
         # The break that is not over: when it began, who was there, when the machine was looked at after it.
         self.pause = None
         self.token, self.keys, self.certificates, self.serials = None, {}, {}, set()
-        self.sets, self.copies = {}, {}
+        self.sets, self.in_force, self.copies = {}, {}, {}
         # Keys of other machines (SubjectPublicKeyInfo); certificates that were signed here; requests
         # and revocation lists that were.
         self.foreign, self.signed_here, self.requests, self.crls = {}, [], {}, {}
@@ -284,11 +290,20 @@ class Ceremony:
             self.fail(wanted)
 
     def replay(self):
-        self.begin()
+        self.admit(lambda _: self.begin(), None)
         for record in self.records[1:]:
             self.line += 1
-            self.push(record)
+            self.admit(self.push, record)
         self.need(self.ended and self.done == len(self.plan["steps"]), "the end of the plan")
+
+    def admit(self, take, record):
+        """What cannot be read, or is of what is not there, is refused as anything else that is wrong."""
+        try:
+            take(record)
+        except KeyError as missing:
+            self.fail(f"after {missing} was made")
+        except (IndexError, TypeError, ValueError):
+            self.fail("a record that can be read: a key, a certificate or a list in it is none")
 
     def step(self):
         """The kind of the step that is next or under way, and what the plan says of it."""
@@ -371,7 +386,7 @@ class Ceremony:
         elif event == "signed-off" and kind == "sign-off":
             self.sign_off(who, data["signature"], record["prev"])
         elif event == "token":
-            self.open_token(data["identity"], data["library"])
+            self.open_token(data["identity"], data["library"], data.get("given_by"))
         elif event == "confirmed":
             self.confirm(who)
         elif event == "closed" and kind in CLOSING:
@@ -456,16 +471,38 @@ class Ceremony:
         if set(self.present) <= set(self.signed_off):
             self.advance()
 
-    def open_token(self, identity, library):
+    def open_token(self, identity, library, given):
         kind, _ = self.step()
         self.need(not self.has_session(kind), "a record of the plan's next step")
         software = SOFTWARE.search(f"{identity.get('manufacturer', '')} {library}".lower())
         meant = self.opened["attendance"] == "rehearsed" or "software_token" in self.opened
         self.need(meant or not software, "a token that protects its keys")
         self.need((self.token_made or self.token) in (None, identity), "the token of this ceremony")
+        self.need(self.is_given_by_whom_it_may(given), "a PIN by the custodians who have it")
         self.session, self.token = True, identity
         if self.token_made:
             self.advance()
+
+    def is_given_by_whom_it_may(self, given):
+        """By enough shares of the set in force; or, if its change is in doubt, of the one to take its
+        place. What was in force before this ceremony, no record says."""
+        in_force = self.in_force.get("user-pin")
+        if given is None:
+            return in_force is None
+        shares = given["shares"]
+        once = shares == sorted(set(shares))
+        known = [it["set"]["terms"] for it in self.sets.values() if it["set"]["terms"]["set"] == given["set"]]
+        if not known:
+            return in_force is None and once and len(shares) >= 2
+        changing = self.in_doubt and (self.intent.get("owner"), self.intent.get("set")) == ("user", given["set"])
+        enough = once and len(shares) == known[0]["threshold"]
+        enough = enough and all(1 <= share <= known[0]["count"] for share in shares)
+        return enough and (in_force == given["set"] or changing)
+
+    def put_in_force(self, terms):
+        """The shares of this set give a PIN of the token from here on."""
+        if isinstance(terms["purpose"], dict):
+            self.in_force[next(iter(terms["purpose"]))] = terms["set"]
 
     def confirm(self, who):
         self.need(self.attended() and not self.confirmed, "a confirmation that was asked for")
@@ -647,21 +684,15 @@ class SignCertificate:
         ceremony.need(planned["name"] == intent["name"] and planned["name"] not in ceremony.certificates, wanted)
         ceremony.need(intent["serial"] not in ceremony.serials, "a serial number of its own")
         ceremony.serials.add(intent["serial"])
-        try:
-            text = to_be_signed(ceremony, planned, bytes.fromhex(intent["serial"]))
-        except KeyError as missing:
-            return ceremony.fail(f"after {missing} was made")
+        text = to_be_signed(ceremony, planned, bytes.fromhex(intent["serial"]))
         ceremony.need(text.hex() == intent["to_be_signed"], wanted)
 
     def check_outcome(self, ceremony, planned, intent, signed, _):
         der = bytes.fromhex(signed["certificate"])
-        try:
-            text, algorithm, signature = (whole for _, _, whole in children(only(der, 0x30)))
-            right = text.hex() == intent["to_be_signed"] and signed["name"] == planned["name"]
-            right = right and algorithm == SIGNED_WITH[algorithm_of(signer_key(ceremony, planned))]
-            right = right and raw_signature(algorithm, only(signature, 0x03)[1:]) == signed["signature"]
-        except (Bad, ValueError, IndexError):
-            right = False
+        text, algorithm, signature = (whole for _, _, whole in children(only(der, 0x30)))
+        right = text.hex() == intent["to_be_signed"] and signed["name"] == planned["name"]
+        right = right and algorithm == SIGNED_WITH[algorithm_of(signer_key(ceremony, planned))]
+        right = right and raw_signature(algorithm, only(signature, 0x03)[1:]) == signed["signature"]
         ceremony.need(right, "the certificate that was sealed")
         ceremony.certificates[planned["name"]] = (planned, der)
         ceremony.signed_here.append(planned["name"])
@@ -714,23 +745,20 @@ class TakeCertificate:
         wanted = "the planned certificate"
         same = ceremony.rehearsed() or planned.get("der") in (None, taken["certificate"])
         ceremony.need(taken["name"] == certificate["name"] and same, wanted)
-        try:
-            tbs, _, _ = (whole for _, _, whole in children(only(der, 0x30)))
-            version, serial, _, issuer, dates, subject, key, *_ = (whole for _, _, whole in children(only(tbs, 0x30)))
-            if certificate["key"] not in ceremony.keys and certificate["key"] not in ceremony.foreign:
-                # Another machine's: called as its certificate is.
-                ceremony.need(certificate["key"] == certificate["name"], wanted)
-                ceremony.foreign[certificate["key"]] = key
-            above = ceremony.certificates[signer_of(certificate)][0] if signer_of(certificate) else certificate
-            right = key == ceremony.key(certificate["key"]) and subject == name_der(certificate["subject"])
-            right = right and issuer == name_der(above["subject"]) and version == tlv(0xA0, tlv(0x02, b"\x02"))
-            right = right and dates == dates_der(certificate)
-            if ceremony.rehearsed():
-                right = right and tbs == to_be_signed(ceremony, certificate, only(serial, 0x02))
-            else:
-                right = right and oid(POISON) not in tbs
-        except (Bad, ValueError, IndexError, KeyError):
-            right = False
+        tbs, _, _ = (whole for _, _, whole in children(only(der, 0x30)))
+        version, serial, _, issuer, dates, subject, key, *_ = (whole for _, _, whole in children(only(tbs, 0x30)))
+        if certificate["key"] not in ceremony.keys and certificate["key"] not in ceremony.foreign:
+            # Another machine's: called as its certificate is.
+            ceremony.need(certificate["key"] == certificate["name"], wanted)
+            ceremony.foreign[certificate["key"]] = key
+        above = ceremony.certificates[signer_of(certificate)][0] if signer_of(certificate) else certificate
+        right = key == ceremony.key(certificate["key"]) and subject == name_der(certificate["subject"])
+        right = right and issuer == name_der(above["subject"]) and version == tlv(0xA0, tlv(0x02, b"\x02"))
+        right = right and dates == dates_der(certificate)
+        if ceremony.rehearsed():
+            right = right and tbs == to_be_signed(ceremony, certificate, only(serial, 0x02))
+        else:
+            right = right and oid(POISON) not in tbs
         ceremony.need(right, wanted)
         ceremony.certificates[certificate["name"]] = (certificate, der)
         claim_chain(ceremony, certificate)
@@ -758,12 +786,9 @@ class ImportRequest:
 
     def check_outcome(self, ceremony, planned, intent, imported, _):
         name, text = planned["name"], planned["request"]
-        try:
-            info, _, _ = (whole for _, _, whole in children(only(der_of(text), 0x30)))
-            _, _, key, _ = (whole for _, _, whole in children(only(info, 0x30)))
-            right = imported == {"name": name, "public_key_sha256": sha256(key)}
-        except (Bad, ValueError, IndexError):
-            right = False
+        info, _, _ = (whole for _, _, whole in children(only(der_of(text), 0x30)))
+        _, _, key, _ = (whole for _, _, whole in children(only(info, 0x30)))
+        right = imported == {"name": name, "public_key_sha256": sha256(key)}
         ceremony.need(right and name not in ceremony.foreign, "the key of the planned request")
         ceremony.foreign[name] = key
         ceremony.claims.append((ceremony.line, lambda: check_request(text)))
@@ -775,25 +800,19 @@ class RequestCertificate:
     decisions = ["sign-again"]
 
     def check_intent(self, ceremony, planned, intent):
-        try:
-            key = spki(ceremony.keys[planned["key"]])
-        except KeyError as missing:
-            return ceremony.fail(f"after {missing} was made")
+        key = spki(ceremony.keys[planned["key"]])
         text = tlv(0x30, tlv(0x02, b"\0"), name_der(planned["subject"]), key, tlv(0xA0))
         wanted = {"name": planned["name"], "to_be_signed": text.hex()}
         ceremony.need(intent == wanted, "the request as the plan gives it")
 
     def check_outcome(self, ceremony, planned, intent, requested, _):
         text = requested["request"]
-        try:
-            der = der_of(text)
-            info, algorithm, signature = (whole for _, _, whole in children(only(der, 0x30)))
-            right = info.hex() == intent["to_be_signed"] and requested["name"] == planned["name"]
-            right = right and algorithm == SIGNED_WITH[algorithm_of(spki(ceremony.keys[planned["key"]]))]
-            right = right and raw_signature(algorithm, only(signature, 0x03)[1:]) == requested["signature"]
-            right = right and pem(der, "CERTIFICATE REQUEST") == text
-        except (Bad, ValueError, IndexError):
-            right = False
+        der = der_of(text)
+        info, algorithm, signature = (whole for _, _, whole in children(only(der, 0x30)))
+        right = info.hex() == intent["to_be_signed"] and requested["name"] == planned["name"]
+        right = right and algorithm == SIGNED_WITH[algorithm_of(spki(ceremony.keys[planned["key"]]))]
+        right = right and raw_signature(algorithm, only(signature, 0x03)[1:]) == requested["signature"]
+        right = right and pem(der, "CERTIFICATE REQUEST") == text
         ceremony.need(right, "the request that was sealed")
         ceremony.requests[planned["name"]] = text
         ceremony.claims.append((ceremony.line, lambda: check_request(text)))
@@ -811,11 +830,8 @@ class SignCrl:
         name, this_update = planned["name"], intent["this_update"]
         same = intent["name"] == name and name not in ceremony.crls and "." not in this_update
         ceremony.need(same and planned["number"] > 0, "the list as the plan gives it")
-        try:
-            above = ceremony.certificates[planned["signer"]][0]
-            key = spki(ceremony.keys[above["key"]])
-        except KeyError as missing:
-            return ceremony.fail(f"after {missing} was made")
+        above = ceremony.certificates[planned["signer"]][0]
+        key = spki(ceremony.keys[above["key"]])
         entries = sorted(planned["revoked"], key=lambda entry: entry["serial"])
         revoked = [self.entry(entry, this_update) for entry in entries]
         number = planned["number"].to_bytes(9, "big").lstrip(b"\0")
@@ -836,13 +852,10 @@ class SignCrl:
 
     def check_outcome(self, ceremony, planned, intent, signed, _):
         der, issuer = bytes.fromhex(signed["crl"]), ceremony.certificates[planned["signer"]]
-        try:
-            text, algorithm, signature = (whole for _, _, whole in children(only(der, 0x30)))
-            right = text.hex() == intent["to_be_signed"] and signed["name"] == planned["name"]
-            right = right and algorithm == SIGNED_WITH[algorithm_of(spki(ceremony.keys[issuer[0]["key"]]))]
-            right = right and raw_signature(algorithm, only(signature, 0x03)[1:]) == signed["signature"]
-        except (Bad, ValueError, IndexError):
-            right = False
+        text, algorithm, signature = (whole for _, _, whole in children(only(der, 0x30)))
+        right = text.hex() == intent["to_be_signed"] and signed["name"] == planned["name"]
+        right = right and algorithm == SIGNED_WITH[algorithm_of(spki(ceremony.keys[issuer[0]["key"]]))]
+        right = right and raw_signature(algorithm, only(signature, 0x03)[1:]) == signed["signature"]
         ceremony.need(right, "the list that was sealed")
         ceremony.crls[planned["name"]] = der
         ceremony.claims.append((ceremony.line, lambda: check_crl(der, issuer[1])))
@@ -883,9 +896,7 @@ class VerifyShares:
         ceremony.need(handed, "shares that were handed out")
         if handed["state"] == "doubtful":
             ceremony.need(name == "shares-given", "the shares that were handed out")
-            split = [step["split-shares"] for step in ceremony.plan["steps"] if "split-shares" in step]
-            split = [it for it in split if it["set"] == planned["set"]]
-            SplitShares().check_outcome(ceremony, split[0], intent, made, name)
+            SplitShares().check_outcome(ceremony, self.split(ceremony, planned), intent, made, name)
             return True
         ceremony.need(name == "shares-verified", "the shares that were read back")
         terms = handed["set"]["terms"]
@@ -893,7 +904,15 @@ class VerifyShares:
         all_of_them = made == {"set": terms["set"], "shares": terms["count"], "combined": every}
         ceremony.need(all_of_them, "every share of the set, and every choice of them")
         handed["state"] = "verified"
+        # The secret is the token's PIN already.
+        if self.split(ceremony, planned)["secret"] == "shares":
+            ceremony.put_in_force(terms)
         return False
+
+    def split(self, ceremony, planned):
+        """What the plan says of the step that handed these shares out."""
+        split = [step["split-shares"] for step in ceremony.plan["steps"] if "split-shares" in step]
+        return next(it for it in split if it["set"] == planned["set"])
 
 
 class RotatePin:
@@ -912,6 +931,7 @@ class RotatePin:
 
     def check_outcome(self, ceremony, planned, intent, rotated, _):
         ceremony.need(rotated == intent, "the PIN that was to be set")
+        ceremony.put_in_force(ceremony.sets[planned["set"]]["set"]["terms"])
 
 
 class RestoreDrill:
@@ -1076,7 +1096,7 @@ def children(content):
         if length > 127:
             start += length - 128
             length = int.from_bytes(content[at + 2:start], "big")
-        require(start + length <= len(content), "cut off")
+        readable(start + length <= len(content))
         yield tag, content[start:start + length], content[at:start + length]
         at = start + length
 
@@ -1084,7 +1104,7 @@ def children(content):
 def only(der, tag):
     """The content of the one element that this is."""
     (found, content, whole), = children(der)
-    require(found == tag and whole == tlv(tag, content), "another element")
+    readable(found == tag and whole == tlv(tag, content))
     return content
 
 
@@ -1124,7 +1144,7 @@ def algorithm_of(der):
     algorithm, bits = parts_of(der)
     if algorithm == RSA:
         modulus, exponent = (int.from_bytes(it, "big") for _, it, _ in children(only(bits, 0x30)))
-        require(modulus % 2 and exponent % 2 and exponent > 2**16, "an RSA key")
+        readable(modulus % 2 and exponent % 2 and exponent > 2**16)
         return f"rsa{modulus.bit_length()}"
     return CURVES.get(algorithm)
 
@@ -1269,7 +1289,7 @@ def pem(der, label="CERTIFICATE"):
 def der_of(text):
     """What is in a PEM text."""
     found = re.search("-----BEGIN [A-Z ]+-----([A-Za-z0-9+/=\\s]+)-----END", text)
-    require(found, "no PEM")
+    readable(found)
     return base64.b64decode(found[1])
 
 

@@ -215,12 +215,7 @@ fn a_place_without_another_token_makes_no_copy() {
 fn two_tokens() -> Place {
     let place = Place::new();
     place.initialize_token();
-    let arguments = ["--init-token", "--free", "--label", "backup"];
-    let pins = ["--so-pin", "12345678", "--pin", "1234"];
-    place.softhsm("softhsm2-util", &[&arguments[..], &pins].concat()).ok();
-    let site = place.text_of("site.toml");
-    let backup = "[backup]\ntoken = { label = \"backup\" }\npin_file = \"user.pin\"\n[environment]";
-    place.write("site.toml", &site.replace("[environment]", backup));
+    place.add_backup_token();
     place
 }
 

@@ -1,5 +1,9 @@
 //! A ceremony beside its rehearsal.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+#[path = "harness/machine.rs"]
+mod machine;
 #[path = "harness/place.rs"]
 mod place;
 
@@ -8,6 +12,7 @@ use std::fs;
 use ceremony::plan::Plan;
 use serde_json::{Value, json};
 
+use machine::Machine;
 use place::*;
 
 #[test]
@@ -68,6 +73,55 @@ fn whatever_else_differs_is_told_and_is_a_failure() {
         steps[..2],
         ["the first one is not of a rehearsal", "the second one is of a rehearsal"]
     );
+}
+
+#[test]
+fn lists_requests_and_ssh_keys_are_compared_too() {
+    let (root, issuing) = (Machine::with_root_of("p256"), Machine::new());
+    issuing.take(&root, "offline-root/root.pem", "root.pem");
+    let compared = |machine: &Machine, name: &str, transcript: &str| {
+        let (plan, rehearsal) = (machine.text(&format!("{name}.toml")), machine.text("r.jsonl"));
+        program(&["rehearse", &plan, "-o", &rehearsal]).ok();
+        let answer = program(&["compare", &rehearsal, &machine.text(transcript), "--json"]);
+        fs::remove_file(rehearsal).unwrap();
+        serde_json::from_slice::<Value>(&answer.0.stdout).unwrap()["comparison"]["texts"].clone()
+    };
+    // As it was rehearsed.
+    let texts = compared(&root, "offline-root", "offline-root.jsonl");
+    // When it was signed may be the same second, and may not.
+    let expected = texts["root.crl"]["expected"].as_array().unwrap();
+    let expected: Vec<&Value> = expected.iter().filter(|it| **it != "thisUpdate").collect();
+    assert_eq!(json!(expected), json!(["authorityKeyIdentifier"]));
+    assert_eq!(texts["root.crl"]["unexpected"], json!([]));
+    // Another day for the next one.
+    root.plan_with(
+        "offline-root",
+        &[("rsa4096", "p256"), ("next_update = 2027", "next_update = 2028")],
+    );
+    let texts = compared(&root, "offline-root", "offline-root.jsonl");
+    assert_eq!(texts["root.crl"]["unexpected"][0]["field"], "nextUpdate", "{texts}");
+    assert_eq!(texts["root.crl"]["unexpected"].as_array().unwrap().len(), 1, "{texts}");
+
+    let machine = Machine::new();
+    machine.plan("ssh");
+    machine.place.run(&machine.text("ssh.toml"), &["--unattended"]).ok();
+    let texts = compared(&machine, "ssh", "transcript.jsonl");
+    let key = json!({ "expected": ["subjectPublicKeyInfo"], "unexpected": [] });
+    assert_eq!([&texts["ssh-user.pub"], &texts["ssh-host.pub"]], [&key, &key]);
+    machine.plan_with("ssh", &[("\"ed25519\"", "\"p384\"")]);
+    let texts = compared(&machine, "ssh", "transcript.jsonl");
+    assert_eq!(texts["ssh-host.pub"]["unexpected"][0]["field"], "algorithm", "{texts}");
+
+    issuing.plan_small("issuing");
+    issuing.perform("issuing").refused(1, "has not come back");
+    root.take(&issuing, "exchange/issuing.csr", "issuing.csr");
+    root.plan("issue-intermediate");
+    root.perform("issue-intermediate").ok();
+    issuing.take(&root, "issue-intermediate/issuing.pem", "exchange/issuing.pem");
+    issuing.go_on().ok();
+    let texts = compared(&issuing, "issuing", "transcript.jsonl");
+    let key = json!({ "expected": ["subjectPublicKeyInfo"], "unexpected": [] });
+    assert_eq!(texts["issuing.csr"], key);
 }
 
 #[test]

@@ -13,7 +13,6 @@ mod machine;
 mod place;
 
 use std::{
-    fs,
     path::Path,
     process::Command,
     time::{Duration, Instant},
@@ -21,7 +20,7 @@ use std::{
 
 use serde_json::Value;
 
-use machine::Machine;
+use machine::{Machine, plans};
 use place::*;
 
 #[test]
@@ -81,28 +80,11 @@ impl Token {
 
 impl Matrix {
     fn new() -> Self {
-        let (machine, issuing, partner) =
-            (Machine::with_root_of("p256"), Machine::new(), Machine::new());
-        for (from, to) in
-            [("offline-root/root.pem", "root.pem"), ("offline-root/root.crl", "root.crl")]
-        {
-            fs::copy(machine.path(from), machine.path(to)).unwrap();
-        }
-        issuing.take(&machine, "root.pem", "root.pem");
-        issuing.plan_with("issuing", &[("rsa3072", "p256")]);
-        issuing.perform("issuing").refused(1, "has not come back");
-        machine.take(&issuing, "exchange/issuing.csr", "issuing.csr");
-        partner.plan_with("offline-root", &[("Offline Root", "Partner Root"), ("rsa4096", "p256")]);
-        partner.perform("offline-root").ok();
-        machine.take(&partner, "offline-root/root.pem", "partner.pem");
+        let (machine, _) = Machine::furnished();
         // Each ceremony hashes its program: without what debuggers read, that is soon done.
         let program = Path::new(env!("CARGO_BIN_EXE_chancery-ceremony"));
         peer("strip", &["-o", &machine.text("program")], &[program]).ok();
-        let plans = fs::read_dir(manifest("plans")).unwrap();
-        let name = |path: &Path| path.file_stem().unwrap().to_str().unwrap().to_owned();
-        let mut plans: Vec<String> = plans.map(|entry| name(&entry.unwrap().path())).collect();
-        plans.sort();
-        Self { machine, plans }
+        Self { machine, plans: plans() }
     }
 
     /// Kills each plan on this token.
@@ -136,20 +118,15 @@ impl Matrix {
         assert!(failed.is_empty(), "{failed:#?}");
     }
 
-    /// The plan with keys that this token has. RSA is made where it must be alone: nobody waits for
-    /// thousands of its keys.
+    /// The plan with keys that this token has.
     fn write(&self, plan: &str, token: &Token) -> String {
-        self.machine.plan(plan);
-        let file = self.machine.text(&format!("{plan}.toml"));
-        let mut text = fs::read_to_string(&file).unwrap();
-        if plan != "smart-cards" {
-            text = text.replace("\"rsa2048\"", "\"p256\"");
-        }
+        self.machine.plan_small(plan);
+        let file = format!("{plan}.toml");
+        let mut text = self.machine.place.text_of(&file);
         if token.no_ed25519 {
             text = text.replace("\"ed25519\"", "\"p256\"");
         }
-        fs::write(&file, text).unwrap();
-        file
+        self.machine.place.write(&file, &text)
     }
 
     fn rehearse(&self, plan: &str, token: &Token, faults: &str) -> Answer {

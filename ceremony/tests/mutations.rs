@@ -3,10 +3,18 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 #![expect(clippy::print_stdout, reason = "the seed, with which the same is found again")]
 
+#[path = "harness/custody.rs"]
+mod custody;
+#[path = "harness/held.rs"]
+mod held;
+#[path = "harness/machine.rs"]
+mod machine;
 #[path = "harness/meeting.rs"]
 mod meeting;
 #[path = "harness/place.rs"]
 mod place;
+#[path = "harness/random.rs"]
+mod random;
 #[path = "harness/second.rs"]
 mod second;
 
@@ -20,8 +28,10 @@ use ceremony::{
     },
 };
 
+use held::Held;
 use meeting::*;
 use place::*;
+use random::Random;
 use second::*;
 
 #[test]
@@ -35,13 +45,21 @@ fn ten_thousand_random_changes_of_a_bundle_are_found() {
     Mutations::new(2).find(10_000);
 }
 
-/// The bundle of a ceremony of several people, with an interruption, and chance.
+/// Bundles of ceremonies by all plans, and chance.
 struct Mutations {
     random: Random,
-    /// The files by their names in the bundle.
+    bundles: Vec<Bundle>,
+    /// The one that is changed next.
+    at: usize,
+    second: Second,
+}
+
+/// The files of a bundle, by their names in it.
+struct Bundle {
+    name: String,
+    prefix: String,
     files: Files,
     seconds: u64,
-    second: Second,
 }
 
 /// A changed bundle, and what a verifier must say of it: one of these.
@@ -53,56 +71,41 @@ struct Mutant {
 
 impl Mutations {
     fn new(seed: u64) -> Self {
-        let meeting = Meeting::new();
-        let lines = meeting.lines(&["alice", "bob", "carol"]);
-        meeting.run_typing(&lines[..3]).refused(1, "was not confirmed");
-        meeting.resume_typing(&[&lines[..1], &lines[3..]].concat()).ok();
-        let [transcript, rehearsal, site, photo, output] =
-            ["transcript.jsonl", "rehearsal.jsonl", "site.toml", "photo.jpg", "a.bundle"]
-                .map(|name| meeting.place.text(name));
-        meeting.place.write("photo.jpg", &"not a photo\n".repeat(100));
-        let given = ["--rehearsal", &rehearsal, "--site", &site, "--attach", &photo];
-        program(
-            &[&["bundle", &transcript, "-o", &output, "--hash-of", &photo], &given[..]].concat(),
-        )
-        .ok();
-        let content = fs::read(&output).unwrap();
-        let (archived, seconds) = archive::read(&content).unwrap();
-        let inside = |(name, it): (String, Vec<u8>)| (name.replace(PREFIX, ""), it);
-        let files = archived.into_iter().map(inside).collect();
-        let mut this = Self { random: Random(seed), files, seconds, second: Second::start() };
-        assert_eq!(this.pack(&this.files.clone()), content, "unchanged, it is the same");
-        assert!(Evidence::read(&content).is_ok());
-        assert_eq!(this.second.verify(&content), Ok(()));
-        this
+        let mut bundles = vec![Bundle::new("meeting", &meeting())];
+        bundles.extend(Held::all().iter().map(|held| Bundle::new(&held.name, &held.bundle)));
+        let mut second = Second::start();
+        for bundle in &bundles {
+            let content = bundle.pack(&bundle.files);
+            assert!(Evidence::read(&content).is_ok(), "{}", bundle.name);
+            assert_eq!(second.verify(&content), Ok(()), "{}", bundle.name);
+        }
+        Self { random: Random(seed), bundles, at: 0, second }
     }
 
     fn find(mut self, count: usize) {
         println!("seed {}", self.random.0);
         let mut kinds: BTreeMap<&str, usize> = BTreeMap::new();
         for number in 0..count {
-            let (kind, mutant) = self.mutant(number);
+            self.at = number / KINDS % self.bundles.len();
+            let (kind, mutant) = self.mutant(number % KINDS);
             *kinds.entry(kind).or_default() += 1;
             let Mutant { what, content, said } = mutant;
+            let what = format!("{number}, {}: {kind}, {what}", self.bundle().name);
             let first = Evidence::read(&content).map(drop).map_err(|error| error.to_string());
             for (verifier, found) in
                 [("the first", first), ("verify.py", self.second.verify(&content))]
             {
-                let Err(error) = found else {
-                    panic!("{verifier} missed {number}: {kind}, {what}")
-                };
+                let Err(error) = found else { panic!("{verifier} missed {what}") };
                 let named = said.iter().any(|said| names(&error, said));
-                assert!(
-                    named,
-                    "{verifier}, {number}: {kind}, {what}: {error:?} names none of {said:?}"
-                );
+                assert!(named, "{verifier}, {what}: {error:?} names none of {said:?}");
             }
         }
-        println!("{count} changes, {kinds:?}: all found by both, 0 missed");
+        let bundles = self.bundles.len();
+        println!("{count} changes of {bundles} bundles, {kinds:?}: all found by both, 0 missed");
     }
 
     fn mutant(&mut self, number: usize) -> (&'static str, Mutant) {
-        match number % 8 {
+        match number {
             0 => ("a bit of the archive", self.flip_anywhere()),
             1 => ("a bit of a record", self.change_lines(Self::flip_in_line)),
             2 => ("a record removed", self.change_lines(Self::remove_line)),
@@ -116,12 +119,12 @@ impl Mutations {
 
     /// One bit, wherever it is.
     fn flip_anywhere(&mut self) -> Mutant {
-        let mut content = self.pack(&self.files.clone());
+        let mut content = self.bundle().pack(&self.bundle().files);
         let at = self.random.below(content.len());
         content[at] ^= 1 << self.random.below(8);
         let mut start = 0;
         let mut said = vec!["archive".to_owned()];
-        for (name, file) in &self.files {
+        for (name, file) in &self.bundle().files {
             let inside = start + BLOCK..start + BLOCK + file.len();
             if inside.contains(&at) {
                 said = self.changed(name, at - inside.start);
@@ -133,8 +136,11 @@ impl Mutations {
 
     /// Changes the lines of the transcript, or of the rehearsal; the hash of the file is made anew.
     fn change_lines(&mut self, change: fn(&mut Self, &mut Vec<Vec<u8>>) -> String) -> Mutant {
-        let name = ["transcript.jsonl", "rehearsal.jsonl"][self.random.below(2)];
-        let content = self.files[name].clone();
+        let names = ["transcript.jsonl", "rehearsal.jsonl"];
+        let names: Vec<&str> =
+            names.into_iter().filter(|name| self.bundle().files.contains_key(*name)).collect();
+        let name = names[self.random.below(names.len())];
+        let content = self.bundle().files[name].clone();
         let lines = content.split_inclusive(|byte| *byte == b'\n').map(<[u8]>::to_vec);
         let mut lines: Vec<Vec<u8>> = lines.collect();
         let what = change(self, &mut lines);
@@ -142,9 +148,9 @@ impl Mutations {
         let at = (0..).zip(&changed).zip(&content).find(|((_, a), b)| a != b);
         let at = at.map_or(changed.len().min(content.len()), |((at, _), _)| at);
         let said = bad_lines(name, &content, at);
-        let mut files = self.files.clone();
+        let mut files = self.bundle().files.clone();
         files.insert(name.to_owned(), changed);
-        let content = self.pack(&with_sums(files));
+        let content = self.bundle().pack(&with_sums(files));
         Mutant { what: format!("{name}: {what}"), content, said }
     }
 
@@ -178,7 +184,7 @@ impl Mutations {
     }
 
     fn drop_file(&mut self) -> Mutant {
-        let mut files = self.files.clone();
+        let mut files = self.bundle().files.clone();
         let name = self.name();
         // An attachment that nothing lists any more was never there.
         let optional = [&GIVEN[..], &["site.toml"]].concat().contains(&name.as_str());
@@ -187,17 +193,17 @@ impl Mutations {
         if !listed {
             files = with_sums(files);
         }
-        Mutant { what: name.clone(), content: self.pack(&files), said: vec![name] }
+        Mutant { what: name.clone(), content: self.bundle().pack(&files), said: vec![name] }
     }
 
     /// The hash in the manifest is the one that it had.
     fn change_file(&mut self) -> Mutant {
         let name = self.name();
-        let (changed, at) = self.random.change(self.files[&name].clone());
-        let mut files = self.files.clone();
+        let (changed, at) = self.random.change(self.bundle().files[&name].clone());
+        let mut files = self.bundle().files.clone();
         files.insert(name.clone(), changed);
         let said = self.changed(&name, at);
-        Mutant { what: format!("{name}, byte {at}"), content: self.pack(&files), said }
+        Mutant { what: format!("{name}, byte {at}"), content: self.bundle().pack(&files), said }
     }
 
     /// What may be said of a file that was changed at this byte.
@@ -207,7 +213,7 @@ impl Mutations {
             "SHA256SUMS" => {
                 [name, "does not belong there", "is missing"].map(str::to_owned).to_vec()
             }
-            name if name.ends_with(".jsonl") => bad_lines(name, &self.files[name], at),
+            name if name.ends_with(".jsonl") => bad_lines(name, &self.bundle().files[name], at),
             _ => vec![name.to_owned()],
         }
     }
@@ -220,25 +226,59 @@ impl Mutations {
                 break name;
             }
         };
-        let (changed, at) = self.random.change(self.files[&name].clone());
-        let mut files = self.files.clone();
+        let (changed, at) = self.random.change(self.bundle().files[&name].clone());
+        let mut files = self.bundle().files.clone();
         files.insert(name.clone(), changed);
         Mutant {
             what: format!("{name}, byte {at}"),
-            content: self.pack(&with_sums(files)),
+            content: self.bundle().pack(&with_sums(files)),
             said: vec![name],
         }
     }
 
     fn name(&mut self) -> String {
-        let at = self.random.below(self.files.len());
-        self.files.keys().nth(at).cloned().unwrap_or_default()
+        let at = self.random.below(self.bundle().files.len());
+        self.bundle().files.keys().nth(at).cloned().unwrap_or_default()
+    }
+
+    fn bundle(&self) -> &Bundle {
+        &self.bundles[self.at]
+    }
+}
+
+impl Bundle {
+    fn new(name: &str, content: &[u8]) -> Self {
+        let (archived, seconds) = archive::read(content).unwrap();
+        let first = archived.keys().next().unwrap();
+        let prefix = format!("{}/", first.split_once('/').unwrap().0);
+        let inside = |(name, it): (String, Vec<u8>)| (name.replacen(&prefix, "", 1), it);
+        let files = archived.into_iter().map(inside).collect();
+        let this = Self { name: name.to_owned(), prefix, files, seconds };
+        assert_eq!(this.pack(&this.files), content, "unchanged, it is the same");
+        this
     }
 
     fn pack(&self, files: &Files) -> Vec<u8> {
-        let files = files.iter().map(|(name, it)| (format!("{PREFIX}{name}"), it.clone()));
+        let prefix = &self.prefix;
+        let files = files.iter().map(|(name, it)| (format!("{prefix}{name}"), it.clone()));
         archive::write(&files.collect(), self.seconds)
     }
+}
+
+/// The bundle of a ceremony of several people, with an interruption.
+fn meeting() -> Vec<u8> {
+    let meeting = Meeting::new();
+    let lines = meeting.lines(&["alice", "bob", "carol"]);
+    meeting.run_typing(&lines[..3]).refused(1, "was not confirmed");
+    meeting.resume_typing(&[&lines[..1], &lines[3..]].concat()).ok();
+    let [transcript, rehearsal, site, photo, output] =
+        ["transcript.jsonl", "rehearsal.jsonl", "site.toml", "photo.jpg", "a.bundle"]
+            .map(|name| meeting.place.text(name));
+    meeting.place.write("photo.jpg", &"not a photo\n".repeat(100));
+    let given = ["--rehearsal", &rehearsal, "--site", &site, "--attach", &photo];
+    program(&[&["bundle", &transcript, "-o", &output, "--hash-of", &photo], &given[..]].concat())
+        .ok();
+    fs::read(&output).unwrap()
 }
 
 /// What a verifier may say when the byte at this place is the first one that was changed.
@@ -287,30 +327,6 @@ const GIVEN: [&str; 9] = [
     "kept-elsewhere.sha256",
     "verify.py",
 ];
-const PREFIX: &str = "root-and-issuing/";
+/// How many kinds of changes there are.
+const KINDS: usize = 8;
 const BLOCK: usize = 512;
-
-/// SplitMix64: the same numbers for the same seed, for ever.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, end: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut next = self.0;
-        next = (next ^ (next >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        next = (next ^ (next >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        usize::try_from((next ^ (next >> 31)) % end as u64).unwrap()
-    }
-
-    /// A bit flipped, a byte left out, a byte more, or the end cut off; and where.
-    fn change(&mut self, mut content: Vec<u8>) -> (Vec<u8>, usize) {
-        let at = self.below(content.len());
-        match self.below(4) {
-            0 => content[at] ^= 1 << self.below(8),
-            1 => drop(content.remove(at)),
-            2 => content.insert(at, content[at] ^ 1),
-            _ => content.truncate(at),
-        }
-        (content, at)
-    }
-}

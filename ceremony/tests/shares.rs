@@ -1,7 +1,9 @@
 //! A PIN that nobody has: custodians get shares of it on paper, and type them.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+#[path = "harness/custody.rs"]
+mod custody;
 #[path = "harness/place.rs"]
 mod place;
 
@@ -11,14 +13,13 @@ use std::{
     io::Write as _,
     os::unix::fs::PermissionsExt as _,
     path::PathBuf,
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
 };
 
 use serde_json::Value;
 
+use custody::*;
 use place::*;
-
-const PIN_ROTATION: &str = "plans/pin-rotation.toml";
 
 #[test]
 fn two_of_three_custodians_give_a_pin_that_nobody_knows() {
@@ -65,7 +66,7 @@ fn two_of_three_custodians_give_a_pin_that_nobody_knows() {
 }
 
 #[test]
-fn wrong_shares_are_named_and_nothing_is_done_with_them() {
+fn a_corrupted_share_one_of_another_use_or_too_few_stop_it_and_nothing_is_done() {
     let custody = Custody::new();
     let place = &custody.place;
     let first = custody.rotate("first");
@@ -99,7 +100,7 @@ fn wrong_shares_are_named_and_nothing_is_done_with_them() {
 }
 
 #[test]
-fn shares_of_a_set_that_was_replaced_are_told_from_the_new_ones() {
+fn a_share_of_another_set_is_told_from_those_of_the_new_one() {
     let custody = Custody::new();
     let (child, first) = custody.printed("first", &[]);
     // Nobody types.
@@ -131,13 +132,6 @@ fn shares_of_a_set_that_was_replaced_are_told_from_the_new_ones() {
 
 #[test]
 fn a_changed_pin_that_nobody_is_certain_of_is_tried_once() {
-    let rehearsed = |custody: &Custody, flags: &[&str]| {
-        let (plan, site) = (manifest(PIN_ROTATION), custody.place.text("site.toml"));
-        let arguments = [&["run", &plan, "--site", &site, "--rehearsed"], flags].concat();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_chancery-ceremony"));
-        command.args(arguments).args(custody.journals("first")).stdin(Stdio::null());
-        Answer::of("run", &mut command)
-    };
     // Where the intent to change the user's PIN is written, and nothing done: in both journals.
     let undisturbed = Custody::new();
     rehearsed(&undisturbed, &[]).ok();
@@ -160,6 +154,66 @@ fn a_changed_pin_that_nobody_is_certain_of_is_tried_once() {
     assert!(!custody.opens("1234"));
     let decided: Vec<Value> = records(&place.text_of("first.jsonl"), "decided");
     assert_eq!(decided.last().unwrap()["data"], "pin-is-former");
+}
+
+#[test]
+fn a_transcript_that_says_wrongly_who_gave_the_pin_or_read_back_is_refused_by_both_verifiers() {
+    let undisturbed = Custody::new();
+    rehearsed(&undisturbed, &[]).ok();
+    let text = undisturbed.place.text_of("first.jsonl");
+    let is_it =
+        |line: &str| line.contains("{\"pin-rotated\"") && line.contains("\"owner\":\"user\"");
+    let line = 2 * (1 + text.lines().position(is_it).unwrap());
+
+    // The user's PIN was changed, then the power was lost: custodians open the token.
+    let custody = Custody::new();
+    let place = &custody.place;
+    rehearsed(&custody, &["--power-loss", &format!("{line}:whole")]).killed();
+    let mut command = custody.resumption("first");
+    Answer::of("resume", command.stdin(Stdio::null())).ok();
+    let text = place.text_of("first.jsonl");
+    let mut whole: Vec<Value> =
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    whole.pop();
+    let opened = whole.iter().rposition(|it| it["event"] == "token").unwrap();
+    assert_eq!(whole[opened]["data"]["given_by"]["shares"], serde_json::json!([1, 2]));
+    let verified = |what: &str| {
+        let named = |it: &Value| !it["data"][what].is_null();
+        whole.iter().position(named).unwrap()
+    };
+    let (so, read_back) = (verified("pin-rotated"), verified("shares-verified"));
+    let so = whole[so]["data"]["pin-rotated"]["set"].clone();
+    let (by, back) = ("the custodians who have it", "every choice of them");
+    let table: [(&str, Change, &str); 8] = [
+        (by, &|it| drop(it[opened]["data"].as_object_mut().unwrap().remove("given_by")), "no one"),
+        (by, &|it| it[opened]["data"]["given_by"]["set"] = so.clone(), "the other PIN's set"),
+        (by, &|it| it[opened]["data"]["given_by"]["set"] = "0123456789ab".into(), "another set"),
+        (by, &|it| it[opened]["data"]["given_by"]["shares"] = [1].into(), "too few"),
+        (by, &|it| it[opened]["data"]["given_by"]["shares"] = [1, 2, 3].into(), "too many"),
+        (by, &|it| it[opened]["data"]["given_by"]["shares"] = [1, 4].into(), "one that is not"),
+        (back, &|it| it[read_back]["data"]["shares-verified"]["shares"] = 2.into(), "two of three"),
+        (back, &|it| it[read_back]["data"]["shares-verified"]["combined"] = 1.into(), "one choice"),
+    ];
+    let forged = |change: Change| {
+        let mut records = whole.clone();
+        change(&mut records);
+        place.write("forged.jsonl", &rechained(records))
+    };
+    let python = manifest("verify.py");
+    let second = |path: &str| peer("python3", &["-B", &python, path], &[]);
+    let same = forged(&|_| {});
+    program(&["verify", &same]).ok();
+    second(&same).ok();
+    for (said, change, what) in table {
+        let path = forged(change);
+        program(&["verify", &path]).refused(5, said);
+        let error = second(&path).failed();
+        assert!(error.contains(said), "{what}: {error}");
+    }
+    // Nobody read anything back.
+    let path = forged(&|it| drop(it.drain(read_back - 1..=read_back)));
+    program(&["verify", &path]).refused(5, "");
+    second(&path).failed();
 }
 
 #[test]
@@ -287,202 +341,11 @@ fn a_place_for_the_pages_must_be_ones_own() {
     custody.command("third", PIN_ROTATION, &[]).refused(2, "both pin and pin_file");
 }
 
-/// What is printed on a page.
-#[derive(Debug, Default)]
-struct Page {
-    set: String,
-    index: u8,
-    user: bool,
-    lines: Vec<String>,
-}
-
-impl Page {
-    /// As its custodian types it.
-    fn typed(&self) -> String {
-        self.lines.iter().map(|line| format!("{line}\n")).collect()
-    }
-}
-
-/// A rotation of both PINs that came to its end.
-struct Rotated {
-    said: String,
-    pages: Vec<Page>,
-}
-
-impl Rotated {
-    /// The pages of the user's PIN, or of the security officer's.
-    fn shares(&self, user: bool) -> Vec<&Page> {
-        self.pages.iter().filter(|page| page.user == user).collect()
-    }
-}
-
-/// A place with an initialized token, whose site prints pages.
-struct Custody {
-    place: Place,
-}
-
-impl Custody {
-    fn new() -> Self {
-        let place = Place::new();
-        place.initialize_token();
-        fs::create_dir(place.path("pages")).unwrap();
-        fs::set_permissions(place.path("pages"), fs::Permissions::from_mode(0o700)).unwrap();
-        let site = place.text_of("site.toml");
-        place.write("site.toml", &format!("share_pages = \"pages\"\n{site}"));
-        Self { place }
-    }
-
-    fn rotate(&self, name: &str) -> Rotated {
-        self.finish(self.printed(name, &[]))
-    }
-
-    /// As [`rotate`](Self::rotate), opened by shares.
-    fn rotate_from(&self, name: &str, user: &[&Page], so: &[&Page]) -> Rotated {
-        self.by_shares();
-        let (mut child, pages) = self.printed(name, user);
-        let input = child.stdin.as_mut().unwrap();
-        for page in &pages {
-            input.write_all(page.typed().as_bytes()).unwrap();
-        }
-        // The former SO PIN, when it is its turn to be changed.
-        so.iter().for_each(|page| input.write_all(page.typed().as_bytes()).unwrap());
-        let said = Answer(child.wait_with_output().unwrap()).ok();
-        Rotated { said, pages }
-    }
-
-    /// Performs the plan until all shares are printed.
-    fn printed(&self, name: &str, opened_by: &[&Page]) -> (Child, Vec<Page>) {
-        let mut command = self.run(name, PIN_ROTATION);
-        let mut child = piped(&mut command);
-        for page in opened_by {
-            child.stdin.as_mut().unwrap().write_all(page.typed().as_bytes()).unwrap();
-        }
-        self.wait_for_sets(name, 2);
-        (child, self.pages())
-    }
-
-    fn finish(&self, (mut child, pages): (Child, Vec<Page>)) -> Rotated {
-        let typed: String = pages.iter().map(Page::typed).collect();
-        child.stdin.take().unwrap().write_all(typed.as_bytes()).unwrap();
-        let said = Answer(child.wait_with_output().unwrap()).ok();
-        Rotated { said, pages }
-    }
-
-    /// Makes keys, opened by these shares; gives the record of the opened token.
-    fn keys(&self, name: &str, typed: &[&Page]) -> Value {
-        self.try_keys(name, typed).ok();
-        records(&self.place.text_of(&format!("{name}.jsonl")), "token").remove(0)
-    }
-
-    fn try_keys(&self, name: &str, typed: &[&Page]) -> Answer {
-        self.by_shares();
-        let plan = self.place.write("keys.toml", &keys_only());
-        let mut command = self.run(name, &plan);
-        command.arg("--handoff").arg(self.place.path(name));
-        let typed: String = typed.iter().map(|page| page.typed()).collect();
-        typing(&mut command, &typed)
-    }
-
-    /// From now on, custodians have the PINs.
-    fn by_shares(&self) {
-        let site = self.place.text_of("site.toml");
-        let site = site.replace("so_pin_file = \"so.pin\"", "so_pin = \"shares\"");
-        let site = site.replace("pin_file = \"user.pin\"", "pin = \"shares\"");
-        self.place.write("site.toml", &site);
-    }
-
-    fn command(&self, name: &str, plan: &str, flags: &[&str]) -> Answer {
-        Answer::of("run", self.run(name, plan).args(flags).stdin(Stdio::null()))
-    }
-
-    fn run(&self, name: &str, plan: &str) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_chancery-ceremony"));
-        command.arg("run").arg(manifest(plan)).arg("--site").arg(self.place.path("site.toml"));
-        command.args(self.journals(name)).arg("--unattended");
-        command
-    }
-
-    fn resume(&self, name: &str) -> Child {
-        piped(&mut self.resumption(name))
-    }
-
-    fn resumption(&self, name: &str) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_chancery-ceremony"));
-        command.arg("resume").arg("--site").arg(self.place.path("site.toml"));
-        command.args(self.journals(name)).args(["--reason", "the lights went out"]);
-        command
-    }
-
-    fn journals(&self, name: &str) -> [String; 4] {
-        let journal = |number: &str| self.place.text(&format!("{name}{number}.jsonl"));
-        ["--journal".to_owned(), journal(""), "--journal".to_owned(), journal("-2")]
-    }
-
-    /// So many sets of shares were given out, and recorded.
-    fn wait_for_sets(&self, name: &str, count: usize) {
-        wait_for("the pages", || {
-            let text = self.place.text_of(&format!("{name}.jsonl"));
-            text.matches("\"shares-given\"").count() == count
-        });
-    }
-
-    /// The printed pages: those of the user's PIN first, in the order of the shares.
-    fn pages(&self) -> Vec<Page> {
-        let mut pages = Vec::new();
-        for entry in fs::read_dir(self.place.path("pages")).unwrap() {
-            let path = entry.unwrap().path();
-            let name: Vec<&str> = path.file_name().unwrap().to_str().unwrap().split('-').collect();
-            let text = fs::read_to_string(&path).unwrap();
-            let lines = text.split("class=\"line\">").skip(1);
-            pages.push(Page {
-                set: name[1].to_owned(),
-                index: name[2].parse().unwrap(),
-                user: text.contains("the user PIN"),
-                lines: lines.map(|line| line.split('<').next().unwrap().to_owned()).collect(),
-            });
-        }
-        pages.sort_by_key(|page| (!page.user, page.index));
-        pages
-    }
-
-    fn opens(&self, pin: &str) -> bool {
-        let login = ["--module", MODULE, "--token-label", "chancery", "--login", "--pin", pin];
-        let answer = self.place.softhsm("pkcs11-tool", &[&login[..], &["--list-objects"]].concat());
-        answer.0.status.success()
-    }
-
-    /// What is in the token, by the PIN that these shares give.
-    fn objects(&self, shares: &[&Page]) -> String {
-        let pin = another_programs_pin(&shares[..2]);
-        let login = ["--module", MODULE, "--token-label", "chancery", "--login", "--pin", &pin];
-        self.place.softhsm("pkcs11-tool", &[&login[..], &["--list-objects"]].concat()).ok()
-    }
-
-    /// Puts the shim before the token; gives what reads the calls that it noted.
-    fn log_calls(&self) -> impl Fn() -> String {
-        let shim = built("debug/deps/libchancery_shim.so");
-        let site = self.place.text_of("site.toml").replace(MODULE, &shim);
-        let variable = format!("CHANCERY_SHIM = \"{}\"\n", self.place.text(""));
-        self.place.write("site.toml", &format!("{site}{variable}"));
-        self.place.write("plan.toml", &format!("module = \"{MODULE}\"\n"));
-        || self.place.text_of("calls").lines().map(|line| format!("{line} \n")).collect()
-    }
-}
-
-fn piped(command: &mut Command) -> Child {
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
-}
-
-/// The PIN that these pages give, by a program that is not ours.
-fn another_programs_pin(pages: &[&Page]) -> String {
-    let script = manifest("shares/combine.py");
-    let paper: Vec<String> = pages.iter().map(|page| page.lines.join("\n")).collect();
-    let answer = Answer::of("python3", Command::new("python3").arg(script).args(&paper)).ok();
-    answer.lines().last().unwrap().to_owned()
-}
-
-/// The whole records of this kind.
-fn records(transcript: &str, kind: &str) -> Vec<Value> {
-    let records = transcript.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    records.filter(|it| it["event"] == kind).collect()
+/// A rotation with nobody there.
+fn rehearsed(custody: &Custody, flags: &[&str]) -> Answer {
+    let (plan, site) = (manifest(PIN_ROTATION), custody.place.text("site.toml"));
+    let arguments = [&["run", &plan, "--site", &site, "--rehearsed"], flags].concat();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_chancery-ceremony"));
+    command.args(arguments).args(custody.journals("first")).stdin(Stdio::null());
+    Answer::of("run", &mut command)
 }

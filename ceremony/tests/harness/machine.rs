@@ -43,6 +43,36 @@ impl Machine {
         machine
     }
 
+    /// A machine that has whatever the plans that come with the program take in, and the one whose
+    /// request it has: that waits for its certificate.
+    pub(crate) fn furnished() -> (Self, Self) {
+        let (machine, issuing, partner) = (Self::with_root_of("p256"), Self::new(), Self::new());
+        for name in ["root.pem", "root.crl"] {
+            let kept = machine.path(&format!("offline-root/{name}"));
+            fs::copy(kept, machine.path(name)).unwrap();
+        }
+        issuing.take(&machine, "root.pem", "root.pem");
+        issuing.plan_small("issuing");
+        issuing.perform("issuing").refused(1, "has not come back");
+        machine.take(&issuing, "exchange/issuing.csr", "issuing.csr");
+        let another = [("Offline Root", "Partner Root"), ("rsa4096", "p256")];
+        partner.plan_with("offline-root", &another);
+        partner.perform("offline-root").ok();
+        machine.take(&partner, "offline-root/root.pem", "partner.pem");
+        (machine, issuing)
+    }
+
+    /// As [`plan`](Self::plan); RSA is made where it must be alone: nobody waits for thousands of its
+    /// keys.
+    pub(crate) fn plan_small(&self, name: &str) {
+        self.plan(name);
+        if name != "smart-cards" {
+            let file = format!("{name}.toml");
+            let text = fs::read_to_string(self.path(&file)).unwrap();
+            self.place.write(&file, &text.replace("\"rsa2048\"", "\"p256\""));
+        }
+    }
+
     /// Writes a plan that comes with the program, with the hashes of what is there.
     pub(crate) fn plan(&self, name: &str) {
         self.plan_with(name, &[]);
@@ -170,4 +200,13 @@ impl Machine {
         let last: serde_json::Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
         last["head"].as_str().unwrap().to_owned()
     }
+}
+
+/// The names of the plans that come with the program.
+pub(crate) fn plans() -> Vec<String> {
+    let plans = fs::read_dir(manifest("plans")).unwrap().map(|entry| entry.unwrap().path());
+    let mut names: Vec<String> =
+        plans.map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned()).collect();
+    names.sort();
+    names
 }

@@ -68,6 +68,17 @@ impl Place {
         self.softhsm("softhsm2-util", &[&arguments[..], &pins].concat()).ok();
     }
 
+    /// A second token, for copies of keys.
+    pub(crate) fn add_backup_token(&self) {
+        let arguments = ["--init-token", "--free", "--label", "backup"];
+        let pins = ["--so-pin", "12345678", "--pin", "1234"];
+        self.softhsm("softhsm2-util", &[&arguments[..], &pins].concat()).ok();
+        let site = self.text_of("site.toml");
+        let backup =
+            "[backup]\ntoken = { label = \"backup\" }\npin_file = \"user.pin\"\n[environment]";
+        self.write("site.toml", &site.replace("[environment]", backup));
+    }
+
     /// What is in the token, as another program sees it; empty without a token.
     pub(crate) fn objects(&self) -> String {
         let login = ["--module", MODULE, "--token-label", "chancery", "--login", "--pin", "1234"];
@@ -117,6 +128,12 @@ impl Place {
         Answer::of("run", self.command(plan).args(flags).stdin(Stdio::null()))
     }
 
+    /// A plan that hands nothing off.
+    pub(crate) fn run_without_handoff(&self, plan: &str, flags: &[&str]) -> Answer {
+        let mut command = self.command_without_handoff(plan);
+        Answer::of("run", command.args(flags).stdin(Stdio::null()))
+    }
+
     pub(crate) fn run_typing(&self, plan: &str, typed: &str) -> Answer {
         let mut command = self.command(plan);
         let command = command.args(["--rehearsal", &self.rehearsal(plan)]);
@@ -140,10 +157,15 @@ impl Place {
     }
 
     pub(crate) fn command(&self, plan: &str) -> Command {
+        let mut command = self.command_without_handoff(plan);
+        command.arg("--handoff").arg(self.path("handoff"));
+        command
+    }
+
+    fn command_without_handoff(&self, plan: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_chancery-ceremony"));
         command.arg("run").arg(manifest(plan)).arg("--site").arg(self.path("site.toml"));
         command.args(self.journals());
-        command.arg("--handoff").arg(self.path("handoff"));
         command
     }
 

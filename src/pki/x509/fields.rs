@@ -2,14 +2,14 @@
 
 use const_oid::ObjectIdentifier;
 use der::{Decode, Encode};
-use x509_cert::TbsCertificate;
+use x509_cert::{TbsCertificate, crl::TbsCertList, ext::Extension, request::CertReqInfo};
 
 use super::oid;
 
-/// A field of a to-be-signed certificate.
+/// A field of a to-be-signed certificate, revocation list or request.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Field {
-    /// What RFC 5280 calls it; the number of an extension that it does not know.
+    /// What RFC 5280 or RFC 2986 calls it; the number of an extension that they do not know.
     pub name: String,
     /// Its DER.
     pub der: Vec<u8>,
@@ -30,24 +30,75 @@ pub fn fields(to_be_signed: &[u8]) -> der::Result<Vec<Field>> {
         field("subject", tbs.subject())?,
         field("subjectPublicKeyInfo", tbs.subject_public_key_info())?,
     ];
-    for extension in tbs.extensions().into_iter().flatten() {
+    add_extensions(&mut fields, tbs.extensions().into_iter().flatten())?;
+    Ok(fields)
+}
+
+/// The fields of a TBSCertList (RFC 5280 section 5.1.2), in their order.
+///
+/// # Errors
+///
+/// It is none.
+pub fn fields_of_list(to_be_signed: &[u8]) -> der::Result<Vec<Field>> {
+    let tbs: TbsCertList = TbsCertList::from_der(to_be_signed)?;
+    let mut fields = vec![
+        field("signature", &tbs.signature)?,
+        field("issuer", &tbs.issuer)?,
+        field("thisUpdate", &tbs.this_update)?,
+    ];
+    if let Some(next_update) = &tbs.next_update {
+        fields.push(field("nextUpdate", next_update)?);
+    }
+    for revoked in tbs.revoked_certificates.iter().flatten() {
+        let serial = hex::encode(revoked.serial_number.as_bytes());
+        fields.push(field(&format!("revoked {serial}, revocationDate"), &revoked.revocation_date)?);
+        for extension in revoked.crl_entry_extensions.iter().flatten() {
+            let number = extension.extn_id;
+            fields.push(field(&format!("revoked {serial}, {number}"), extension)?);
+        }
+    }
+    add_extensions(&mut fields, tbs.crl_extensions.iter().flatten())?;
+    Ok(fields)
+}
+
+/// The fields of a CertificationRequestInfo (RFC 2986 section 4.1), in their order.
+///
+/// # Errors
+///
+/// It is none.
+pub fn fields_of_request(to_be_signed: &[u8]) -> der::Result<Vec<Field>> {
+    let info = CertReqInfo::from_der(to_be_signed)?;
+    Ok(vec![
+        field("version", &info.version)?,
+        field("subject", &info.subject)?,
+        field("subjectPublicKeyInfo", &info.public_key)?,
+        field("attributes", &info.attributes)?,
+    ])
+}
+
+fn add_extensions<'a>(
+    fields: &mut Vec<Field>,
+    extensions: impl Iterator<Item = &'a Extension>,
+) -> der::Result<()> {
+    for extension in extensions {
         let known = NAMES.iter().find(|(known, _)| *known == extension.extn_id);
         let number = extension.extn_id.to_string();
         fields.push(field(known.map_or(&number, |(_, name)| name), extension)?);
     }
-    Ok(fields)
+    Ok(())
 }
 
 fn field(name: &str, value: &impl Encode) -> der::Result<Field> {
     Ok(Field { name: name.to_owned(), der: value.to_der()? })
 }
 
-const NAMES: [(ObjectIdentifier, &str); 9] = [
+const NAMES: [(ObjectIdentifier, &str); 10] = [
     (oid::AUTHORITY_INFO_ACCESS, "authorityInfoAccess"),
     (oid::AUTHORITY_KEY_IDENTIFIER, "authorityKeyIdentifier"),
     (oid::BASIC_CONSTRAINTS, "basicConstraints"),
     (oid::CERTIFICATE_POLICIES, "certificatePolicies"),
     (oid::CRL_DISTRIBUTION_POINTS, "cRLDistributionPoints"),
+    (oid::CRL_NUMBER, "cRLNumber"),
     (oid::EXTENDED_KEY_USAGE, "extKeyUsage"),
     (oid::KEY_USAGE, "keyUsage"),
     (oid::SUBJECT_ALTERNATIVE_NAME, "subjectAltName"),
