@@ -31,9 +31,7 @@ fn a_token_with_another_serial_number_is_refused_before_anything_is_changed() {
 fn a_wrong_pin_is_tried_once() {
     let place = Place::new();
     place.initialize_token();
-    let site = place.text_of("site.toml").replace(MODULE, &built("debug/deps/libchancery_shim.so"));
-    place.write("site.toml", &format!("{site}CHANCERY_SHIM = \"{}\"\n", place.text("")));
-    place.write("plan.toml", &format!("module = \"{MODULE}\"\n"));
+    watch(&place, "");
     let right = place.text_of("user.pin");
     place.write("user.pin", "not the PIN\n");
     let keys = place.write("keys.toml", &keys_only());
@@ -101,4 +99,32 @@ fn a_missing_medium_is_named_and_another_one_takes_its_place() {
     resume(&given).ok();
     assert_eq!(place.text_of("a/first.jsonl"), place.text_of("c/third.jsonl"));
     program(&["verify", &first, "--handoff", &handoff]).ok();
+}
+
+#[test]
+fn a_token_that_is_pulled_is_gone_on_with_once_it_is_back() {
+    for (function, call) in [("C_GenerateKeyPair", 2), ("C_Sign", 1), ("C_Sign", 4)] {
+        let place = Place::new();
+        place.initialize_token();
+        let fault = format!(
+            "[[faults]]\nfunction = \"{function}\"\nfrom = {call}\nevery = 1\ntimes = 1\n\
+             action = \"remove\"\n"
+        );
+        watch(&place, &fault);
+        let keys = place.write("keys.toml", &keys_only());
+        place.run(&keys, &["--unattended"]).refused(4, "CKR_DEVICE_ERROR");
+
+        place.resume(&["--found-key", "adopt"]).ok();
+        let made = place.objects().matches("Private Key Object").count();
+        assert_eq!(made, 3, "pulled at {call}. {function}");
+        place.verify(&["--handoff", &place.text("handoff")]).ok();
+        assert_eq!(place.text_of("transcript.jsonl"), place.text_of("second.jsonl"));
+    }
+}
+
+/// Puts the shim between program and token: it notes all calls, and lets these faults happen.
+fn watch(place: &Place, faults: &str) {
+    let site = place.text_of("site.toml").replace(MODULE, &built("debug/deps/libchancery_shim.so"));
+    place.write("site.toml", &format!("{site}CHANCERY_SHIM = \"{}\"\n", place.text("")));
+    place.write("plan.toml", &format!("module = \"{MODULE}\"\n{faults}"));
 }
