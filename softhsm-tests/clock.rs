@@ -8,8 +8,7 @@ use std::{
 
 use crate::{
     failure::{Doing, Failure},
-    peers::peer,
-    process::run,
+    peers::file_of,
 };
 
 /// A clock that goes as the machine's does, and is apart from it.
@@ -40,19 +39,15 @@ impl Clock {
         Ok(Self { library: library()?, offset: -i64::from(seconds) })
     }
 
-    /// A program that sees this clock and ends by itself.
-    ///
-    /// # Errors
-    ///
-    /// faketime is not installed.
-    pub fn command(&self, program: &Path) -> Result<Command, Failure> {
-        let mut command = Command::new(peer("faketime")?);
-        command.args(["-m", "--exclude-monotonic", "-f"]).arg(self.offset()).arg(program);
-        Ok(command)
+    /// A program that sees this clock.
+    pub fn command(&self, program: &Path) -> Command {
+        let mut command = Command::new(program);
+        self.lend(&mut command);
+        command
     }
 
-    /// Lets a program see this clock that stays: its process id is its own. Those that it starts
-    /// with an environment of their own see the machine's, and time passes alike for both.
+    /// Lets a program see this clock. Those that it starts with an environment of their own see the
+    /// machine's, and time passes alike for both.
     pub fn lend(&self, command: &mut Command) {
         command.envs(self.variables());
     }
@@ -88,11 +83,12 @@ impl Clock {
     }
 }
 
-/// What is loaded before a program: faketime says where it is, to whatever it starts.
+/// What is loaded before a program. Not by the program `faketime`, which ends where one that was
+/// killed had its process id before.
 fn library() -> Result<String, Failure> {
-    let mut command = Command::new(peer("faketime")?);
-    command.args(["-m", "-f", "+0s", "printenv", "LD_PRELOAD"]);
-    Ok(run(&mut command)?.success()?.stdout.trim().to_owned())
+    let arch = std::env::consts::ARCH;
+    let path = format!("/usr/lib/{arch}-linux-gnu/faketime/libfaketimeMT.so.1");
+    Ok(file_of("faketime", &[&path])?.display().to_string())
 }
 
 /// Seconds since 1970 by the machine's clock.

@@ -8,6 +8,7 @@ use std::{
 };
 
 use crate::{
+    clock::Clock,
     failure::{Doing, Failure},
     peers::peer,
     ports::on_free_port,
@@ -109,9 +110,8 @@ impl Kdc {
         Self::start(&directory, realm)
     }
 
-    /// Asks for a ticket for the enterprise principal `upn`. An `offset` as faketime takes it
-    /// (`-120s`) sets the client's clock apart from the KDC's: the client judges its own
-    /// certificate first, and would not even ask.
+    /// Asks for a ticket for the enterprise principal `upn`. Its client has a `clock` of its
+    /// own where it would judge its certificate by the KDC's, and not even ask.
     ///
     /// # Errors
     ///
@@ -120,9 +120,9 @@ impl Kdc {
         &self,
         upn: &str,
         identity: &Identity<'_>,
-        offset: Option<&str>,
+        clock: Option<&Clock>,
     ) -> Result<Ticket, Failure> {
-        kinit(&self.directory, upn, identity, offset)
+        kinit(&self.directory, upn, identity, clock)
     }
 
     /// What the KDC has logged.
@@ -155,7 +155,7 @@ pub(crate) fn kinit(
     directory: &Path,
     upn: &str,
     identity: &Identity<'_>,
-    offset: Option<&str>,
+    clock: Option<&Clock>,
 ) -> Result<Ticket, Failure> {
     let cache = directory.join("ticket");
     let trace = directory.join("trace");
@@ -164,7 +164,7 @@ pub(crate) fn kinit(
             fs::remove_file(file).doing(format_args!("remove {}", file.display()))?;
         }
     }
-    let mut command = kinit_command(offset)?;
+    let mut command = kinit_command(clock)?;
     command.env("KRB5_TRACE", &trace).arg("-c").arg(&cache).arg("-E").arg("-X");
     command.arg(format!("X509_user_identity={}", identity.option()?)).arg(upn);
     let answer =
@@ -267,16 +267,9 @@ impl Identity<'_> {
     }
 }
 
-fn kinit_command(offset: Option<&str>) -> Result<Command, Failure> {
+fn kinit_command(clock: Option<&Clock>) -> Result<Command, Failure> {
     let kinit = peer("kinit")?;
-    Ok(match offset {
-        None => Command::new(kinit),
-        Some(offset) => {
-            let mut command = Command::new(peer("faketime")?);
-            command.arg("-f").arg(offset).arg(kinit);
-            command
-        }
-    })
+    Ok(clock.map_or_else(|| Command::new(&kinit), |clock| clock.command(&kinit)))
 }
 
 fn create_database(directory: &Path, realm: &Realm) -> Result<(), Failure> {

@@ -302,12 +302,11 @@ impl Office {
         self.clock = Some(clock);
     }
 
-    /// One of our programs that ends by itself, at the office's time.
+    /// One of our programs, at the office's time.
     fn program(&self, name: &str) -> Result<Command, Failure> {
-        match &self.clock {
-            Some(clock) => clock.command(&ours(name)?),
-            None => Ok(Command::new(ours(name)?)),
-        }
+        let program = ours(name)?;
+        let clock = self.clock.as_ref();
+        Ok(clock.map_or_else(|| Command::new(&program), |clock| clock.command(&program)))
     }
 
     /// The appliance's program in the office's directory.

@@ -9,7 +9,6 @@ const PEERS: &[(&str, &str)] = &[
     ("certtool", "gnutls-bin"),
     ("dbus-daemon", "dbus-daemon"),
     ("dbus-send", "dbus-bin"),
-    ("faketime", "faketime"),
     ("kadmin.local", "krb5-admin-server"),
     ("kdb5_util", "krb5-kdc"),
     ("kinit", "krb5-user"),

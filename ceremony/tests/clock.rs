@@ -3,7 +3,11 @@
 #[path = "harness/place.rs"]
 mod place;
 
-use std::process::{Command, Stdio};
+use std::{
+    env::consts::ARCH,
+    path::Path,
+    process::{Command, Stdio},
+};
 
 use ceremony::{plan::Plan, verify::Verified};
 use serde_json::{Value, json};
@@ -37,11 +41,13 @@ fn nothing_is_recorded_before_what_was_recorded_already() {
     let before = place.text_of("transcript.jsonl");
 
     // The battery of the clock is empty: the machine comes up in the past.
-    let mut past = Command::new("faketime");
-    past.args(["-f", "-400d", env!("CARGO_BIN_EXE_chancery-ceremony"), "resume"]);
+    let library = format!("/usr/lib/{ARCH}-linux-gnu/faketime/libfaketimeMT.so.1");
+    assert!(Path::new(&library).is_file(), "install faketime");
+    let mut past = Command::new(env!("CARGO_BIN_EXE_chancery-ceremony"));
+    past.env("LD_PRELOAD", library).env("FAKETIME", "-400d").arg("resume");
     past.arg("--site").arg(place.path("site.toml")).args(place.journals());
     past.arg("--handoff").arg(place.path("handoff")).args(["--reason", "the lights went out"]);
-    Answer::of("faketime", past.stdin(Stdio::null())).refused(1, "and the line before it at");
+    Answer::of("resume", past.stdin(Stdio::null())).refused(1, "and the line before it at");
     assert_eq!(place.text_of("transcript.jsonl"), before);
 
     place.resume_typing(&[], &confirmations(&plan).concat()).ok();

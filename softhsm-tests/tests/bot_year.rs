@@ -196,7 +196,7 @@ impl Year {
 
     /// The agent comes to its end.
     fn finish(&mut self, office: &Office, bot: &Bot) -> Result<(), Failure> {
-        let mut command = Clock::showing(self.now)?.command(&ours("chancery")?)?;
+        let mut command = Clock::showing(self.now)?.command(&ours("chancery")?);
         command.args(["bot", "run", "--once", "--config"]).arg(bot.configuration());
         run(&mut command)?.success()?;
         self.completed += 1;

@@ -244,7 +244,7 @@ impl Bench {
         self.desk.write("own.cnf", &section)?;
         let mut command = match from {
             None => openssl()?,
-            Some(moment) => Clock::showing(moment)?.command(&peer("openssl")?)?,
+            Some(moment) => Clock::showing(moment)?.command(&peer("openssl")?),
         };
         command.args(["req", "-x509", "-batch", "-sha256", "-days", "30", "-config"]);
         command.arg(self.desk.path("own.cnf")).args(["-subj", &format!("/CN={name}")]);

@@ -4,6 +4,7 @@ use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Command, time::
 
 use harness::{
     Doing, Failure, Story,
+    clock::Clock,
     https::Identity as Caller,
     kdc::{Identity, Kdc, Realm},
     logon::{fetch_list, principal, realm, upn},
@@ -106,7 +107,7 @@ fn the_kdc_refuses_a_certificate_without_a_name_and_an_expired_one() -> Story {
         Ok(!run(&mut check)?.status.success())
     })?;
     // The client would not even show it, had it the right time.
-    kdc.kinit(&upn, &expired, Some("-60s"))?.refused("Invalid certificate")?;
+    kdc.kinit(&upn, &expired, Some(&Clock::slow_by(60)?))?.refused("Invalid certificate")?;
     Ok(())
 }
 
