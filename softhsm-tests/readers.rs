@@ -103,15 +103,26 @@ impl Readers {
     /// pcscd does not look at the reader.
     pub fn put(&self, number: usize, card: &VirtualCard) -> Result<(), Failure> {
         let slot = &self.readers[number].slot;
-        // Nobody is as quick as a program: a card that comes back before pcscd has looked is never
-        // seen again by it.
-        let seen = {
-            let mut slot = lock(slot);
-            slot.card = None;
-            slot.absences
+        // What is in it leaves it, and the card any other reader: it is one card.
+        let is_left = |it: &&SharedSlot| {
+            Arc::ptr_eq(*it, slot) || lock(it).card.as_ref().is_some_and(|other| other.is(card))
         };
-        // Once is not enough: other parts of pcscd than the one that watches the reader ask, too.
-        wait_until("pcscd's look at a reader", PATIENCE, || Ok(lock(slot).absences > seen + 2))?;
+        let left: Vec<_> = self.readers.iter().map(|reader| &reader.slot).filter(is_left).collect();
+        for slot in left {
+            // Nobody is as quick as a program: a card that comes back before pcscd has looked is never
+            // seen again by it.
+            let seen = {
+                let mut slot = lock(slot);
+                slot.card = None;
+                slot.absences
+            };
+            // Once is not enough: other parts of pcscd than the one that watches the reader ask, too.
+            wait_until(
+                "pcscd's look at a reader",
+                PATIENCE,
+                || Ok(lock(slot).absences > seen + 2),
+            )?;
+        }
         card.reset();
         lock(slot).card = Some(card.clone());
         Ok(())

@@ -95,6 +95,11 @@ impl VirtualCard {
         Ok(Self(Arc::new(Mutex::new(card))))
     }
 
+    /// Whether it is this card, and not one like it.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// Behaves like this from the next command on.
     pub fn fail(&self, fault: Option<Fault>) {
         let mut card = self.card();
