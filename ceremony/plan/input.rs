@@ -9,7 +9,12 @@ use std::{
 use pki::x509::lint::Finding;
 use serde::Deserialize;
 
-use crate::{digest::Digest, name::Name, transcript::Attendance, verify::Verified};
+use crate::{
+    digest::Digest,
+    name::Name,
+    transcript::Attendance,
+    verify::{Verified, VerifyError},
+};
 
 /// A file, relative to the plan's, and SHA-256 of its content.
 #[derive(Clone, Debug, Deserialize)]
@@ -62,7 +67,12 @@ impl Earlier {
         let refused = |error: String| {
             finding("earlier-ceremony", format!("the transcript {}: {error}", path.display()))
         };
-        let verified = Verified::read(&path).map_err(|error| refused(error.to_string()))?;
+        let verified = Verified::read(&path).map_err(|error| {
+            refused(match error {
+                VerifyError::Read { source, .. } => format!("it cannot be read: {source}"),
+                error => error.to_string(),
+            })
+        })?;
         verified.check_head(self.head).map_err(|error| refused(error.to_string()))?;
         if verified.progress.opened.attendance == Attendance::Rehearsed {
             return Err(refused("it is of a rehearsal, whose keys are gone".to_owned()));
