@@ -859,6 +859,21 @@ class SignCrl:
         ceremony.need(right, "the list that was sealed")
         ceremony.crls[planned["name"]] = der
         ceremony.claims.append((ceremony.line, lambda: check_crl(der, issuer[1])))
+        if "previous" in planned:
+            before, above = self.before(planned["previous"]), given_certificate(ceremony.plan, planned["signer"])
+            ceremony.need(above, "a list after one that its signer signed")
+            ceremony.claims.append((ceremony.line, lambda: check_crl(before, above)))
+
+    def before(self, text):
+        found = re.fullmatch("-----BEGIN X509 CRL-----\n([A-Za-z0-9+/=\n]+)-----END X509 CRL-----\n?", text)
+        readable(found)
+        return base64.b64decode(found[1].replace("\n", ""), validate=True)
+
+
+def given_certificate(plan, name):
+    """A certificate that an earlier ceremony made, as the plan has it; in a rehearsal, another stands in for it."""
+    steps = [step["use-certificate"] for step in plan["steps"] if "use-certificate" in step]
+    return next((bytes.fromhex(step["der"]) for step in steps if step["certificate"]["name"] == name), None)
 
 
 class SplitShares:
@@ -1197,6 +1212,7 @@ def name_der(text):
 def time_der(text):
     """UTCTime until 2049, GeneralizedTime from 2050 on."""
     digits = re.sub("[^0-9]", "", text)
+    readable(digits >= "1950")
     return tlv(0x17, f"{digits[2:]}Z".encode()) if digits < "2050" else tlv(0x18, f"{digits}Z".encode())
 
 
@@ -1241,6 +1257,9 @@ def to_be_signed(ceremony, planned, serial):
     """The TBSCertificate that the plan gives for the keys that were made."""
     signer = signer_of(planned)
     above = ceremony.certificates[signer][0] if signer else None
+    if above:
+        (room,), (length,) = ([kind["path_length"] for kind in it["kind"].values()] for it in (above, planned))
+        ceremony.need(room is None or length < room, "a CA for which its signer has room")
     key = ceremony.key(planned["key"])
     signing = ceremony.key(above["key"]) if above else key
     return tlv(0x30,

@@ -189,6 +189,8 @@ impl Kind for Key {
         progress.require(fit(attributes), "a key that signs, and never leaves its token")?;
         let refused = tried_in_vain(attempts, progress);
         progress.require(refused, "a key that was attempted to be misused, in vain")?;
+        let new = progress.made.keys().all(|other| other.public_key != key.public_key);
+        progress.require(new, "another key than the others")?;
         progress.made.add_key(name.clone(), key.clone());
         Ok(Concluded::Done)
     }
