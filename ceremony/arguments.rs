@@ -177,7 +177,7 @@ pub(crate) struct ApproveArguments {
 
 #[derive(Args)]
 pub(crate) struct ProbeArguments {
-    /// The site (TOML): the module, the tokens that are kept, and in [scratch] the PIN files of this one.
+    /// The site (TOML): the module, the tokens that are kept, and, as `scratch`, the PIN files of this one.
     #[arg(long)]
     pub(crate) site: PathBuf,
     /// The serial number of a token of the same kind that has nothing to lose.
